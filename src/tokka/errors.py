@@ -1,0 +1,37 @@
+"""The errors that reach a user: one line that names the bad value, and one that says what to do next.
+
+    TokkaError            exit 1   something outside is not as it must be (a file, a server, a disk)
+    ├── UsageError        exit 2   the command or params.yaml is wrong
+    └── Refused           exit 3   a gate, an expectation or a judge said no
+"""
+
+
+class TokkaError(Exception):
+    """Something that the user can mend.
+
+    Args:
+        message: one line that names the bad value and what was expected.
+        hint: what to do next; printed on a line of its own.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return type(self), (self.message, self.hint)
+
+
+class UsageError(TokkaError):
+    """The command line or params.yaml asks for what does not exist."""
+
+    exit_code = 2
+
+
+class Refused(TokkaError):
+    """A gate did its work: what was offered may not go on."""
+
+    exit_code = 3

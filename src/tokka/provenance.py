@@ -1,0 +1,83 @@
+"""What made a version: the digests that identify code, base model and data, and the key over them all.
+
+    key = run_key(params, source_digest="…", base_digest="…")
+
+The same key never trains twice. The key holds what can change the outcome; a commit that edits only the
+README changes the commit id, which is recorded beside the key, and not the key.
+"""
+
+import functools
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from tokka import files
+from tokka.params import Params
+
+# Sections that decide what a step computes: a step's key covers its own and those of the steps before it.
+STEP_SECTIONS = {
+    "validate_data": ("task", "data", "validation"),
+    "preprocess": ("task", "data", "preprocessing"),
+    "finetune": ("task", "data", "preprocessing", "model", "finetuning", "export"),
+}
+# The code that a step runs: a change elsewhere in the package does not make its output stale.
+STEP_CODE = {
+    "validate_data": ("data",),
+    "preprocess": ("data",),
+    "finetune": ("data", "training"),
+}
+LIBRARIES = ("torch", "transformers", "lightning", "pyarrow", "great-expectations", "scikit-learn", "onnxruntime")
+
+
+@functools.cache
+def code_version(*folders: str) -> str:
+    """A digest of the package's own source: all of it, or the named sub-packages."""
+    root = Path(__file__).parent
+    paths = sorted(path for name in folders or (".",) for path in (root / name).rglob("*.py"))
+    return files.digest_json({path.relative_to(root).as_posix(): files.digest_file(path) for path in paths})[:16]
+
+
+@functools.cache
+def environment_versions() -> dict[str, str]:
+    """Exact versions of what computes, since the same source on another torch gives other weights."""
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "absent"
+    return found
+
+
+def params_digest(params: Params, sections: tuple[str, ...] = ()) -> str:
+    """A digest of the named sections (default all); where the data lies counts by content, not by path."""
+    tree = params.model_dump(mode="json", include=set(sections) or None)
+    for name in ("source", "test"):
+        tree.get("data", {}).pop(name, None)
+    return files.digest_json(tree)
+
+
+def step_key(step: str, params: Params, *inputs: str) -> str:
+    """The key of one compute step: its parameters, its code, its environment and the digests of its inputs."""
+    parts = [params_digest(params, STEP_SECTIONS[step]), code_version(*STEP_CODE[step]), environment_versions(), *inputs]
+    return files.digest_json([step, *parts])[:32]
+
+
+def run_key(params: Params, *, source_digest: str, base_digest: str) -> str:
+    """The idempotency key of a whole run, 32 hexadecimal digits."""
+    parts = [params_digest(params), code_version(), environment_versions(), source_digest, base_digest]
+    return files.digest_json(parts)[:32]
+
+
+def git_commit(root: Path) -> str:
+    """The commit of the project's checkout, with `-dirty` when files differ; empty outside git."""
+    def git(*arguments: str) -> str:
+        run = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=20, check=False)
+        return run.stdout.strip() if run.returncode == 0 else ""
+
+    try:
+        commit = git("rev-parse", "HEAD")
+        return commit + ("-dirty" if commit and git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.TimeoutExpired):
+        return ""

@@ -1,0 +1,85 @@
+"""Where things are: folders, URIs and credentials, from the environment and nowhere else.
+
+    settings = Settings.from_environment()
+    settings.record_url          # the deployment record
+
+| Variable              | Default                      | What it is                                  |
+|-----------------------|------------------------------|---------------------------------------------|
+| TOKKA_HOME            | .tokka                       | runtime state on a laptop                   |
+| MLFLOW_TRACKING_URI   | SQLite in TOKKA_HOME         | tracking server and model registry          |
+| TOKKA_RECORD_URL      | SQLite in TOKKA_HOME         | deployment record (SQLite or PostgreSQL)    |
+| TOKKA_REMOTE          | a folder in TOKKA_HOME       | DVC remote that receives the data           |
+| TOKKA_PORT            | 8080                         | gateway port; MLflow's page is at +10       |
+| TOKKA_ROOT            | the current folder           | project root: params.yaml, data/, pipelines/|
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from tokka.errors import UsageError
+
+
+class Settings(BaseModel):
+    """One frozen answer to every "where"; paths are absolute."""
+
+    model_config = ConfigDict(frozen=True)
+
+    root: Path
+    home: Path
+    tracking_uri: str
+    record_url: str
+    remote: str
+    port: int
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
+        """Read the variables of the table above.
+
+        Raises:
+            UsageError: TOKKA_PORT is no port number.
+        """
+        env = os.environ if environment is None else environment
+        root = Path(env.get("TOKKA_ROOT") or ".").resolve()
+        home = (root / (env.get("TOKKA_HOME") or ".tokka")).resolve()
+        return cls(
+            root=root,
+            home=home,
+            tracking_uri=env.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home}/mlflow.db",
+            record_url=env.get("TOKKA_RECORD_URL") or f"sqlite:///{home}/record.db",
+            remote=env.get("TOKKA_REMOTE") or str(home / "remote"),
+            port=_port(env.get("TOKKA_PORT") or "8080"),
+        )
+
+    def environment(self) -> dict[str, str]:
+        """The same settings as variables, for a child process, with the telemetry of every library off."""
+        return {
+            "TOKKA_ROOT": str(self.root),
+            "TOKKA_HOME": str(self.home),
+            "MLFLOW_TRACKING_URI": self.tracking_uri,
+            "TOKKA_RECORD_URL": self.record_url,
+            "TOKKA_REMOTE": self.remote,
+            "TOKKA_PORT": str(self.port),
+            **QUIET,
+        }
+
+
+# Nothing calls home, and no thread pool takes more than the machine has.
+QUIET = {
+    "DO_NOT_TRACK": "1",
+    "GX_ANALYTICS_ENABLED": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DVC_NO_ANALYTICS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "LITSERVE_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+}
+
+
+def _port(text: str) -> int:
+    if text.isdigit() and 1024 <= int(text) <= 65000:
+        return int(text)
+    raise UsageError(f"TOKKA_PORT={text!r} is not a port from 1024 to 65000", "for example: TOKKA_PORT=8080")
