@@ -1,0 +1,1 @@
+"""From a raw file to versioned train, validation and test rows."""

@@ -1,0 +1,1 @@
+"""What serves, and how a version gets there without harm."""

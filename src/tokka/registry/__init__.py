@@ -1,0 +1,1 @@
+"""Versions, their evidence, signatures and reviews."""

@@ -1,0 +1,1 @@
+"""From a model folder to answers, and the log of them."""

@@ -1,0 +1,1 @@
+"""From prepared rows and a general model to a specialist on disk."""
