@@ -1,8 +1,8 @@
 """The errors that reach a user: one line that names the bad value, and one that says what to do next.
 
-    TokkaError            exit 1   something outside is not as it must be (a file, a server, a disk)
-    ├── UsageError        exit 2   the command or params.yaml is wrong
-    └── Refused           exit 3   a gate, an expectation or a judge said no
+TokkaError            exit 1   something outside is not as it must be (a file, a server, a disk)
+├── UsageError        exit 2   the command or params.yaml is wrong
+└── Refused           exit 3   a gate, an expectation or a judge said no
 """
 
 

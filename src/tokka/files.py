@@ -1,7 +1,7 @@
 """Files that are either whole or absent: atomic writes, content digests, verified folders.
 
-    write_json(folder / "gate.json", decision)      # whole or absent, also after kill -9
-    seal(folder); verify(folder)                    # a manifest of sha256 and size, and its check
+write_json(folder / "gate.json", decision)      # whole or absent, also after kill -9
+seal(folder); verify(folder)                    # a manifest of sha256 and size, and its check
 """
 
 import hashlib
@@ -49,7 +49,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(temporary, path)
+    temporary.replace(path)
     sync_folder(path.parent)
 
 
@@ -109,7 +109,7 @@ def publish_folder(staging: Path, target: Path) -> None:
     """Move a finished folder to its place at once; whoever comes second gives way to the first."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        os.replace(staging, target)
+        staging.replace(target)
     except OSError:
         if not target.exists():
             raise

@@ -247,16 +247,19 @@ def parse_params(tree: Mapping[str, Any], origin: str = "params.yaml") -> Params
     try:
         return Params.model_validate(dict(tree))
     except ValidationError as error:
-        raise UsageError(f"{origin}: {_explain(error)}", "see params.yaml: every key stands there with its default") from None
+        hint = "see params.yaml: every key stands there with its default"
+        raise UsageError(f"{origin}: {_explain(error)}", hint) from None
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UsageError(f"{path} does not exist", "run from the project's root, or name the file with --params") from None
+        hint = "run from the project's root, or name the file with --params"
+        raise UsageError(f"{path} does not exist", hint) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}", "mend the line that is named") from None
+        problem = " ".join(str(error).split())
+        raise UsageError(f"{path} is not YAML: {problem}", "mend the line that is named") from None
     if tree is not None and not isinstance(tree, dict):
         raise UsageError(f"{path} holds a {type(tree).__name__}, expected sections with keys")
     return tree or {}

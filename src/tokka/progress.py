@@ -19,6 +19,11 @@ def report(step: str, message: str, *, fraction: float | None = None, **facts: A
     _emit({"step": step, "event": "progress", "message": message, "fraction": fraction, **facts})
 
 
+def result(step: str, **facts: Any) -> None:
+    """Say what `step` found, for the table that ends a run; facts are plain data."""
+    _emit({"step": step, "event": "result", "message": "", "facts": facts})
+
+
 @contextmanager
 def step(name: str) -> Iterator[None]:
     """Report start, end and seconds of a step; a failure is reported with its message and raised on."""

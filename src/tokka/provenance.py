@@ -60,8 +60,9 @@ def params_digest(params: Params, sections: tuple[str, ...] = ()) -> str:
 
 def step_key(step: str, params: Params, *inputs: str) -> str:
     """The key of one compute step: its parameters, its code, its environment and the digests of its inputs."""
-    parts = [params_digest(params, STEP_SECTIONS[step]), code_version(*STEP_CODE[step]), environment_versions(), *inputs]
-    return files.digest_json([step, *parts])[:32]
+    code = code_version(*STEP_CODE[step])
+    parts = [step, params_digest(params, STEP_SECTIONS[step]), code, environment_versions(), *inputs]
+    return files.digest_json(parts)[:32]
 
 
 def run_key(params: Params, *, source_digest: str, base_digest: str) -> str:
@@ -72,8 +73,10 @@ def run_key(params: Params, *, source_digest: str, base_digest: str) -> str:
 
 def git_commit(root: Path) -> str:
     """The commit of the project's checkout, with `-dirty` when files differ; empty outside git."""
+
     def git(*arguments: str) -> str:
-        run = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=20, check=False)
+        command = ["git", "-C", str(root), *arguments]
+        run = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
         return run.stdout.strip() if run.returncode == 0 else ""
 
     try:
