@@ -1,0 +1,1 @@
+"""The three pipelines, one inside the other: retrain ⊃ specialise ⊃ rollout."""

@@ -1,0 +1,47 @@
+"""canary: put an approved version in front of users by steps, each judged; promote it or roll it back."""
+
+from pathlib import Path
+from typing import Any
+
+from tokka import files, progress
+from tokka.params import Params
+from tokka.settings import Settings
+
+STEP = "canary"
+
+
+def run(params: Params, settings: Settings, version: str, out: Path) -> dict[str, Any]:
+    """Roll out on the local stack, starting it when needed; write canary.json and canary.md into `out`.
+
+    Raises:
+        TokkaError: nothing can serve (a taken port, a missing program).
+    """
+    from tokka.deployment.record import Record
+    from tokka.deployment.rollout import run_rollout
+    from tokka.deployment.stack import ensure_up
+    from tokka.deployment.targets.local import LocalTarget
+    from tokka.registry.mlflow_client import Registry
+    from tokka.serving.traffic import replay
+
+    with progress.step(STEP):
+        ensure_up(settings, params)
+        result = run_rollout(
+            version=version,
+            registry=Registry(settings, params.registry.model),
+            record=Record(settings.record_url),
+            target=LocalTarget(settings, params),
+            params=params,
+            settings=settings,
+            traffic=replay,
+        )
+        outcome = result.as_dict()
+        files.write_json(out / "canary.json", outcome)
+        files.write_text(out / "canary.md", as_markdown(version, outcome))
+        progress.result(STEP, **outcome)
+        return outcome
+
+
+def as_markdown(version: str, outcome: dict[str, Any]) -> str:
+    """Verdict first, then its reasons."""
+    reasons = "\n".join(f"- {reason}" for reason in outcome["reasons"])
+    return f"# Canary of version {version}: {outcome['verdict']}\n\n{reasons}\n"
