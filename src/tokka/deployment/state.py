@@ -2,23 +2,28 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 # idle: nothing rolls out. The others are the phases of one rollout, in this order.
 Phase = Literal["idle", "verify", "warm_up", "shadow", "step", "watch"]
 
 
 class Revision(BaseModel):
-    """One registry version as it is served: its number and the digest of its model folder."""
+    """One registry version as it is served: its number, the digest of its model folder, and the snapshot of
+    labelled feedback that it was trained with (a path; empty for none)."""
 
     model_config = ConfigDict(frozen=True)
 
     version: str
     digest: str
+    snapshot: str = ""
 
 
 class State(BaseModel):
-    """One endpoint's row. `share` is the challenger's part of live traffic, in [0, 1]."""
+    """One endpoint's row. `share` is the challenger's part of live traffic, in [0, 1].
+
+    `started` is when the rollout named in `rollout` began, `updated` when this generation was written (seconds).
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -31,4 +36,15 @@ class State(BaseModel):
     phase: Phase = "idle"
     rollout: str = ""
     reason: str = ""
+    started: float = 0.0
     updated: float = 0.0
+
+    @model_validator(mode="after")
+    def _revisions_fit(self) -> "State":
+        if self.share > 0 and (self.challenger is None or self.champion is None):
+            raise ValueError("a share of traffic needs a champion and a challenger")
+        if self.challenger is not None and self.challenger == self.champion:
+            raise ValueError(f"version {self.challenger.version} cannot challenge itself")
+        if (self.challenger is None) != (self.phase in ("idle", "watch")):
+            raise ValueError(f"phase {self.phase!r} does not fit challenger {self.challenger!r}")
+        return self
