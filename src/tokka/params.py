@@ -125,7 +125,7 @@ class Evaluation(Section):
 
     bootstrap: Annotated[int, Field(ge=100, le=100_000)] = 2000
     confidence: Open01 = 0.95
-    slices_minimum_rows: Count = 50
+    slices_minimum_rows: Annotated[int, Field(ge=2)] = 50
     general: bool = True
     latency_budget_ms: Positive = 100.0
     size_budget_mb: Positive = 500.0
@@ -134,10 +134,13 @@ class Evaluation(Section):
 class Gate(Section):
     """What must hold before a candidate may become a registry version."""
 
-    metric: str = "auto"
+    metric: Literal["auto", "accuracy", "f1_macro", "f1_weighted", "recall_macro", "mae", "rmse"] = "auto"
     minimum: float = 0.6
+    # For regression: the least R², since an accuracy and an error have no common scale.
+    minimum_r2: float = 0.1
+    minimum_rows: Count = 50
     beat_general: bool = True
-    noninferiority_margin: NonNegative = 0.01
+    noninferiority_margin: NonNegative = 0.02
     slice_margin: NonNegative = 0.05
     alpha: Open01 = 0.05
     slowdown: Positive = 1.5

@@ -1,1 +1,1 @@
-"""What the candidate is worth, with intervals, and the gate that decides on it."""
+"""Is the candidate better? Metrics with intervals, comparison, cost, the general baseline, the gate and the report."""

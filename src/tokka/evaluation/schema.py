@@ -1,0 +1,153 @@
+"""What evaluation.json must look like: every field required, typed, finite, and no field unknown.
+
+The gate reads an evaluation through these models alone, so a field that is missing, NaN or of another type is a
+refusal before any rule is asked.
+"""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0.0)]
+Name = Annotated[str, Field(min_length=1)]
+
+
+class Strict(BaseModel):
+    """Frozen, no coercion, no unknown key, no NaN and no infinity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Bounds(Strict):
+    """A value inside its interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.low <= self.value <= self.high:
+            raise ValueError("expected low <= value <= high")
+        return self
+
+
+class SliceMetric(Strict):
+    """The main per-row metric (accuracy, or mean absolute error) on one slice."""
+
+    slice: Name
+    value: str
+    rows: Count
+    metric: Bounds
+
+
+class Latency(Strict):
+    """Milliseconds for one text at a time, on the served form, one thread."""
+
+    p50: Positive
+    p99: Positive
+
+
+class Subject(Strict):
+    """One model on the test set. `labels` is what it can answer; sizes are in MB of 10^6 bytes."""
+
+    name: Name
+    version: str
+    form: Name
+    labels: list[str]
+    data_digest: str
+    test_digest: Name
+    rows: Count
+    metrics: dict[str, Bounds]
+    slices: list[SliceMetric]
+    latency_ms: Latency
+    throughput: Positive
+    size_mb: Positive
+    memory_mb: Positive
+    cold_start_s: Positive
+    cpu_ms: Positive
+    parameters: Annotated[int, Field(ge=1)]
+
+
+class SliceDifference(Strict):
+    """Candidate minus other on one slice; the interval is simultaneous over all slices."""
+
+    slice: Name
+    value: str
+    rows: Count
+    difference: float
+    low: float
+    high: float
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.low <= self.difference <= self.high:
+            raise ValueError("expected low <= difference <= high")
+        return self
+
+
+class Comparison(Strict):
+    """Candidate minus other on the same rows; positive means that the candidate is better."""
+
+    metric: Name
+    difference: float
+    low: float
+    high: float
+    p_value: Annotated[float, Field(ge=0.0, le=1.0)]
+    rows: Count
+    slices: list[SliceDifference]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.low <= self.difference <= self.high:
+            raise ValueError("expected low <= difference <= high")
+        return self
+
+
+class Comparisons(Strict):
+    """Candidate against the champion and against the general baseline; null where there is none."""
+
+    champion: Comparison | None
+    general: Comparison | None
+
+
+class Test(Strict):
+    """The frozen test set. `scale` is 1 for classification and the targets' standard deviation for regression."""
+
+    __test__ = False
+
+    rows: Count
+    digest: Name
+    labels: list[str]
+    scale: Positive
+
+
+class Overlap(Strict):
+    """Test rows that training or validation holds as well: by row id, and by normalised text."""
+
+    row_ids: Count
+    texts: Count
+
+
+class Evaluation(Strict):
+    """The whole of evaluation.json."""
+
+    format: Annotated[int, Field(ge=1, le=1)]
+    task: Literal["classification", "regression"]
+    metric: Name
+    higher_is_better: bool
+    test: Test
+    data_digest: Name
+    overlap: Overlap
+    candidate: Subject
+    champion: Subject | None
+    champion_status: Literal["none", "present", "unreachable"]
+    champion_reason: str
+    general: Subject | None
+    comparison: Comparisons
+
+
+def dump(evaluation: Evaluation) -> dict[str, Any]:
+    """The plain data that goes into evaluation.json."""
+    return evaluation.model_dump(mode="json")
