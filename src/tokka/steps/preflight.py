@@ -39,7 +39,9 @@ def run(params: Params, settings: Settings, snapshot: str = "") -> str:
         for check in checks(params, settings):
             if not check.well:
                 raise TokkaError(f"{check.name}: {check.found}", check.hint)
-        return key(params, settings, snapshot)
+        found = key(params, settings, snapshot)
+        progress.result("preflight", key=found, snapshot=snapshot)
+        return found
 
 
 def key(params: Params, settings: Settings, snapshot: str = "") -> str:

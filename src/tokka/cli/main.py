@@ -1,0 +1,51 @@
+"""The command line. `tokka --help` lists every command; each `--help` ends with an example."""
+
+import sys
+
+import click
+import typer
+
+from tokka.cli import data, demo, doctor, monitor, pipelines, reproduce, review, run, stack
+from tokka.cli.console import report_error
+from tokka.errors import UsageError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Turn a general pretrained transformer into a specialist for your domain, prove that it is better, "
+    "ship it by a canary that fails safe, and retrain it when the world drifts.\n\n"
+    "Start with `tokka sample` and `tokka run`. Exit codes: 0 done, 1 failed, 2 wrong use, 3 refused by a gate.",
+)
+for module in (run, data, doctor, stack, review, monitor, pipelines, reproduce, demo):
+    module.add_to(app)
+
+
+def main() -> None:
+    """Run one command; whatever goes wrong becomes one line and an exit code."""
+    sys.exit(call(sys.argv[1:]))
+
+
+def call(arguments: list[str]) -> int:
+    """`main` as a function: the exit code of a command line."""
+    as_json = "--json" in arguments
+    try:
+        result = app(arguments, standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return 0
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.exceptions.Abort:
+        return report_error(KeyboardInterrupt(), as_json)
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "tokka"
+        return report_error(UsageError(error.format_message(), f"see `{command} --help`"), as_json)
+    except BaseException as error:
+        return report_error(error, as_json)
+
+
+if __name__ == "__main__":
+    main()

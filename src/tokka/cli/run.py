@@ -1,0 +1,75 @@
+"""tokka run: one pipeline on this machine, from a raw file to an endpoint that answers."""
+
+import time
+from typing import Annotated, Any, Literal
+
+import typer
+
+from tokka.cli import tables
+from tokka.cli.console import DEFAULT_PARAMS, Json, Overrides, ParamsFile, console, load, print_json_line, progress
+
+EXIT_REFUSED = 3
+
+
+def add_to(app: typer.Typer) -> None:
+    """Hang the command on the application."""
+    app.command()(run)
+
+
+def run(
+    data: Annotated[str | None, typer.Option(help="CSV, Parquet or JSON lines; short for --set data.source=.")] = None,
+    params: ParamsFile = DEFAULT_PARAMS,
+    overrides: Overrides = None,
+    pipeline: Annotated[Literal["retrain", "specialise", "rollout"], typer.Option(help="Which pipeline.")] = "retrain",
+    runner: Annotated[Literal["subprocess", "docker"], typer.Option(help="How tasks run.")] = "subprocess",
+    run_id: Annotated[str, typer.Option(help="With --pipeline rollout: the MLflow run to roll out.")] = "",
+    override: Annotated[str, typer.Option(help="Why a refused run is rolled out all the same; recorded.")] = "",
+    json: Json = False,
+) -> int:
+    """Run a pipeline on this machine and end with a table: steps, metrics, verdicts, version, endpoint.
+
+    A second run without a change returns what the first one made. After a kill, the same command resumes.
+
+    Example: `tokka run --data tickets.csv --set task.text=body --set task.target=intent`
+    """
+    from tokka.triggers.execute import Request, execute
+
+    out, began = console(json), time.monotonic()
+    parsed, settings = load(params, overrides, data)
+    request = Request(params=parsed, pipeline=pipeline, runner=runner, run_id=run_id, override=override)
+    with progress(out) as shown:
+        final = execute(request, settings, shown)
+        shown({"event": "progress", "step": "endpoint", "message": "starting and asking it"})
+        final = with_answer(final, parsed, settings)
+    out.print(tables.run_summary(final, seconds=time.monotonic() - began))
+    if json:
+        print_json_line(final)
+    return EXIT_REFUSED if was_refused(final) else 0
+
+
+def with_answer(final: dict[str, Any], params: Any, settings: Any) -> dict[str, Any]:
+    """Bring the endpoint up when a champion exists, and let it answer one message of the data."""
+    from tokka.deployment.record import Record
+    from tokka.deployment.stack import ensure_up
+    from tokka.serving.client import predict
+
+    if Record(settings.record_url).read(params.registry.model).champion is None:
+        return final
+    info = ensure_up(settings, params)
+    (answer,) = predict(info.endpoint, [first_message(params, settings)])
+    return {**final, "endpoint": info.endpoint, "mlflow": info.mlflow or final["mlflow"], "answer": answer}
+
+
+def first_message(params: Any, settings: Any) -> str:
+    """One message to ask with, taken from the held-out rows that the replay uses, or a greeting."""
+    from tokka.data.reading import first_text
+
+    return first_text(params, settings) or "hello"
+
+
+def was_refused(final: dict[str, Any]) -> bool:
+    """Did a gate, a reviewer or the canary say no?"""
+    verdicts = [(final.get(name) or {}).get("verdict") for name in ("gate", "canary")]
+    return "refuse" in verdicts or "rolled_back" in verdicts or "held" in verdicts or final.get("review") == "refused"
+
+

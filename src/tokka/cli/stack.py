@@ -1,0 +1,124 @@
+"""tokka up, down, status, predict and rollback: the local stack and its endpoint."""
+
+import time
+from typing import Annotated, Any
+
+import typer
+
+from tokka.cli.console import DEFAULT_PARAMS, Json, Overrides, ParamsFile, console, load, print_json_line
+from tokka.errors import TokkaError, UsageError
+
+
+def add_to(app: typer.Typer) -> None:
+    """Hang the commands on the application."""
+    for command in (up, down, status, predict, rollback):
+        app.command()(command)
+
+
+def up(params: ParamsFile = DEFAULT_PARAMS, overrides: Overrides = None, json: Json = False) -> None:
+    """Start the local stack: gateway, model servers of what the record says, MLflow, request log.
+
+    Example: `TOKKA_PORT=9000 tokka up`
+    """
+    from tokka.deployment.stack import ensure_up
+
+    parsed, settings = load(params, overrides)
+    info = ensure_up(settings, parsed)
+    console(json).print(f"endpoint {info.endpoint}\nMLflow   {info.mlflow}")
+    if json:
+        print_json_line(info.model_dump())
+
+
+def down(json: Json = False) -> None:
+    """Stop the local stack; nothing of it is left running, and nothing that it knows is lost.
+
+    Example: `tokka down`
+    """
+    from tokka.deployment.stack import down as stop
+    from tokka.settings import Settings
+
+    stopped = stop(Settings.from_environment())
+    console(json).print("the stack is down" if stopped else "no stack was running")
+    if json:
+        print_json_line({"stopped": stopped})
+
+
+def status(
+    params: ParamsFile = DEFAULT_PARAMS,
+    overrides: Overrides = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Again and again, until Ctrl-C.")] = False,
+    json: Json = False,
+) -> None:
+    """What serves, what should serve, and how its traffic fares.
+
+    Example: `tokka status --watch`
+    """
+    from tokka.deployment.overview import overview, render
+
+    parsed, settings = load(params, overrides)
+    out = console(json)
+    while True:
+        found = overview(settings, parsed)
+        if watch:
+            out.clear()
+        out.print(render(found))
+        if not watch:
+            break
+        time.sleep(1.0)
+    if json:
+        print_json_line(found)
+
+
+def predict(
+    texts: Annotated[list[str], typer.Argument(help="One or more messages.")],
+    params: ParamsFile = DEFAULT_PARAMS,
+    overrides: Overrides = None,
+    json: Json = False,
+) -> None:
+    """Ask the endpoint, and say which version answered.
+
+    Example: `tokka predict "where is my parcel" "cancel my plan"`
+    """
+    from tokka.deployment.stack import status as stack_status
+    from tokka.serving.client import predict as ask
+
+    if not all(text.strip() for text in texts):
+        raise UsageError("an empty message has no answer", 'for example: tokka predict "where is my parcel"')
+    _, settings = load(params, overrides)
+    info = stack_status(settings)
+    if info is None:
+        raise TokkaError("no stack is running", "`tokka up` starts it; `tokka run` makes a first version")
+    answers = ask(info.endpoint, texts)
+    for answer in answers:
+        console(json).print(describe(answer), markup=False)
+    if json:
+        print_json_line({"answers": answers})
+
+
+def rollback(
+    params: ParamsFile = DEFAULT_PARAMS,
+    overrides: Overrides = None,
+    reason: Annotated[str, typer.Option(help="Why; it is written into the record.")] = "asked by hand",
+    json: Json = False,
+) -> None:
+    """Put the previous champion back, at once: one compare-and-set, no rebuild.
+
+    Example: `tokka rollback --reason "complaints about refunds"`
+    """
+    from tokka.deployment.record import Record
+    from tokka.deployment.rollout import rollback as roll_back
+
+    parsed, settings = load(params, overrides)
+    state = roll_back(Record(settings.record_url), parsed.registry.model, reason)
+    champion = state.champion.version if state.champion else "none"
+    console(json).print(f"version {champion} serves again (generation {state.generation})")
+    if json:
+        print_json_line(state.model_dump())
+
+
+def describe(answer: dict[str, Any]) -> str:
+    """One answer as a line: text, label or value, score, version."""
+    said = answer["label"] if answer.get("label") else f"{answer['value']:.4f}"
+    score = f" ({answer['score']:.2f})" if answer.get("score") is not None else ""
+    canary = ", canary" if answer.get("canary") else ""
+    return f"{answer['text']!r} → {said}{score}  [version {answer['model_version']}{canary}]"

@@ -1,0 +1,80 @@
+"""What a run amounts to, computed from its events alone: steps, metrics, verdicts, version, and what is missing."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from tokka.errors import Refused, TokkaError
+
+Event = Mapping[str, Any]
+# The step that follows when a decision says this; the local runner skips a branch that it cannot resolve with
+# no more than a warning, so that a missing follower is an error here.
+FOLLOWS = {
+    ("detect_drift", "verdict", "retrain"): "preflight",
+    ("gate", "verdict", "pass"): "register",
+    ("review", "verdict", "approved"): "canary",
+}
+
+
+def summarise(events: Iterable[Event]) -> dict[str, Any]:
+    """Fold events into {"steps", "results"}; of a step that ran twice the last run counts."""
+    steps: dict[str, dict[str, Any]] = {}
+    results: dict[str, dict[str, Any]] = {}
+    for event in events:
+        name = event["step"]
+        if event["event"] == "result":
+            results[name] = dict(event["facts"])
+        elif event["event"] in {"started", "done", "failed"}:
+            steps[name] = {"name": name, "seconds": round(event.get("seconds", 0.0), 1), "status": event["event"]}
+    return {"steps": list(steps.values()), "results": results}
+
+
+def check_complete(summary: Mapping[str, Any]) -> None:
+    """Every decision must have been followed by the step that it asked for.
+
+    Raises:
+        TokkaError: a branch was skipped.
+    """
+    done = {step["name"] for step in summary["steps"] if step["status"] == "done"}
+    for (step, field, value), follower in FOLLOWS.items():
+        if summary["results"].get(step, {}).get(field) == value and follower not in done:
+            raise TokkaError(f"{step} said {value!r}, but {follower} did not run", "run the same command again")
+
+
+def failure(events: Sequence[Event]) -> TokkaError | None:
+    """The first step that failed, as the error that its user should read."""
+    for event in events:
+        if event["event"] == "failed":
+            kind = Refused if event["exit_code"] == Refused.exit_code else TokkaError
+            return kind(f"{event['step']}: {event['error']}", event["hint"])
+    return None
+
+
+def final(summary: Mapping[str, Any], *, key: str, mlflow: str, endpoint: str) -> dict[str, Any]:
+    """The object that `tokka run --json` ends with."""
+    results = summary["results"]
+    evaluation = results.get("evaluate", {}).get("evaluation", {})
+    return {
+        "key": key,
+        "cached": False,
+        "version": results.get("register", {}).get("version"),
+        "run_id": results.get("evaluate", {}).get("run_id"),
+        "data_digest": results.get("preprocess", {}).get("digest"),
+        "model_digest": results.get("finetune", {}).get("digest"),
+        "steps": summary["steps"],
+        "metrics": {name: _values(evaluation.get(name)) for name in ("candidate", "champion", "general")},
+        "drift": _verdict(results.get("detect_drift")),
+        "gate": _verdict(results.get("gate")),
+        "review": results.get("review", {}).get("verdict"),
+        "canary": _verdict(results.get("canary")),
+        "endpoint": endpoint,
+        "report": results.get("evaluate", {}).get("report"),
+        "mlflow": mlflow,
+    }
+
+
+def _values(subject: Mapping[str, Any] | None) -> dict[str, float]:
+    return {name: metric["value"] for name, metric in (subject or {}).get("metrics", {}).items()}
+
+
+def _verdict(result: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return {"verdict": result["verdict"], "reasons": result.get("reasons", [])} if result else None
