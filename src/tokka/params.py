@@ -163,6 +163,9 @@ class Canary(Section):
     quality_margin: Open01 = 0.03
     slow_ms: Positive = 250.0
     alpha: Open01 = 0.05
+    warm_up_s: Positive = 120.0
+    # How long a challenger may be without a ready worker before it counts as lost.
+    lost_s: Positive = 30.0
     minimum_wait_s: NonNegative = 1.0
     maximum_wait_s: Positive = 1800.0
     watch_s: NonNegative = 60.0

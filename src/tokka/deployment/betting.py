@@ -1,0 +1,85 @@
+"""E-processes: evidence against a claim that stays valid however often, and whenever, one looks at it.
+
+    log_e = excess_on_canary(on_canary, share)       # one number per event; reject once it reaches log(1 / alpha)
+
+Under the claim (the null hypothesis) an e-process starts at 1 and does not grow on average, so by Ville's
+inequality it ever reaches 1 / alpha with probability at most alpha. All functions return the logarithm after each
+observation, shape (n,), so that long evidence does not overflow.
+
+Sources: Lindon and Malek (2022), anytime-valid inference for multinomial count data; Waudby-Smith and Ramdas
+(2024), estimating means of bounded random variables by betting.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+# How many times likelier an event may be on the canary than on the champion; a mixture, each with the same prior.
+RATIOS = np.array([1.5, 2.0, 3.0, 5.0, 8.0, 12.0])
+# Stakes of the bettors, as parts of their capital; a mixture, since nobody knows the effect beforehand.
+STAKES = np.array([0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8])
+
+
+def excess_on_canary(on_canary: Floats, share: Floats) -> Floats:
+    """Evidence against "an event is as likely on the canary as on the champion".
+
+    Args:
+        on_canary: (n,) 1 where the event (a failure, a slow answer, a wrong label) was on the canary, else 0.
+        share: (n,) the canary's share of traffic at that moment, in [0, 1]; it may change at any time.
+
+    Only events count, so the base rate may drift as it likes. With p = r w / (r w + 1 - w) the factor
+    (p/w)^x ((1-p)/(1-w))^(1-x) is r^x / (r w + 1 - w).
+    """
+    shift = np.log(np.outer(share, RATIOS - 1.0) + 1.0)
+    return _log_mean(np.outer(on_canary, np.log(RATIOS)) - shift)
+
+
+def against_no_worse(difference: Floats) -> Floats:
+    """Evidence against "the challenger is at least as good": mean over stakes of prod(1 - stake * difference).
+
+    Args:
+        difference: (n,) in [-1, 1], the champion's loss minus the challenger's; 0 where nothing is known.
+    """
+    return _log_mean(np.log1p(-np.outer(difference, STAKES)))
+
+
+def against_worse_by(difference: Floats, margin: float) -> Floats:
+    """Evidence against "the challenger is worse by `margin` or more" (so: in favour of promoting it).
+
+    Args:
+        difference: (n,) in [-1, 1] as above; whoever does not know it puts in the worst that it can be.
+        margin: in (0, 1), in the units of `difference`.
+    """
+    return _log_mean(np.log1p(np.outer((difference + margin) / (1.0 + margin), STAKES)))
+
+
+def against_disagreement(disagreement: Floats, margin: float) -> Floats:
+    """Evidence against "they disagree on `margin` or more", which needs no label: |difference| <= disagreement.
+
+    Args:
+        disagreement: (n,) in [0, 1], 0 where both say the same.
+    """
+    return _log_mean(np.log1p(np.outer(margin - disagreement, STAKES)))
+
+
+def above_limit(event: Floats, limit: float) -> Floats:
+    """Evidence against "events happen at a rate of `limit` at most".
+
+    Args:
+        event: (n,) 0 or 1; `limit` in (0, 1).
+    """
+    return _log_mean(np.log1p(np.outer(event - limit, STAKES)))
+
+
+def highest(log_e: Floats) -> float:
+    """The highest level that was ever reached; 0 (an e-value of 1, no evidence) when there is no observation."""
+    return max(0.0, float(log_e.max())) if log_e.size else 0.0
+
+
+def _log_mean(increments: Floats) -> Floats:
+    """The logarithm of the mean capital of all bettors, (n, bettors) increments to (n,)."""
+    capital = np.cumsum(increments, axis=0)
+    peak = capital.max(axis=1, initial=-np.inf, keepdims=True)
+    mean: Floats = peak[:, 0] + np.log(np.exp(capital - peak).mean(axis=1))
+    return mean

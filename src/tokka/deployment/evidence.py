@@ -1,0 +1,160 @@
+"""What a judge looks at: paired answers and judged requests as plain arrays, made from answers and the request log."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tokka.deployment.betting import Floats
+from tokka.deployment.targets.base import Answer
+
+NOTHING = np.empty(0)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Champion and challenger asked for the same n inputs.
+
+    difference: (n,) the champion's loss minus the challenger's, in [-1, 1]; NaN where no label tells. For a class
+        it is 1{challenger right} - 1{champion right}; for a value the difference of their absolute errors in units
+        of `scale`, clipped.
+    disagreement: (n,) a bound on |difference| that needs no label, in [0, 1].
+    replayed: how many inputs were replayed test rows and not live traffic. live: is there live traffic at all.
+    exhausted: no further input can be had now.
+    """
+
+    difference: Floats = field(default_factory=lambda: NOTHING)
+    disagreement: Floats = field(default_factory=lambda: NOTHING)
+    replayed: int = 0
+    failed: int = 0
+    live: bool = False
+    exhausted: bool = False
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """n requests in the order of time, each column of shape (n,).
+
+    canary: 1 when the request was sent to the challenger. share: the challenger's share at that moment.
+    failed, slow: 1 or 0. wrong: 1 or 0, NaN where no feedback came. replayed: 1 when the request was replayed.
+    """
+
+    canary: Floats = field(default_factory=lambda: NOTHING)
+    share: Floats = field(default_factory=lambda: NOTHING)
+    failed: Floats = field(default_factory=lambda: NOTHING)
+    slow: Floats = field(default_factory=lambda: NOTHING)
+    wrong: Floats = field(default_factory=lambda: NOTHING)
+    replayed: Floats = field(default_factory=lambda: NOTHING)
+
+    @property
+    def size(self) -> int:
+        """How many requests these are."""
+        return int(self.canary.size)
+
+    def where(self, keep: Any) -> "Traffic":
+        """The requests that a boolean mask (n,) keeps."""
+        return Traffic(**{name: getattr(self, name)[keep] for name in self.__dataclass_fields__})
+
+    def usable(self) -> Any:
+        """(n,) bool: every column is in its range."""
+        inside = (self.share >= 0) & (self.share <= 1)
+        for column in (self.canary, self.failed, self.slow):
+            inside &= (column == 0) | (column == 1)
+        return inside & ((self.wrong == 0) | (self.wrong == 1) | np.isnan(self.wrong))
+
+
+def compare(champion: Answer, challenger: Answer, target: object, scale: float | None) -> tuple[float, float] | None:
+    """(difference, disagreement) of one input; None when the champion itself has no answer to compare with.
+
+    Args:
+        target: the true label or value; None when nobody knows it.
+        scale: the unit of a value's error; None for classes.
+    """
+    if not is_sound(champion, scale):
+        return None
+    if not is_sound(challenger, scale):
+        # Without a label the champion's answer counts: to fail where it answers is a loss.
+        return (-1.0 if target is None else _loss(champion, target, scale) - 1.0), 1.0
+    apart = _distance(champion, challenger, scale)
+    if apart == 0.0:
+        return 0.0, 0.0
+    if target is None:
+        return math.nan, apart
+    return _loss(champion, target, scale) - _loss(challenger, target, scale), apart
+
+
+def is_sound(answer: Answer, scale: float | None) -> bool:
+    """Whether an answer says anything: a label, or a finite value."""
+    if answer.error:
+        return False
+    if scale is None:
+        return bool(answer.label) and (answer.score is None or math.isfinite(answer.score))
+    return answer.value is not None and math.isfinite(answer.value)
+
+
+def pairs_of(rows: Sequence[tuple[float, float]], **facts: Any) -> Pairs:
+    """`compare`'s results as arrays."""
+    columns = np.array(rows, dtype=np.float64).reshape(-1, 2)
+    return Pairs(difference=columns[:, 0], disagreement=columns[:, 1], **facts)
+
+
+def traffic_of(
+    records: Iterable[Mapping[str, Any]], *, challenger: str, slow_ms: float, scale: float | None = None
+) -> Traffic:
+    """Requests at the gateway, joined with the prediction that answered them and the feedback that came for it.
+
+    Args:
+        records: lines of the request log.
+        challenger: the version that the canary's requests were meant for; an answer by another one is a failure.
+    """
+    requests, predictions, feedback = _by_kind(records)
+    rows = []
+    for identity, request in sorted(requests.items(), key=lambda item: _number(item[1].get("time"))):
+        prediction = predictions.get(identity, {})
+        canary = float(bool(request.get("canary")))
+        stand_in = bool(canary) and bool(prediction) and str(prediction.get("version")) != challenger
+        failed = stand_in or not 100 <= _number(request.get("status")) < 500
+        slow = not failed and _number(request.get("latency_ms")) > slow_ms
+        wrong = _is_wrong(prediction, feedback.get(identity), scale)
+        replayed = bool(prediction.get("replayed") or request.get("replayed"))
+        rows.append((canary, _number(request.get("share")), float(failed), float(slow), wrong, float(replayed)))
+    return Traffic(*np.array(rows, dtype=np.float64).reshape(-1, 6).T)
+
+
+def _by_kind(records: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Mapping[str, Any]], ...]:
+    kinds: dict[str, dict[str, Mapping[str, Any]]] = {"request": {}, "prediction": {}, "feedback": {}}
+    for entry in records:
+        if entry.get("kind") in kinds and entry.get("prediction_id"):
+            kinds[entry["kind"]][str(entry["prediction_id"])] = entry
+    return kinds["request"], kinds["prediction"], kinds["feedback"]
+
+
+def _is_wrong(prediction: Mapping[str, Any], feedback: Mapping[str, Any] | None, scale: float | None) -> float:
+    if not prediction or feedback is None:
+        return math.nan
+    if scale is None:
+        return float(str(prediction.get("label")) != str(feedback.get("label")))
+    error = abs(_number(prediction.get("value")) - _number(feedback.get("value")))
+    return float(error > scale) if math.isfinite(error) else math.nan
+
+
+def _distance(one: Answer, other: Answer, scale: float | None) -> float:
+    if scale is None:
+        return float(one.label != other.label)
+    return min(1.0, abs(_number(one.value) - _number(other.value)) / scale)
+
+
+def _loss(answer: Answer, target: object, scale: float | None) -> float:
+    """In [0, 1]: 1 for a wrong class; the absolute error in units of `scale`, 1 at most."""
+    if scale is None:
+        return float(answer.label != str(target))
+    return min(1.0, abs(_number(answer.value) - _number(target)) / scale)
+
+
+def _number(value: object) -> float:
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return math.nan

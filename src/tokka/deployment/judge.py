@@ -1,0 +1,212 @@
+"""The judge of a rollout: pure, valid however often one asks, and never content with nothing.
+
+    judgement = judge_traffic(traffic, share=0.05, canary=params.canary)
+    judgement.verdict                            # "promote", "roll_back" or "hold", with reasons and e-values
+
+`promote` means: at this point nothing stands against going on, and enough was seen to say so. `alpha` bounds the
+share of equally good challengers that are rolled back (split over the metrics) and the share of challengers worse by
+`quality_margin` that pass the shadow.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from tokka.deployment import betting
+from tokka.deployment.betting import Floats
+from tokka.deployment.evidence import Pairs, Traffic
+from tokka.params import Canary
+
+Verdict = Literal["promote", "roll_back", "hold"]
+
+# What can end a rollout; each gets an equal part of alpha.
+METRICS = ("quality", "errors", "slow", "wrong")
+NAMES = {"errors": "failures", "slow": "slow answers", "wrong": "wrong labels"}
+# The watch after a promotion is a decision of its own: nothing is left to compare with but what was before.
+WATCHED = ("errors", "slow", "wrong")
+# A rate below this is not worth a rollback after a promotion, whatever it was before.
+TOLERATED = {"errors": 0.02, "slow": 0.05, "wrong": 0.1}
+# More unusable evidence than this, and the rest is not believed either.
+MAXIMUM_UNUSABLE = 0.01
+# Bounds what JSON has to hold; e**690 is about 1e299.
+HIGHEST_LOG = 690.0
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A verdict, why, and the numbers behind it (e-values by metric, their thresholds as `<metric>_limit`, counts)."""
+
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    values: dict[str, float] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain data for JSON."""
+        return {"verdict": self.verdict, "reasons": list(self.reasons), "values": self.values}
+
+
+def judge_pairs(pairs: Pairs, canary: Canary) -> Judgement:
+    """Quality in the shadow: is the challenger proven worse, or proven not worse by `quality_margin`?
+
+    Labels are not needed where both agree. Where they disagree and no label came, promoting assumes the worst
+    and rolling back assumes nothing.
+    """
+    known, worst, apart = _read_pairs(pairs)
+    back = betting.highest(betting.against_no_worse(known))
+    labelled = betting.against_worse_by(worst, canary.quality_margin)
+    label_free = betting.against_disagreement(apart, canary.quality_margin)
+    # Both are evidence against the same claim, so their mean is too: no part of alpha is spent on the choice.
+    good = betting.highest(np.logaddexp(labelled, label_free) - math.log(2.0))
+    limits = {"quality": len(METRICS) / canary.alpha, "no_worse": 1.0 / canary.alpha}
+    values = {"quality": _e(back), "quality_limit": limits["quality"]} | {
+        "no_worse": _e(good),
+        "no_worse_limit": limits["no_worse"],
+        "label_free": _e(betting.highest(label_free)),
+    }
+    counts = _count_pairs(pairs, known, apart)
+    return _weigh_pairs(back, good, limits, values | counts, canary)
+
+
+def judge_traffic(traffic: Traffic, share: float, canary: Canary) -> Judgement:
+    """Live traffic: is the canary proven to fail, to be slow or to be wrong more often than the champion?
+
+    Args:
+        traffic: every request since the rollout began, whatever the share was then.
+        share: the share of the present step, in (0, 1]; enough requests at it must have been seen to go on.
+    """
+    usable = traffic.usable()
+    unusable = traffic.size - int(usable.sum())
+    traffic = traffic.where(usable)
+    values: dict[str, float] = {
+        "requests": traffic.size,
+        "unusable": unusable,
+        "replayed": float(traffic.replayed.sum()),
+    }
+    against = []
+    for name in ("errors", "slow", "wrong"):
+        log_e, events = _excess(traffic, name)
+        values |= {name: _e(log_e), f"{name}_limit": len(METRICS) / canary.alpha, f"{name}_seen": events}
+        if log_e >= math.log(len(METRICS) / canary.alpha):
+            against.append(f"the challenger has too many {NAMES[name]}: {_excess_words(traffic, name, values)}")
+    if against:
+        return Judgement("roll_back", tuple(against), values)
+    if unusable > MAXIMUM_UNUSABLE * (traffic.size + unusable):
+        return Judgement(
+            "hold", (f"{unusable} of {traffic.size + unusable} requests in the log make no sense",), values
+        )
+    return _weigh_step(traffic, share, canary, values)
+
+
+def judge_watch(before: Traffic, after: Traffic, canary: Canary) -> Judgement:
+    """After the promotion: are events on the new champion proven more than twice as frequent as on the old one?
+
+    Args:
+        before: requests of the rollout; those on the old champion say what is usual.
+        after: requests since the promotion.
+    """
+    before = before.where(before.usable() & (before.canary == 0))
+    after = after.where(after.usable())
+    values: dict[str, float] = {"requests": after.size}
+    against = []
+    for name in WATCHED:
+        limit = _usual_limit(_column(before, name), TOLERATED[name])
+        seen = _column(after, name)
+        log_e = betting.highest(betting.above_limit(seen, limit))
+        values |= {name: _e(log_e), f"{name}_limit": len(WATCHED) / canary.alpha, f"{name}_rate_limit": round(limit, 6)}
+        if log_e >= math.log(len(WATCHED) / canary.alpha):
+            against.append(f"{int(seen.sum())} {NAMES[name]} in {seen.size} requests, at most {limit:.1%} is usual")
+    if against:
+        return Judgement("roll_back", tuple(against), values)
+    return Judgement("hold", (f"{after.size} requests since the promotion, nothing stands out",), values)
+
+
+def _read_pairs(pairs: Pairs) -> tuple[Floats, Floats, Floats]:
+    """(n,) each: the difference with 0 for unknown, the worst that it can be, the disagreement with 1 for unknown."""
+    difference, disagreement = pairs.difference, pairs.disagreement
+    bounded = (disagreement >= 0) & (disagreement <= 1)
+    apart = np.where(bounded, disagreement, 1.0)
+    # A hair more than the bound is rounding; anything else contradicts itself and counts as unknown.
+    known = bounded & (np.abs(difference) <= np.minimum(apart + 1e-9, 1.0))
+    return np.where(known, difference, 0.0), np.where(known, difference, -apart), apart
+
+
+def _count_pairs(pairs: Pairs, known: Floats, apart: Floats) -> dict[str, float]:
+    labelled = np.isfinite(pairs.difference)
+    return {
+        "pairs": int(apart.size),
+        "disagreements": int((apart > 0).sum()),
+        "unlabelled_disagreements": int((~labelled & (apart > 0)).sum()),
+        "mean_difference": round(float(known.mean()), 6) if known.size else 0.0,
+        "failed": pairs.failed,
+        "replayed": pairs.replayed,
+    }
+
+
+def _weigh_pairs(
+    back: float, good: float, limits: dict[str, float], values: dict[str, float], canary: Canary
+) -> Judgement:
+    seen = (
+        f"{values['pairs']:.0f} paired inputs ({values['replayed']:.0f} replayed), "
+        f"{values['disagreements']:.0f} disagreements, mean difference {values['mean_difference']:+.4f}"
+    )
+    if back >= math.log(limits["quality"]):
+        return Judgement("roll_back", (f"the challenger's quality is proven worse: {seen}",), values)
+    if good >= math.log(limits["no_worse"]):
+        reason = f"proven not worse by {canary.quality_margin:g} or more: {seen}"
+        return Judgement("promote", (reason,), values)
+    reason = f"quality is undecided (e-value {_e(good):.3g} of {limits['no_worse']:g}): {seen}"
+    return Judgement("hold", (reason if values["pairs"] else "no paired input was answered",), values)
+
+
+def _weigh_step(traffic: Traffic, share: float, canary: Canary, values: dict[str, float]) -> Judgement:
+    here = traffic.where(np.abs(traffic.share - share) < 1e-6)
+    answered = int((here.canary * (1 - here.failed)).sum())
+    wanted = canary.step_requests * share
+    values |= {
+        "step_requests": here.size,
+        "step_on_canary": float(here.canary.sum()),
+        "step_share": round(float(here.canary.mean()), 6) if here.size else 0.0,
+    }
+    seen = f"{here.size} requests at {share:.1%} ({here.replayed.sum():.0f} replayed), {answered} good answers by it"
+    if here.size < canary.step_requests:
+        return Judgement("hold", (f"too few requests: {seen}, {canary.step_requests} wanted",), values)
+    # Four standard deviations and one request: a sound split fails this about once in 15,000 looks.
+    if abs(values["step_on_canary"] - here.size * share) > 4 * math.sqrt(here.size * share * (1 - share)) + 1:
+        return Judgement("hold", (f"the split is not as ordered: {values['step_share']:.1%} seen, {seen}",), values)
+    if answered < max(1.0, wanted / 2):
+        return Judgement("hold", (f"too few answers by the challenger: {seen}",), values)
+    return Judgement("promote", (f"nothing stands against it: {seen}",), values)
+
+
+def _column(traffic: Traffic, name: str) -> Floats:
+    """The 0 or 1 of a metric for the requests on which it is known."""
+    column: Floats = {"errors": traffic.failed, "slow": traffic.slow, "wrong": traffic.wrong}[name]
+    return column[np.isfinite(column)]
+
+
+def _excess(traffic: Traffic, name: str) -> tuple[float, int]:
+    column: Floats = {"errors": traffic.failed, "slow": traffic.slow, "wrong": traffic.wrong}[name]
+    # At a share of 0 or 1 all traffic goes one way, and an event says nothing about which one is better.
+    event = (column == 1) & (traffic.share > 0) & (traffic.share < 1)
+    log_e = betting.excess_on_canary(traffic.canary[event], traffic.share[event])
+    return betting.highest(log_e), int(event.sum())
+
+
+def _excess_words(traffic: Traffic, name: str, values: dict[str, float]) -> str:
+    column: Floats = {"errors": traffic.failed, "slow": traffic.slow, "wrong": traffic.wrong}[name]
+    on = [
+        f"{int((column[traffic.canary == side] == 1).sum())} of {int((traffic.canary == side).sum())}"
+        for side in (1, 0)
+    ]
+    return f"{on[0]} requests on it, {on[1]} on the champion, e-value {values[name]:.3g} of {values[f'{name}_limit']:g}"
+
+
+def _usual_limit(usual: Floats, tolerated: float) -> float:
+    rate = (float(usual.sum()) + 1.0) / (usual.size + 2.0)
+    return min(0.5, max(tolerated, 2.0 * rate))
+
+
+def _e(log_e: float) -> float:
+    return round(math.exp(min(log_e, HIGHEST_LOG)), 6)
