@@ -35,13 +35,17 @@ def main() -> None:
     text = compile_requirements("pyproject.toml", "--group", "dev", *links)
     public = Path(ROOT / "build" / "torch.in")
     public.parent.mkdir(exist_ok=True)
-    public.write_text(next(line.strip(' ",\n') for line in (ROOT / "pyproject.toml").open() if '"torch==' in line) + "\n")
+    public.write_text(
+        next(line.strip(' ",\n') for line in (ROOT / "pyproject.toml").open() if '"torch==' in line) + "\n"
+    )
     published = re.search(r"^torch==.*?(?=^\S)", compile_requirements(str(public)) + "\nend", re.S | re.M)
     chosen = re.search(r"^torch==.*?(?=^\S)", text, re.S | re.M)
     if published is None or chosen is None:
         raise SystemExit("uv resolved no torch: check the pin in pyproject.toml")
     version = re.sub(r"\+.*", "", chosen.group(0).split()[0])
-    both = " \\\n".join(f"    --hash={digest}" for digest in sorted(hashes(published.group(0)) | hashes(chosen.group(0))))
+    both = " \\\n".join(
+        f"    --hash={digest}" for digest in sorted(hashes(published.group(0)) | hashes(chosen.group(0)))
+    )
     LOCK.write_text(HEADER + text.replace(chosen.group(0), f"{version} \\\n{both}\n"))
 
 

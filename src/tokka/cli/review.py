@@ -39,7 +39,9 @@ def list_(params: ParamsFile = DEFAULT_PARAMS, overrides: Overrides = None, json
 
 
 @app.command()
-def show(version: Version, params: ParamsFile = DEFAULT_PARAMS, overrides: Overrides = None, json: Json = False) -> None:
+def show(
+    version: Version, params: ParamsFile = DEFAULT_PARAMS, overrides: Overrides = None, json: Json = False
+) -> None:
     """Show a version's model card and tags.
 
     Example: `tokka review show 2`

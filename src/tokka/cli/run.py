@@ -71,5 +71,3 @@ def was_refused(final: dict[str, Any]) -> bool:
     """Did a gate, a reviewer or the canary say no?"""
     verdicts = [(final.get(name) or {}).get("verdict") for name in ("gate", "canary")]
     return "refuse" in verdicts or "rolled_back" in verdicts or "held" in verdicts or final.get("review") == "refused"
-
-

@@ -25,7 +25,8 @@ def run(
 
     with progress.step(STEP):
         evaluation = evaluate(prepared, model, find_champion(params, settings), params, out)
-        facts = lineage(settings, prepared, model, snapshot)
+        facts = lineage(params, settings, prepared, model, snapshot)
+        files.write_json(out / "lineage.json", {"key": key, **facts})
         run_id = log_evaluation(out, model, params, settings, key, facts)
         progress.result(STEP, run_id=run_id, evaluation=evaluation, report=str(out / "report.html"))
         return run_id, evaluation
@@ -46,16 +47,21 @@ def find_champion(params: Params, settings: Settings) -> Champion:
     return Champion(status="present", version=champion.version, folder=folder, reason="")
 
 
-def lineage(settings: Settings, prepared: Path, model: Path, snapshot: str) -> dict[str, str]:
-    """Commit, code and every digest from raw file to model, for tags."""
+def lineage(params: Params, settings: Settings, prepared: Path, model: Path, snapshot: str) -> dict[str, Any]:
+    """Everything that made this candidate, from raw file to model: what `tokka reproduce` walks."""
+    from tokka.data.reading import source_digest
     from tokka.training.predictor import model_digest
 
-    config = files.read_json(model / "tokka.json")
+    lock = prepared / "dvc.lock"
     return {
+        "params": params.model_dump(mode="json", exclude_none=True),
+        "snapshot": snapshot,
         "commit": provenance.git_commit(settings.root),
         "code_version": provenance.code_version(),
+        "environment": files.digest_json(provenance.environment_versions()),
+        "source_digest": source_digest(params, settings, snapshot),
+        "dvc_lock": lock.read_text() if lock.exists() else "",
         "data_digest": files.read_json(prepared / "digest.json")["digest"],
-        "base_digest": config["base"]["digest"],
+        "base_digest": files.read_json(model / "tokka.json")["base"]["digest"],
         "model_digest": model_digest(model),
-        "snapshot": snapshot,
     }

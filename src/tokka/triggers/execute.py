@@ -1,6 +1,6 @@
 """One run from request to summary: its key, its lock, what it already made, and the launch when it made nothing.
 
-    summary = execute(Request(params=params, pipeline="retrain"), settings, on_event=show)
+summary = execute(Request(params=params, pipeline="retrain"), settings, on_event=show)
 """
 
 from collections.abc import Callable, Iterator, Mapping

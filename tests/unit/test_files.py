@@ -1,0 +1,81 @@
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tokka import files
+from tokka.errors import TokkaError
+from tokka.store import StepStore
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=10,
+)
+
+
+@given(st.dictionaries(st.text(), JSON))
+def test_the_digest_of_a_value_does_not_depend_on_the_order_of_its_keys(tree):
+    assert files.digest_json(tree) == files.digest_json(dict(reversed(tree.items())))
+
+
+def test_no_reader_agrees_on_nan_so_that_none_is_written(tmp_path):
+    with pytest.raises(ValueError, match="Out of range"):
+        files.write_json(tmp_path / "a.json", {"metric": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    files.write_json(path, 1)
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError("no space left")))
+    with pytest.raises(OSError, match="no space"):
+        files.write_json(path, 2)
+    assert files.read_json(path) == 1
+
+
+def sealed(folder):
+    (folder / "deep").mkdir(parents=True)
+    (folder / "a").write_bytes(b"1")
+    (folder / "deep" / "b").write_bytes(b"2")
+    return files.seal(folder)
+
+
+def damage(folder, what):
+    match what:
+        case "changed":
+            (folder / "a").write_bytes(b"x")
+        case "missing":
+            (folder / "a").unlink()
+        case "added":
+            (folder / "c").write_bytes(b"3")
+        case "linked":
+            (folder / "a").unlink()
+            (folder / "a").symlink_to(folder / "deep" / "b")
+        case "no manifest":
+            (folder / files.MANIFEST).unlink()
+
+
+@pytest.mark.parametrize("what", ["changed", "missing", "added", "linked", "no manifest"])
+def test_a_sealed_folder_notices_every_change(tmp_path, what):
+    digest = sealed(tmp_path / "x")
+    assert files.verify(tmp_path / "x") == digest
+    damage(tmp_path / "x", what)
+    with pytest.raises(TokkaError):
+        files.verify(tmp_path / "x")
+
+
+@pytest.mark.parametrize("what", ["changed", "missing", "added"])
+def test_the_store_throws_away_what_does_not_verify(tmp_path, what):
+    store, made = StepStore(tmp_path / "store"), tmp_path / "made"
+    made.mkdir()
+    (made / "a").write_bytes(b"1")
+    assert not store.fetch("finetune", "key", tmp_path / "out")
+    store.save("finetune", "key", made)
+    assert store.fetch("finetune", "key", tmp_path / "out")
+    assert (tmp_path / "out" / "a").read_bytes() == b"1"
+    damage(tmp_path / "store" / "finetune" / "key", what)
+    assert not store.fetch("finetune", "key", tmp_path / "again")
+    store.save("finetune", "key", made)
+    assert store.fetch("finetune", "key", tmp_path / "again")

@@ -1,0 +1,44 @@
+import subprocess
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tokka import provenance
+from tokka.params import Params, parse_params
+
+DIGESTS = st.text(alphabet="0123456789abcdef", min_size=64, max_size=64)
+
+
+@given(DIGESTS, DIGESTS)
+def test_every_part_changes_the_key(source, base):
+    key = provenance.run_key(Params(), source_digest=source, base_digest=base)
+    assert key == provenance.run_key(Params(), source_digest=source, base_digest=base)
+    assert key != provenance.run_key(Params(), source_digest=source + "0", base_digest=base)
+    assert key != provenance.run_key(Params(), source_digest=source, base_digest=base + "0")
+    other = parse_params({"canary": {"alpha": 0.04}})
+    assert key != provenance.run_key(other, source_digest=source, base_digest=base)
+
+
+def test_where_the_data_lies_does_not_change_the_key():
+    here, there = parse_params({"data": {"source": "a.csv"}}), parse_params({"data": {"source": "/b.csv"}})
+    assert provenance.params_digest(here) == provenance.params_digest(there)
+
+
+def test_a_step_ignores_the_parameters_of_later_steps():
+    first, other = Params(), parse_params({"gate": {"alpha": 0.01}, "canary": {"steps": [0.5]}})
+    assert provenance.step_key("finetune", first, "d") == provenance.step_key("finetune", other, "d")
+    trained = parse_params({"finetuning": {"epochs": 1}})
+    assert provenance.step_key("finetune", first, "d") != provenance.step_key("finetune", trained, "d")
+    assert provenance.step_key("preprocess", first, "d") == provenance.step_key("preprocess", trained, "d")
+
+
+def test_the_commit_says_when_files_differ_from_it(tmp_path):
+    assert provenance.git_commit(tmp_path) == ""
+    identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for command in (["init", "-q"], [*identity, "commit", "-q", "--allow-empty", "-m", "x"]):
+        subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
+    clean = provenance.git_commit(tmp_path)
+    assert len(clean) == 40
+    (tmp_path / "file").write_text("1")
+    subprocess.run(["git", "-C", str(tmp_path), "add", "file"], check=True)
+    assert provenance.git_commit(tmp_path) == clean + "-dirty"
