@@ -1,0 +1,314 @@
+"""MLflow, the tracking server and model registry: the only module that talks to it.
+
+    registry = Registry(settings, "helpdesk"); registry.prepare()
+    run_id = registry.log_run(key, params={…}, metrics={…}, tags={…}, folder_evidence=…, folder_model=…, dataset=…)
+    version = registry.register(run_id, description="…", tags={…})
+
+Nothing is ever loaded through MLflow: models are downloaded as files, verified, and read by our own code.
+Runs are idempotent by key and versions by run, under kill -9 and under two racers: on one machine a file lock
+keeps racers apart; across machines both look again after they created, and the later one withdraws.
+"""
+
+import functools
+import logging
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tokka import files
+from tokka.errors import TokkaError
+from tokka.registry import address, entities, page, runs
+from tokka.registry.entities import Dataset, RunInfo, VersionInfo
+from tokka.registry.locks import locked
+from tokka.settings import Settings
+
+
+class Registry:
+    """Runs, versions and aliases of one registered model.
+
+    Args:
+        settings: names the tracking server and TOKKA_HOME.
+        model: the registered model's name, which is also the experiment's.
+    """
+
+    def __init__(self, settings: Settings, model: str) -> None:
+        self.settings = settings
+        self.model = model
+
+    def prepare(self) -> None:
+        """Make the SQLite file (once, whole or not at all) and the experiment, or see that the server answers.
+
+        Raises:
+            TokkaError: the server does not answer, or its database is of another MLflow version.
+            UsageError: the tracking URI is of no supported kind.
+        """
+        uri = self.settings.tracking_uri
+        address.check(uri)
+        with locked(self.settings, "mlflow"):
+            if uri.startswith("sqlite:"):
+                self._make_sqlite(Path(uri.removeprefix("sqlite:///")))
+            with self._translated("prepare the experiment"):
+                self._own_experiment()
+
+    @functools.cached_property
+    def _client(self) -> Any:
+        return _client(self.settings.tracking_uri)
+
+    def _make_sqlite(self, path: Path) -> None:
+        """A kill while tables are made leaves a file that MLflow can never use: make it aside, then rename it."""
+        if path.exists():
+            return
+        _import_mlflow()
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        staging = path.with_name(f".{path.name}.new")
+        staging.unlink(missing_ok=True)
+        with self._translated("make its tables"):
+            store = SqlAlchemyStore(f"sqlite:///{staging}", self._artifact_root())
+            store.engine.dispose()
+        staging.replace(path)
+        files.sync_folder(path.parent)
+
+    def _artifact_root(self) -> str:
+        return (self.settings.home / "artifacts").as_uri()
+
+    def _own_experiment(self) -> str:
+        found = self._client.get_experiment_by_name(self.model)
+        if found is None:
+            local = self.settings.tracking_uri.startswith("sqlite:")
+            return str(self._client.create_experiment(self.model, self._artifact_root() if local else None))
+        if found.lifecycle_stage != "active":
+            raise TokkaError(
+                f"MLflow's experiment {self.model!r} was deleted",
+                f"restore it with: mlflow experiments restore -x {found.experiment_id}",
+            )
+        return str(found.experiment_id)
+
+    @contextmanager
+    def _translated(self, doing: str) -> Iterator[None]:
+        """MLflow's and the disk's errors as one line that names the server and what was tried."""
+        mlflow = _import_mlflow()
+        try:
+            yield
+        except (mlflow.exceptions.MlflowException, OSError) as error:
+            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            where = address.redacted(self.settings.tracking_uri)
+            raise TokkaError(
+                f"MLflow at {where} could not {doing}: {address.redacted(first)}",
+                "check MLFLOW_TRACKING_URI, that the server runs and that its disk has room: tokka doctor",
+            ) from error
+
+    def log_run(
+        self,
+        key: str,
+        *,
+        params: Mapping[str, Any],
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        folder_evidence: Path,
+        folder_model: Path,
+        dataset: Dataset,
+    ) -> str:
+        """Log one evaluated candidate and return its run's id; the same key and content give the same run.
+
+        The same key with other content (a second evaluation after a crash) gets a fresh run without a gate verdict,
+        unless a version was made of the first run already: then that run stands as it is.
+
+        Raises:
+            TokkaError: MLflow does not answer or the upload failed; the same call again resumes it.
+        """
+        model = tags.get(entities.MODEL_DIGEST) or files.digest_folder(folder_model)
+        content = files.digest_json([files.digest_folder(folder_evidence), model])
+        with locked(self.settings, f"registry-{self.model}"), self._translated(f"log the run of key {key}"):
+            log = self._runs()
+            run = log.open(entities.checked_key(key), content, has_version=self._version_of)
+            if entities.LOGGED not in run.data.tags:
+                log.log(run, params=params, metrics=metrics, tags=tags, dataset=dataset)
+                self._client.log_artifacts(run.info.run_id, str(folder_evidence), entities.EVIDENCE_FOLDER)
+                self._client.log_artifacts(run.info.run_id, str(folder_model), entities.MODEL_FOLDER)
+                log.finish(run)
+        return str(run.info.run_id)
+
+    def find_run(self, key: str) -> str | None:
+        """The id of the run that this key has, complete or not."""
+        with self._translated(f"look for the run of key {key}"):
+            run = self._runs().find(entities.checked_key(key))
+        return str(run.info.run_id) if run else None
+
+    def run(self, run_id: str) -> RunInfo:
+        """One run by its id.
+
+        Raises:
+            TokkaError: there is none.
+        """
+        with self._translated(f"find run {run_id}"):
+            run = self._client.get_run(run_id)
+        return RunInfo(run_id, run.info.status, dict(run.data.tags), dict(run.data.metrics), dict(run.data.params))
+
+    def tag_run(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Set tags on a run."""
+        with self._translated(f"tag run {run_id}"):
+            for name, value in tags.items():
+                self._client.set_tag(run_id, name, value)
+
+    def log_artifact(self, run_id: str, path: Path, folder: str = entities.EVIDENCE_FOLDER) -> None:
+        """Add a file, or every file of a folder, to a run's artifacts."""
+        with self._translated(f"keep {path.name}"):
+            log = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
+            log(run_id, str(path), folder)
+
+    def _runs(self) -> runs.Runs:
+        experiment = os.environ.get("MLFLOW_EXPERIMENT_ID") or self._own_experiment()
+        return runs.Runs(self._client, _import_mlflow().entities, self.model, experiment)
+
+    def register(self, run_id: str, *, description: str, tags: Mapping[str, str]) -> str:
+        """Make the version of a run and return its number; a run that has one keeps it.
+
+        Version and tags are created in one transaction, so that no crash leaves a version without its tags. A racer
+        on another machine may create a second one: whoever finds a lower number than its own deletes its own.
+
+        Raises:
+            TokkaError: MLflow does not answer, or the run was never logged to its end.
+        """
+        run = self.run(run_id)
+        if entities.LOGGED not in run.tags:
+            raise TokkaError(f"run {run_id} was cut short before its model was stored", "run the evaluation again")
+        with locked(self.settings, f"registry-{self.model}"), self._translated(f"register run {run_id}"):
+            existing = self._version_of(run_id)
+            if existing:
+                return existing
+            self._make_registered_model()
+            uri = self._client.get_run(run_id).info.artifact_uri
+            made = self._client.create_model_version(
+                self.model,
+                f"{uri}/{entities.MODEL_FOLDER}",
+                run_id,
+                tags={name: str(value) for name, value in tags.items()},
+                description=description[: page.MAXIMUM_DESCRIPTION],
+                await_creation_for=10,
+            )
+            first = self._version_of(run_id) or str(made.version)
+            if int(first) < int(made.version):
+                self._client.delete_model_version(self.model, str(made.version))
+            return first
+
+    def find_version(self, key: str) -> str | None:
+        """The version that an idempotency key has made, if any."""
+        text = f"name = '{self.model}' and tag.`{entities.KEY}` = '{entities.checked_key(key)}'"
+        with self._translated(f"look for the version of key {key}"):
+            found = self._client.search_model_versions(text)
+        return min((str(version.version) for version in found), key=int, default=None)
+
+    def version(self, version: str) -> VersionInfo:
+        """One version.
+
+        Raises:
+            TokkaError: there is none of that number.
+        """
+        from_server = f"find version {version} of {self.model}"
+        with self._translated(from_server):
+            found = self._client.get_model_version(self.model, entities.checked_version(version))
+        return VersionInfo.of(found)
+
+    def versions(self) -> list[VersionInfo]:
+        """Every version, newest first; none when the model was never registered."""
+        with self._translated("list versions"):
+            found = self._client.search_model_versions(f"name = '{self.model}'", max_results=1000)
+        aliases = self.aliases()
+        held = {v: tuple(sorted(name for name, of in aliases.items() if of == v)) for v in set(aliases.values())}
+        newest_first = sorted(found, key=lambda one: -int(one.version))
+        return [VersionInfo.of(one, held.get(str(one.version), ())) for one in newest_first]
+
+    def tag_version(self, version: str, tags: Mapping[str, str]) -> None:
+        """Set tags on a version."""
+        with self._translated(f"tag version {version}"):
+            for name, value in tags.items():
+                self._client.set_model_version_tag(self.model, version, name, value)
+
+    def _version_of(self, run_id: str) -> str | None:
+        found = self._client.search_model_versions(f"name = '{self.model}' and run_id = '{run_id}'")
+        return min((str(version.version) for version in found), key=int, default=None)
+
+    def _make_registered_model(self) -> None:
+        mlflow = _import_mlflow()
+        try:
+            self._client.create_registered_model(self.model, description=page.MODEL_DESCRIPTION)
+        except mlflow.exceptions.MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+    def aliases(self) -> dict[str, str]:
+        """Alias to version; empty when the model was never registered."""
+        mlflow = _import_mlflow()
+        with self._translated("read aliases"):
+            try:
+                found = self._client.get_registered_model(self.model).aliases
+            except mlflow.exceptions.MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                return {}
+        return {str(name): str(version) for name, version in found.items()}
+
+    def set_alias(self, alias: str, version: str) -> None:
+        """Point an alias at a version (a blind overwrite: MLflow knows no compare-and-set)."""
+        with self._translated(f"set alias {alias}"):
+            self._client.set_registered_model_alias(self.model, alias, version)
+
+    def delete_alias(self, alias: str) -> None:
+        """Remove an alias; one that does not exist is no error."""
+        if alias in self.aliases():
+            with self._translated(f"delete alias {alias}"):
+                self._client.delete_registered_model_alias(self.model, alias)
+
+    def download_model(self, version: str, into: Path) -> None:
+        """Copy a version's model folder into `into`, without the files that only MLflow's page reads.
+
+        The caller verifies signature and digest (`publish.fetch_version` does): bytes from here are not yet trusted.
+        """
+        run_id = self.version(version).run_id
+        if not run_id:
+            raise TokkaError(f"version {version} of {self.model} has no run", "only versions made by tokka are used")
+        self.download_artifacts(run_id, entities.MODEL_FOLDER, into)
+
+    def download_evidence(self, version_or_run: str, into: Path) -> None:
+        """Copy the evaluation's evidence, by version number or by run id, into `into`."""
+        is_version = re.fullmatch(r"[1-9][0-9]{0,8}", version_or_run) is not None
+        run_id = self.version(version_or_run).run_id if is_version else version_or_run
+        self.download_artifacts(run_id, entities.EVIDENCE_FOLDER, into)
+
+    def download_artifacts(self, run_id: str, name: str, into: Path) -> None:
+        """Copy one artifact folder or file of a run into `into`."""
+        into.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=into.parent, prefix=".download-") as staging:
+            with self._translated(f"download {name} of run {run_id}"):
+                found = Path(self._client.download_artifacts(run_id, name, staging))
+            for path in [found] if found.is_file() else sorted(found.iterdir()):
+                if name != entities.MODEL_FOLDER or path.name not in page.PAGE_FILES:
+                    shutil.move(path, into / path.name)
+
+
+@functools.cache
+def _import_mlflow() -> Any:
+    """MLflow, quiet: it takes 3 s, so it is imported on first use and not with this module."""
+    for name, value in address.CLIENT_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import mlflow
+    from mlflow.exceptions import MlflowException  # noqa: F401  binds mlflow.exceptions
+
+    for name in ("mlflow.store.db.utils", "alembic", "mlflow.tracking"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    return mlflow
+
+
+@functools.cache
+def _client(uri: str) -> Any:
+    _import_mlflow()
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)

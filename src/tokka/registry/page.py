@@ -1,0 +1,44 @@
+"""What MLflow's pages show of a version: its schema and an example, beside the files that are signed.
+
+MLflow reads a version's schema from a file `MLmodel`. It is written next to the model for that page alone: it names no
+`python_function`, so that nothing can load code through it, and it never leaves with a download.
+"""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import yaml
+
+from tokka import files
+
+# MLflow stores 5000 characters of a description on some databases; the whole card is among the evidence.
+MAXIMUM_DESCRIPTION = 5000
+PAGE_FILES = ("MLmodel", "input_example.json")
+MODEL_DESCRIPTION = (
+    "Specialists made by Tokka. Every version was evaluated, gated and signed; its card is its description."
+)
+
+
+def write_page_files(folder: Path, *, classification: bool, pair: bool, example: str) -> None:
+    """Add schema and input example to a model folder that is about to be uploaded."""
+    texts = ["text", "text_pair"] if pair else ["text"]
+    answers = {"label": "string", "score": "double"} if classification else {"value": "double"}
+    schema = {
+        "inputs": json.dumps([{"type": "string", "name": name, "required": True} for name in texts]),
+        "outputs": json.dumps([{"type": kind, "name": name, "required": True} for name, kind in answers.items()]),
+        "params": None,
+    }
+    described = {
+        "artifact_path": "model",
+        "flavors": {"tokka": {"loader": "tokka.training.predictor.load_predictor", "weights": "safetensors, ONNX"}},
+        "saved_input_example_info": {
+            "artifact_path": "input_example.json",
+            "pandas_orient": "split",
+            "type": "dataframe",
+        },
+        "signature": schema,
+        "utc_time_created": datetime.now(UTC).replace(tzinfo=None).isoformat(sep=" "),
+    }
+    files.write_text(folder / "MLmodel", yaml.safe_dump(described, sort_keys=True))
+    files.write_json(folder / "input_example.json", {"columns": texts, "data": [[example] * len(texts)]})

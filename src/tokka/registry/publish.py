@@ -1,0 +1,242 @@
+"""From an evaluated candidate to a signed registry version, and back to files that may be served.
+
+run_id = log_evaluation(evidence, model, params, settings, key, provenance)
+record_decision(run_id, decision, gate_folder, params, settings)
+version = register_candidate(run_id, params, settings)
+folder = fetch_version(version, params, settings)          # verified: signature and digest
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tokka import files
+from tokka.errors import Refused
+from tokka.params import Params
+from tokka.registry import card, entities, page, served, signing
+from tokka.registry.entities import Dataset, RunInfo
+from tokka.registry.mlflow_client import Registry
+from tokka.settings import Settings
+
+PROVENANCE_TAGS = {
+    "commit": entities.COMMIT,
+    "code_version": entities.CODE_VERSION,
+    "data_digest": entities.DATA_DIGEST,
+    "base_digest": entities.BASE_DIGEST,
+    "snapshot": entities.SNAPSHOT,
+}
+VERSION_TAGS = (entities.KEY, entities.MODEL_DIGEST, entities.SYNTHETIC, *PROVENANCE_TAGS.values())
+CARD = "model_card.md"
+
+
+def log_evaluation(
+    evidence: Path, model: Path, params: Params, settings: Settings, key: str, provenance: Mapping[str, Any]
+) -> str:
+    """Sign the model and log it with its evaluation as one MLflow run; return the run's id.
+
+    The given folders are left as they are: signature and page files go into a staged copy of hard links.
+
+    Raises:
+        Refused: the model folder is not the one that provenance names, or holds links.
+        TokkaError: evaluation.json cannot be read, or MLflow does not answer.
+    """
+    evaluation = files.read_json(evidence / "evaluation.json")
+    registry = open_registry(params, settings)
+    digest = served.digest(model)
+    if provenance.get("model_digest", digest) != digest:
+        raise Refused(f"{model} is not the model that was evaluated: its digest is {digest[:16]}…", "train it again")
+    tags = {tag: str(provenance[name]) for name, tag in PROVENANCE_TAGS.items() if provenance.get(name)}
+    tags |= {entities.MODEL_DIGEST: digest, entities.SYNTHETIC: str(is_synthetic(provenance)).lower()}
+    settings.home.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=settings.home, prefix=".publish-") as staging:
+        return registry.log_run(
+            key,
+            params=flat_params(params),
+            metrics=flat_metrics(evaluation),
+            tags=tags,
+            folder_evidence=_staged_evidence(evidence, Path(staging) / "evidence", provenance),
+            folder_model=_staged_model(model, Path(staging) / "model", params, settings),
+            dataset=_dataset(evaluation, params, provenance),
+        )
+
+
+def record_decision(run_id: str, decision: Mapping[str, Any], out: Path, params: Params, settings: Settings) -> None:
+    """Keep the gate's decision with the run: its files first, the tag that `register_candidate` asks for last."""
+    registry = open_registry(params, settings)
+    files.write_json(out / "gate.json", decision)
+    registry.log_artifact(run_id, out)
+    registry.tag_run(run_id, {entities.GATE: str(decision.get("verdict", "refuse"))})
+
+
+def register_candidate(run_id: str, params: Params, settings: Settings, override: str = "") -> str:
+    """Make the registry version of a run that the gate has passed; the same run always gives the same version.
+
+    Raises:
+        Refused: the gate did not pass it and `override` is empty, or the stored model is not what was signed.
+        TokkaError: the run's evidence is missing, or MLflow does not answer.
+    """
+    registry = open_registry(params, settings)
+    run = registry.run(run_id)
+    with tempfile.TemporaryDirectory(dir=settings.home, prefix=".register-") as staging:
+        folder = Path(staging) / "evidence"
+        registry.download_evidence(run_id, folder)
+        gate = folder / "gate.json"
+        decision = files.read_json(gate) if gate.is_file() else {}
+        _require_admitted(run, decision, override.strip())
+        served.materialise(
+            settings,
+            run.tags.get(entities.MODEL_DIGEST, ""),
+            lambda into: registry.download_artifacts(run_id, entities.MODEL_FOLDER, into),
+        )
+        text = _card(folder, decision, run, params, override.strip())
+        files.write_text(Path(staging) / CARD, text)
+        registry.log_artifact(run_id, Path(staging) / CARD)
+    registry.tag_run(run_id, {"mlflow.note.content": text[: page.MAXIMUM_DESCRIPTION]})
+    version = registry.register(run_id, description=text, tags=_version_tags(run, params, override.strip()))
+    _name_challenger(registry, version)
+    return version
+
+
+def fetch_version(version: str, params: Params, settings: Settings) -> Path:
+    """The folder of a version's model, verified by signature and digest; downloaded once.
+
+    Raises:
+        Refused: what the registry gives is not what was signed.
+        TokkaError: there is no such version, or MLflow does not answer.
+    """
+    registry = open_registry(params, settings)
+    found = registry.version(version)
+    return served.materialise(settings, found.digest, lambda into: registry.download_model(version, into))
+
+
+def fetch_reference(version: str, params: Params, settings: Settings) -> Path:
+    """reference.parquet of a version's evaluation: held-out rows that drift is measured against.
+
+    Raises:
+        TokkaError: the version has none, or MLflow does not answer.
+    """
+    registry = open_registry(params, settings)
+    run_id = registry.version(version).run_id
+    target = settings.home / "references" / f"{run_id}.parquet"
+    if not target.is_file():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as staging:
+            registry.download_artifacts(run_id, f"{entities.EVIDENCE_FOLDER}/reference.parquet", Path(staging) / "one")
+            (Path(staging) / "one" / "reference.parquet").replace(target)
+    return target
+
+
+def open_registry(params: Params, settings: Settings) -> Registry:
+    """The registry of `registry.model`, ready for use."""
+    registry = Registry(settings, params.registry.model)
+    registry.prepare()
+    return registry
+
+
+def is_synthetic(provenance: Mapping[str, Any]) -> bool:
+    """Whether the data was Tokka's generated sample."""
+    return str(provenance.get("synthetic", "")).lower() == "true"
+
+
+def flat_params(params: Params) -> dict[str, str]:
+    """Every tunable as `section/key`: the prefix keeps them apart from the inputs that kfp's launcher logs."""
+    flat: dict[str, str] = {}
+    for section, values in params.model_dump(mode="json").items():
+        for key, value in values.items():
+            nested = value.items() if isinstance(value, dict) else [("", value)]
+            flat |= {f"{section}/{key}{'.' if name else ''}{name}": str(leaf) for name, leaf in nested}
+    return flat
+
+
+def flat_metrics(evaluation: Mapping[str, Any]) -> dict[str, float]:
+    """Values, interval ends, costs and comparisons as `subject/metric`."""
+    flat: dict[str, Any] = {}
+    for name in ("candidate", "champion", "general"):
+        subject = evaluation.get(name) or {}
+        for metric, found in (subject.get("metrics") or {}).items():
+            flat[f"{name}/{metric}"] = found.get("value")
+            flat |= {f"{name}/{metric}_{end}": found[end] for end in ("low", "high") if found.get(end) is not None}
+        flat |= {f"{name}/latency_ms_{key}": value for key, value in (subject.get("latency_ms") or {}).items()}
+        flat |= {f"{name}/{key}": subject[key] for key in ("size_mb", "memory_mb", "parameters") if key in subject}
+    for name, found in (evaluation.get("comparison") or {}).items():
+        flat |= {f"against_{name}/{key}": (found or {}).get(key) for key in ("difference", "low", "high", "p_value")}
+    return {key: float(value) for key, value in flat.items() if isinstance(value, int | float)}
+
+
+def _staged_evidence(evidence: Path, target: Path, provenance: Mapping[str, Any]) -> Path:
+    shutil.copytree(evidence, target, copy_function=_link)
+    files.write_json(target / "provenance.json", dict(provenance))
+    return target
+
+
+def _staged_model(model: Path, target: Path, params: Params, settings: Settings) -> Path:
+    shutil.copytree(model, target, copy_function=_link, symlinks=True)
+    signing.sign(target, settings)
+    page.write_page_files(
+        target,
+        classification=params.task.type == "classification",
+        pair=params.task.text_pair is not None,
+        example="Where is my parcel?",
+    )
+    return target
+
+
+def _link(source: str, target: str) -> str:
+    """A hard link costs nothing; another file system, or a link that must stay one, gets a copy."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:
+        shutil.copy2(source, target, follow_symlinks=False)
+    return target
+
+
+def _dataset(evaluation: Mapping[str, Any], params: Params, provenance: Mapping[str, Any]) -> Dataset:
+    return Dataset(
+        name="sample (synthetic)" if is_synthetic(provenance) else Path(params.data.source or "data").name,
+        digest=str(evaluation.get("data_digest") or provenance.get("data_digest") or ""),
+        source=params.data.source,
+        test_rows=int((evaluation.get("test") or {}).get("rows") or 0),
+    )
+
+
+def _require_admitted(run: RunInfo, decision: Mapping[str, Any], override: str) -> None:
+    """Tag and stored decision must both say pass: one of them alone may be left from a run that was cut short."""
+    verdicts = {run.tags.get(entities.GATE, "missing"), str(decision.get("verdict", "missing"))}
+    if verdicts != {"pass"} and not override:
+        reasons = "; ".join(str(reason) for reason in decision.get("reasons") or []) or "no decision was recorded"
+        raise Refused(
+            f"run {run.run_id} did not pass the gate: {reasons}",
+            "improve the candidate, or give a reason to override the gate, which is recorded with the version",
+        )
+
+
+def _card(folder: Path, decision: Mapping[str, Any], run: RunInfo, params: Params, override: str) -> str:
+    provenance: dict[str, Any] = files.read_json(folder / "provenance.json")
+    shown = {"key": run.tags.get(entities.KEY, ""), **provenance, "run": run.run_id}
+    return card.model_card(
+        files.read_json(folder / "evaluation.json"),
+        decision,
+        shown,
+        model=params.registry.model,
+        synthetic=is_synthetic(provenance),
+        override=override,
+    )
+
+
+def _version_tags(run: RunInfo, params: Params, override: str) -> dict[str, str]:
+    tags = {name: run.tags[name] for name in VERSION_TAGS if name in run.tags}
+    tags[entities.GATE] = run.tags.get(entities.GATE, "missing")
+    tags[entities.REVIEW] = "waiting" if params.registry.review == "required" else "automatic"
+    return tags | ({entities.OVERRIDE: override} if override else {})
+
+
+def _name_challenger(registry: Registry, version: str) -> None:
+    """Point `challenger` at a new version, not at one that already serves or served, nor back at an older one."""
+    held = registry.aliases()
+    if version in (held.get(entities.CHAMPION), held.get(entities.PREVIOUS)):
+        return
+    if int(held.get(entities.CHALLENGER, "0")) < int(version):
+        registry.set_alias(entities.CHALLENGER, version)

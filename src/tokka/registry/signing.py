@@ -1,0 +1,145 @@
+"""Signatures over model folders: made when a model enters the registry, checked before any byte of it is used.
+
+    sign(folder, settings)       # writes folder/model.sig
+    verify(folder, settings)     # Refused on a changed byte, an extra, missing or linked file, another key
+
+The key is an elliptic curve key (P-256) made on first use in TOKKA_HOME/keys. Who only verifies needs the public
+half alone. The signature covers every file but itself: model-signing's own default would leave `.git*` paths out.
+"""
+
+import contextlib
+import os
+import stat
+import sys
+from pathlib import Path
+from typing import Any
+
+from tokka import files
+from tokka.errors import Refused, TokkaError
+from tokka.registry.locks import locked
+from tokka.settings import Settings
+
+SIGNATURE = "model.sig"
+PRIVATE_KEY = "signing.key"
+PUBLIC_KEY = "signing.pub"
+
+
+def sign(folder: Path, settings: Settings) -> Path:
+    """Sign a folder of plain files and return the signature's path; an old signature is replaced.
+
+    Raises:
+        Refused: the folder holds a link or something that is no file.
+        TokkaError: there is no private key, or others may read it.
+    """
+    from model_signing import signing
+
+    _require_plain(folder)
+    key, _ = _keys(settings)
+    target, staging = folder / SIGNATURE, folder.parent / f".{folder.name}.{os.getpid()}.sig"
+    target.unlink(missing_ok=True)
+    signing.Config().use_elliptic_key_signer(private_key=key).set_hashing_config(_hashing()).sign(folder, staging)
+    staging.replace(target)
+    return target
+
+
+def verify(folder: Path, settings: Settings) -> None:
+    """Check a folder against its signature.
+
+    Raises:
+        Refused: any file differs from what was signed, or the signature is missing, broken or by another key.
+        TokkaError: there is no public key to check with.
+    """
+    from model_signing import verifying
+
+    signature, key = folder / SIGNATURE, _public_key(settings)
+    if not folder.is_dir() or not signature.is_file():
+        raise Refused(f"{folder} has no signature", "only models that this pipeline has signed are used; train again")
+    _require_plain(folder)
+    checker = verifying.Config().use_elliptic_key_verifier(public_key=key).set_hashing_config(_hashing())
+    try:
+        # The library prints some of its warnings; standard output belongs to --json.
+        with contextlib.redirect_stdout(sys.stderr):
+            checker.verify(folder, signature)
+    except Exception as error:  # a forged signature can fail in any of the library's layers, and each means no
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise Refused(f"{folder} is not what was signed: {reason}", "it was altered; fetch or train it again") from None
+
+
+def _hashing() -> Any:
+    from model_signing import hashing
+
+    return hashing.Config().set_ignored_paths(paths=[SIGNATURE], ignore_git_paths=False)
+
+
+def _require_plain(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        mode = path.lstat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise Refused(f"{path} is a link or no plain file", "a model folder holds plain files only")
+
+
+def _keys(settings: Settings) -> tuple[Path, Path]:
+    """Private and public key, made once when neither exists."""
+    folder = settings.home / "keys"
+    key, public = folder / PRIVATE_KEY, folder / PUBLIC_KEY
+    with locked(settings, "signing-key"):
+        if not key.exists() and public.exists():
+            raise TokkaError(
+                f"{key} is missing while {public} exists, so nothing can be signed",
+                f"restore the private key; removing {public} as well starts anew and disowns every signed version",
+            )
+        if not key.exists():
+            _make_private_key(key)
+        _require_private(key)
+        if not public.exists():
+            files.write_bytes(public, _public_half(key))
+    return key, public
+
+
+def _public_key(settings: Settings) -> Path:
+    public = settings.home / "keys" / PUBLIC_KEY
+    if not public.is_file():
+        raise TokkaError(
+            f"there is no key at {public} to verify models with",
+            "copy signing.pub from where the models were signed",
+        )
+    return public
+
+
+def _make_private_key(path: Path) -> None:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    content = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # Closed to others from its first byte on, which a later chmod is not.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    files.sync_folder(path.parent)
+
+
+def _public_half(key: Path) -> bytes:
+    from cryptography.hazmat.primitives import serialization
+
+    try:
+        private = serialization.load_pem_private_key(key.read_bytes(), password=None)
+    except (ValueError, TypeError) as error:
+        raise TokkaError(f"{key} is not a private key in PEM: {error}", "restore it from a backup") from None
+    return private.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+
+
+def _require_private(key: Path) -> None:
+    # A mounted secret belongs to root and has the mode that the cluster gives it: only our own file is judged.
+    status = key.stat()
+    if status.st_uid == os.getuid() and status.st_mode & 0o077:
+        raise TokkaError(f"{key} can be read by others (mode {status.st_mode & 0o777:04o})", f"run: chmod 600 {key}")

@@ -1,0 +1,163 @@
+"""A signature holds for exactly the folder that was signed, with exactly the key that signed it."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.unit.registry.conftest import make_model, make_settings
+from tokka.errors import Refused, TokkaError
+from tokka.registry import signing
+from tokka.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def signed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Settings]:
+    root = tmp_path_factory.mktemp("signing")
+    settings = make_settings(root / "home")
+    folder = make_model(root / "model")
+    (folder / ".gitattributes").write_text("signed as well")
+    signing.sign(folder, settings)
+    return folder, settings
+
+
+@pytest.fixture
+def copy(signed: tuple[Path, Settings], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(signed[0], tmp_path / "copy"))
+
+
+def test_what_was_signed_verifies_also_under_another_name(copy: Path, signed: tuple[Path, Settings]) -> None:
+    signing.verify(copy, signed[1])
+
+
+def change_byte(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"X")
+
+
+def add_hidden_file(folder: Path) -> None:
+    (folder / ".gitignore").write_text("")
+
+
+def add_pickle(folder: Path) -> None:
+    (folder / "sub").mkdir()
+    (folder / "sub" / "weights.pkl").write_bytes(b"\x80\x04.")
+
+
+def change_git_file(folder: Path) -> None:
+    (folder / ".gitattributes").write_text("changed")
+
+
+def remove_file(folder: Path) -> None:
+    (folder / "tokenizer.json").unlink()
+
+
+def link_file(folder: Path) -> None:
+    target = folder.parent / "elsewhere"
+    (folder / "tokenizer.json").rename(target)
+    (folder / "tokenizer.json").symlink_to(target)
+
+
+def link_signature(folder: Path) -> None:
+    target = folder.parent / "elsewhere.sig"
+    (folder / signing.SIGNATURE).rename(target)
+    (folder / signing.SIGNATURE).symlink_to(target)
+
+
+def add_pipe(folder: Path) -> None:
+    os.mkfifo(folder / "pipe")
+
+
+def remove_signature(folder: Path) -> None:
+    (folder / signing.SIGNATURE).unlink()
+
+
+def break_signature(folder: Path) -> None:
+    path = folder / signing.SIGNATURE
+    path.write_text(path.read_text().replace('"payload": "', '"payload": "AAAA').replace('"payload":"', '"payload":"AAAA'))
+
+
+def empty_signature(folder: Path) -> None:
+    (folder / signing.SIGNATURE).write_bytes(b"")
+
+
+def rename_file(folder: Path) -> None:
+    (folder / "tokenizer.json").rename(folder / "tokenizer2.json")
+
+
+@pytest.mark.parametrize(
+    "tamper",
+    [
+        change_byte,
+        add_hidden_file,
+        add_pickle,
+        change_git_file,
+        remove_file,
+        rename_file,
+        link_file,
+        link_signature,
+        add_pipe,
+        remove_signature,
+        break_signature,
+        empty_signature,
+    ],
+)
+def test_tampering_is_refused(tamper: object, copy: Path, signed: tuple[Path, Settings]) -> None:
+    assert callable(tamper)
+    tamper(copy)
+    with pytest.raises(Refused):
+        signing.verify(copy, signed[1])
+
+
+def test_a_signature_by_another_key_is_refused(copy: Path, signed: tuple[Path, Settings], tmp_path: Path) -> None:
+    stranger = make_settings(tmp_path / "stranger")
+    signing.sign(copy, stranger)
+    signing.verify(copy, stranger)
+    with pytest.raises(Refused, match="not what was signed"):
+        signing.verify(copy, signed[1])
+
+
+def test_a_missing_folder_is_refused(signed: tuple[Path, Settings], tmp_path: Path) -> None:
+    with pytest.raises(Refused):
+        signing.verify(tmp_path / "absent", signed[1])
+
+
+def test_a_folder_with_a_link_is_not_signed(tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "model")
+    (folder / "link").symlink_to("/etc/hostname")
+    with pytest.raises(Refused, match="link"):
+        signing.sign(folder, make_settings(tmp_path / "home"))
+
+
+def test_the_key_is_made_once_and_closed_to_others(signed: tuple[Path, Settings], tmp_path: Path) -> None:
+    keys = signed[1].home / "keys"
+    before = (keys / signing.PRIVATE_KEY).read_bytes()
+    signing.sign(make_model(tmp_path / "other"), signed[1])
+    assert (keys / signing.PRIVATE_KEY).read_bytes() == before
+    assert (keys / signing.PRIVATE_KEY).stat().st_mode & 0o777 == 0o600
+    assert keys.stat().st_mode & 0o077 == 0
+
+
+def test_a_key_that_others_can_read_signs_nothing(tmp_path: Path) -> None:
+    settings = make_settings(tmp_path / "home")
+    folder = make_model(tmp_path / "model")
+    signing.sign(folder, settings)
+    (settings.home / "keys" / signing.PRIVATE_KEY).chmod(0o644)
+    with pytest.raises(TokkaError, match="0644"):
+        signing.sign(folder, settings)
+
+
+def test_a_lost_private_key_is_not_replaced_in_silence(tmp_path: Path) -> None:
+    settings = make_settings(tmp_path / "home")
+    folder = make_model(tmp_path / "model")
+    signing.sign(folder, settings)
+    (settings.home / "keys" / signing.PRIVATE_KEY).unlink()
+    signing.verify(folder, settings)
+    with pytest.raises(TokkaError, match="nothing can be signed"):
+        signing.sign(folder, settings)
+
+
+def test_without_a_public_key_nothing_verifies(copy: Path, tmp_path: Path) -> None:
+    with pytest.raises(TokkaError, match="no key"):
+        signing.verify(copy, make_settings(tmp_path / "empty"))
