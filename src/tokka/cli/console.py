@@ -57,6 +57,7 @@ class Progress:
         self._last = 0.0
 
     def __call__(self, event: Mapping[str, Any]) -> None:
+        """Show one event."""
         kind, step = event["event"], event["step"]
         if kind == "progress":
             self._show(f"{step}: {event['message']}", event.get("fraction"))

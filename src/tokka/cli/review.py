@@ -10,6 +10,8 @@ from tokka.cli import tables
 from tokka.cli.console import DEFAULT_PARAMS, Json, Overrides, ParamsFile, console, load, print_json_line, progress
 
 app = typer.Typer(no_args_is_help=True, help="Look at registry versions, approve or refuse them.")
+SHOWN = ("version", "verdict", "gate", "aliases", "reviewer", "comment")
+ME = getpass.getuser()
 Version = Annotated[str, typer.Argument(help="The registry version's number.")]
 Comment = Annotated[str, typer.Option("--comment", help="Why; it is kept with the version.")]
 Reviewer = Annotated[str, typer.Option("--reviewer", help="Who decides.")]
@@ -30,9 +32,9 @@ def list_(params: ParamsFile = DEFAULT_PARAMS, overrides: Overrides = None, json
 
     parsed, settings = load(params, overrides)
     rows = list_versions(parsed, settings)
-    table = Table("version", "aliases", "gate", "review", "canary", "run", box=None, pad_edge=False)
+    table = Table(*SHOWN, box=None, pad_edge=False)
     for row in rows:
-        table.add_row(*(str(row[name]) for name in ("version", "aliases", "gate", "review", "canary", "run_id")))
+        table.add_row(*(str(row[name]) for name in SHOWN))
     console(json).print(table if rows else "no version yet: `tokka run` makes one")
     if json:
         print_json_line({"versions": rows})
@@ -61,7 +63,7 @@ def show(
 def approve(
     version: Version,
     comment: Comment = "",
-    reviewer: Reviewer = getpass.getuser(),
+    reviewer: Reviewer = ME,
     params: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,
     start: Annotated[bool, typer.Option("--rollout/--no-rollout", help="Start its canary at once.")] = True,
@@ -72,18 +74,18 @@ def approve(
     Example: `tokka review approve 2 --comment "looked at the slices"`
     """
     from tokka.cli.run import EXIT_REFUSED, was_refused
-    from tokka.registry.review import approve_version
+    from tokka.registry import review
     from tokka.triggers.execute import Request, execute
 
     parsed, settings = load(params, overrides)
-    run_id = approve_version(version, reviewer, comment, parsed, settings)
+    review.approve(version, reviewer, comment, parsed, settings)
     out = console(json)
     out.print(f"version {version} is approved by {reviewer}")
     final = {"version": version, "review": "approved", "gate": None, "canary": None}
     if start:
         with progress(out) as shown:
-            request = Request(params=parsed, pipeline="rollout", run_id=run_id)
-            final = execute(request, settings, shown)
+            run_id = review.show_version(version, parsed, settings)["run_id"]
+            final = execute(Request(params=parsed, pipeline="rollout", run_id=run_id), settings, shown)
         out.print(tables.verdict_line("canary", final["canary"]))
     if json:
         print_json_line(final)
@@ -94,7 +96,7 @@ def approve(
 def refuse(
     version: Version,
     comment: Comment,
-    reviewer: Reviewer = getpass.getuser(),
+    reviewer: Reviewer = ME,
     params: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,
     json: Json = False,
@@ -103,10 +105,10 @@ def refuse(
 
     Example: `tokka review refuse 3 --comment "confuses refunds with cancellations"`
     """
-    from tokka.registry.review import refuse_version
+    from tokka.registry import review
 
     parsed, settings = load(params, overrides)
-    refuse_version(version, reviewer, comment, parsed, settings)
+    review.refuse(version, reviewer, comment, parsed, settings)
     console(json).print(f"version {version} is refused by {reviewer}")
     if json:
         print_json_line({"version": version, "review": "refused"})

@@ -39,7 +39,7 @@ def _metrics(metrics: Mapping[str, Mapping[str, float]]) -> Table:
         table.add_column(name, justify="right")
     for metric in SHOWN_METRICS:
         if any(metric in metrics[name] for name in subjects):
-            cells = [f"{metrics[name][metric]:.4f}" if metric in metrics[name] else "–" for name in subjects]
+            cells = [f"{metrics[name][metric]:.4f}" if metric in metrics[name] else "-" for name in subjects]
             table.add_row(metric, *cells)
     return table
 

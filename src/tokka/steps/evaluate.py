@@ -49,7 +49,7 @@ def find_champion(params: Params, settings: Settings) -> Champion:
 
 def lineage(params: Params, settings: Settings, prepared: Path, model: Path, snapshot: str) -> dict[str, Any]:
     """Everything that made this candidate, from raw file to model: what `tokka reproduce` walks."""
-    from tokka.data.reading import source_digest
+    from tokka.data.fetching import source_digest
     from tokka.training.predictor import model_digest
 
     lock = prepared / "dvc.lock"
@@ -59,7 +59,7 @@ def lineage(params: Params, settings: Settings, prepared: Path, model: Path, sna
         "commit": provenance.git_commit(settings.root),
         "code_version": provenance.code_version(),
         "environment": files.digest_json(provenance.environment_versions()),
-        "source_digest": source_digest(params, settings, snapshot),
+        "source_digest": source_digest(params, settings, Path(snapshot) if snapshot else None),
         "dvc_lock": lock.read_text() if lock.exists() else "",
         "data_digest": files.read_json(prepared / "digest.json")["digest"],
         "base_digest": files.read_json(model / "tokka.json")["base"]["digest"],

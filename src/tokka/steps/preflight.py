@@ -50,11 +50,12 @@ def key(params: Params, settings: Settings, snapshot: str = "") -> str:
     Raises:
         TokkaError: the data or the base model cannot be read.
     """
-    from tokka.data.reading import source_digest
+    from tokka.data.fetching import source_digest
     from tokka.training.base import resolve_base
 
     base = resolve_base(params.model, settings.home / "base")
-    return provenance.run_key(params, source_digest=source_digest(params, settings, snapshot), base_digest=base.digest)
+    source = source_digest(params, settings, Path(snapshot) if snapshot else None)
+    return provenance.run_key(params, source_digest=source, base_digest=base.digest)
 
 
 def checks(params: Params, settings: Settings) -> Iterator[Check]:
@@ -89,10 +90,10 @@ def _disk(home: Path) -> Check:
 
 
 def _data(params: Params, settings: Settings) -> Check:
-    from tokka.data.reading import source_digest
+    from tokka.data.fetching import source_digest
 
     try:
-        digest = source_digest(params, settings, "")
+        digest = source_digest(params, settings)
     except TokkaError as error:
         return Check(name="data", well=False, found=error.message, hint=error.hint)
     return Check(name="data", well=True, found=f"{params.data.source} (sha256 {digest[:12]})")

@@ -53,12 +53,12 @@ def run(version: str, params: Params, settings: Settings) -> list[Link]:
 
 def inputs(lineage: Mapping[str, Any], params: Params, settings: Settings) -> list[Link]:
     """The links that exist before any work: data, base model, code, libraries."""
-    from tokka.data.reading import source_digest
+    from tokka.data.fetching import source_digest
     from tokka.training.base import resolve_base
 
     base = resolve_base(params.model, settings.home / "base")
     now = {
-        "source_digest": source_digest(params, settings, lineage["snapshot"]),
+        "source_digest": source_digest(params, settings, Path(lineage["snapshot"]) if lineage["snapshot"] else None),
         "base_digest": base.digest,
         "code_version": provenance.code_version(),
         "environment": files.digest_json(provenance.environment_versions()),

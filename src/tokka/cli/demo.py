@@ -1,0 +1,59 @@
+"""tokka demo: the whole life of a model, with no hand touching it."""
+
+import shutil
+from typing import Annotated
+
+import typer
+
+from tokka.cli.console import DEFAULT_PARAMS, Json, ParamsFile, console, load, print_json_line, progress
+
+PORT_OFFSET = 200
+
+
+def add_to(app: typer.Typer) -> None:
+    """Hang the command on the application."""
+    app.command()(demo)
+
+
+def demo(
+    params: ParamsFile = DEFAULT_PARAMS,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave the stack up and the state in place, to look at.")
+    ] = False,
+    json: Json = False,
+) -> int:
+    """First version, live traffic, drift, automatic retraining, canary, promotion; then a bad model, rolled back.
+
+    Everything happens in a home of its own (demo/ in TOKKA_HOME); exit 0 only when all of it did happen.
+
+    Example: `tokka demo --keep`
+    """
+    from tokka.demo.life import OVERRIDES, Life
+    from tokka.deployment.stack import down
+    from tokka.settings import Settings
+
+    ours = Settings.from_environment()
+    home = ours.home / "demo"
+    settings = Settings.from_environment(
+        {"TOKKA_ROOT": str(ours.root), "TOKKA_HOME": str(home), "TOKKA_PORT": str(ours.port + PORT_OFFSET)}
+    )
+    parsed, _ = load(params, [*OVERRIDES], str(home / "sample.csv"))
+    down(settings)
+    shutil.rmtree(home, ignore_errors=True)
+    out, facts = console(json), []
+    try:
+        with progress(out) as shown:
+            for fact in Life(parsed, settings, say=out.print, on_event=shown).live():
+                facts.append(fact)
+                sign = "[green]✓[/]" if fact.held else "[red]✗[/]"
+                out.print(f"{sign} {fact.seconds:6.1f} s  {fact.text}  [dim]({fact.found})[/]")
+                if not fact.held:
+                    break
+    finally:
+        if not keep:
+            down(settings)
+    held = bool(facts) and facts[-1].held
+    out.print("All of it did happen." if held else "[red]Not all of it did happen.[/]")
+    if json:
+        print_json_line({"held": held, "facts": [fact.model_dump() for fact in facts]})
+    return 0 if held else 1
