@@ -94,9 +94,11 @@ class Registry:
     def _translated(self, doing: str) -> Iterator[None]:
         """MLflow's and the disk's errors as one line that names the server and what was tried."""
         mlflow = _import_mlflow()
+        from sqlalchemy.exc import SQLAlchemyError
+
         try:
             yield
-        except (mlflow.exceptions.MlflowException, OSError) as error:
+        except (mlflow.exceptions.MlflowException, SQLAlchemyError, OSError) as error:
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             where = address.redacted(self.settings.tracking_uri)
             raise TokkaError(

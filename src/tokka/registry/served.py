@@ -18,10 +18,14 @@ from tokka.settings import Settings
 
 
 def digest(folder: Path) -> str:
-    """The digest of a model folder without its signature, as the predictor computes it."""
-    from tokka.training.predictor import model_digest
+    """The digest of a model folder without its signature, as the predictor computes it.
 
-    return str(model_digest(folder))
+    Raises:
+        Refused: the folder holds other files than its tokka.json lists.
+    """
+    from tokka.training.model_folder import model_digest
+
+    return model_digest(folder)
 
 
 def check(folder: Path, wanted: str, settings: Settings) -> None:

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from tokka.files import digest_bytes
 from tokka.params import Params, parse_params
 from tokka.registry.mlflow_client import Registry
 from tokka.settings import Settings
+from tokka.training.model_folder import write_model_config
 
 
 def make_settings(home: Path, **environment: str) -> Settings:
@@ -16,12 +18,13 @@ def make_settings(home: Path, **environment: str) -> Settings:
 
 
 def make_model(folder: Path, weights: bytes = b"weights") -> Path:
-    """Files like a model folder's; nothing here loads them."""
+    """A model folder with a true tokka.json; nothing here loads its files."""
     folder.mkdir(parents=True)
-    (folder / "tokka.json").write_text(json.dumps({"format": 1, "labels": ["a", "b"]}))
     (folder / "model.safetensors").write_bytes(weights)
+    (folder / "config.json").write_text("{}")
     (folder / "tokenizer.json").write_text("{}")
     (folder / "model.int8.onnx").write_bytes(b"onnx" + weights)
+    write_model_config(folder, MODEL)
     return folder
 
 
@@ -68,9 +71,28 @@ def make_evidence(folder: Path, accuracy: float = 0.94) -> Path:
     return folder
 
 
+MODEL = {
+    "task": "classification",
+    "labels": ["a", "b"],
+    "text_pair": False,
+    "max_tokens": 128,
+    "pooling": "mean",
+    "feature_scale": 10.0,
+    "temperature": 1.0,
+    "token_types": True,
+    "padding": 0,
+    "base": {"name": "tiny", "digest": "b" * 64},
+    "serve": "int8",
+}
 PASS = {"verdict": "pass", "rules": [{"rule": "minimum", "verdict": "pass", "reason": "0.94 >= 0.6"}], "reasons": []}
 REFUSE = {"verdict": "refuse", "rules": [], "reasons": ["accuracy 0.40 is below 0.60"]}
-PROVENANCE = {"commit": "abc", "code_version": "1234", "data_digest": "d" * 64, "base_digest": "b" * 64, "synthetic": "true"}
+PROVENANCE = {
+    "commit": "abc",
+    "code_version": "1234",
+    "data_digest": "d" * 64,
+    "base_digest": "b" * 64,
+    "synthetic": "true",
+}
 
 
 @pytest.fixture(scope="session")
@@ -83,4 +105,5 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 @pytest.fixture
 def params(request: pytest.FixtureRequest) -> Params:
     """Params with a registered model of this test's own."""
-    return parse_params({"registry": {"model": request.node.name[:60].replace("[", "-").replace("]", "")}})
+    name = f"{request.node.originalname[:40]}-{digest_bytes(request.node.name.encode())[:8]}"
+    return parse_params({"registry": {"model": name}})

@@ -75,7 +75,9 @@ def remove_signature(folder: Path) -> None:
 
 def break_signature(folder: Path) -> None:
     path = folder / signing.SIGNATURE
-    path.write_text(path.read_text().replace('"payload": "', '"payload": "AAAA').replace('"payload":"', '"payload":"AAAA'))
+    path.write_text(
+        path.read_text().replace('"payload": "', '"payload": "AAAA').replace('"payload":"', '"payload":"AAAA')
+    )
 
 
 def empty_signature(folder: Path) -> None:

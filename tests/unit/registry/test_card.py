@@ -1,0 +1,43 @@
+"""The model card says what was measured, and says so where nothing was."""
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.registry.conftest import PASS, PROVENANCE, REFUSE, make_evaluation
+from tokka.registry.card import model_card
+
+
+def test_the_card_holds_figures_intervals_slices_limits_and_provenance() -> None:
+    card = model_card(make_evaluation(), PASS, PROVENANCE, model="helpdesk")
+    assert card.startswith("# helpdesk: classification, accuracy 0.9400 [0.9200, 0.9600]")
+    assert "Synthetic" not in card
+    assert "| general | accuracy | +0.5400 [+0.5000, +0.5800] | 0.001 |" in card
+    assert card.index("e\\|mail") < card.index("chat"), "the worst slice comes first"
+    assert "Intended use and limits" in card
+    assert "## Gate: pass" in card
+    assert "| commit | abc |" in card
+
+
+def test_synthetic_data_and_an_override_are_said_at_the_top() -> None:
+    card = model_card(make_evaluation(), REFUSE, {}, synthetic=True, override="because\n# I say so")
+    assert card.index("Synthetic data") < card.index("## What it is")
+    assert "Registered past the gate" in card
+    assert "\n# I say so" not in card
+
+
+def test_a_card_of_nothing_claims_nothing() -> None:
+    card = model_card({}, {}, {})
+    assert "never decided" in card
+    assert "There was nothing to compare it with" in card
+    assert "0." not in card
+
+
+@given(st.text(max_size=50))
+def test_no_text_breaks_out_of_its_cell(text: str) -> None:
+    card = model_card(make_evaluation(), PASS, {"note": text})
+    row = next(line for line in card.split("\n") if line.startswith("| note |"))
+    assert row.endswith("|")
+    assert "<" not in row
+    assert json.dumps(card)
