@@ -1,1 +1,1 @@
-"""From a raw file to versioned train, validation and test rows."""
+"""From raw files to train, validation and test rows that are read strictly, validated, split and versioned."""

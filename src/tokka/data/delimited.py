@@ -1,0 +1,163 @@
+"""CSV and TSV, row by row: a stray quote costs its own row, never the hundreds that follow it.
+
+The csv module alone reads two stray quotes as one cell that swallows every row between them. Here a record may
+span lines only if no two of its lines look like rows of their own.
+"""
+
+import csv
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+from tokka.data import streams
+from tokka.data.records import Record, broken, check_header, required_columns
+from tokka.errors import TokkaError
+from tokka.params import Data, Task
+
+DELIMITERS = (",", "\t", ";", "|")
+LINES_PER_RECORD = 200
+LOOK_AHEAD = 500
+Line = tuple[int, str]
+
+
+def read(path: Path, task: Task, limits: Data) -> Iterator[Record]:
+    """The records of a delimited file whose header has the task's columns.
+
+    Raises:
+        TokkaError: the file as a whole cannot be trusted (see `streams.lines`, `records.check_header`).
+        UsageError: a column of the task is missing.
+    """
+    csv.field_size_limit(streams.LONGEST_LINE + 1)
+    source = streams.lines(path, limits)
+    header, delimiter = _sniff(path, next(source, (1, ""))[1], set(required_columns(task)))
+    check_header(path, header, task)
+    yield from _Delimited(header, delimiter, task, source).records()
+
+
+def header(path: Path, limits: Data) -> list[str]:
+    """The column names of a delimited file.
+
+    Raises:
+        TokkaError: the first line cannot be read or is blank.
+    """
+    return _sniff(path, next(streams.lines(path, limits), (1, ""))[1], set())[0]
+
+
+def _sniff(path: Path, line: str, wanted: set[str]) -> tuple[list[str], str]:
+    """The delimiter under which the header has most of the wanted columns, then most columns at all."""
+    if not line.strip():
+        raise TokkaError(f"{path}, line 1: the header is blank", "the first line must name the columns")
+    scored = []
+    for delimiter in DELIMITERS:
+        names = [name.strip() for name in _header_cells(line, delimiter)]
+        scored.append((sum(name in wanted for name in names), len(names), -DELIMITERS.index(delimiter), names))
+    best = max(scored)
+    if not best[3]:
+        raise TokkaError(f"{path}, line 1: the header's quotes do not close", "mend the quotes in the header line")
+    return best[3], DELIMITERS[-best[2]]
+
+
+def _header_cells(line: str, delimiter: str) -> list[str]:
+    try:
+        return _parse([line], delimiter) or []
+    except csv.Error:
+        return []
+
+
+def _parse(physical: list[str], delimiter: str) -> list[str] | None:
+    """The one record in these lines, or None while a quote stands open; csv.Error when a quote is stray."""
+    try:
+        found = list(csv.reader(physical, delimiter=delimiter, strict=True))
+    except csv.Error as error:
+        if "unexpected end of data" in str(error):
+            return None
+        raise
+    return found[0] if len(found) == 1 else None
+
+
+class _Delimited:
+    """The lines of one file, with those looked at ahead and not yet taken."""
+
+    def __init__(self, header: list[str], delimiter: str, task: Task, source: Iterator[Line]) -> None:
+        self.header, self.delimiter, self.source = header, delimiter, source
+        self.wanted = list(required_columns(task))
+        self.target = header.index(task.target)
+        self.number = task.type == "regression"
+        self.ahead: deque[Line] = deque()
+        self.targets: set[str] = set()
+        self._look(LOOK_AHEAD)
+        for _, line in self.ahead:
+            self._learn(line)
+
+    def records(self) -> Iterator[Record]:
+        while self._look(1):
+            number, line = self.ahead.popleft()
+            if line.strip("\r\n"):
+                yield self._record(number, line)
+
+    def _record(self, number: int, line: str) -> Record:
+        if '"' not in line:
+            return self._cells(number, line.rstrip("\r\n").split(self.delimiter), line)
+        try:
+            cells = _parse([line], self.delimiter)
+            if cells is None:
+                return self._across_lines(number, line)
+        except csv.Error as error:
+            return broken(number, line, f"stray quote: {error}")
+        return self._cells(number, cells, line)
+
+    def _across_lines(self, number: int, line: str) -> Record:
+        """A quote stands open at the line's end: take following lines until it closes, or give up on this line.
+
+        One row on several lines has at most one line that looks like a row of its own (the first or the last,
+        by where the quoted cell stands); two of them are two rows with a stray quote each.
+        """
+        physical, complete = [line], self._looks_like_row(line)
+        while len(physical) < LINES_PER_RECORD and self._look(len(physical)):
+            following = self.ahead[len(physical) - 1][1]
+            complete += self._looks_like_row(following)
+            if complete > 1:
+                return broken(number, line, "stray quote: it would swallow the rows that follow")
+            physical.append(following)
+            if '"' in following and (cells := _parse(physical, self.delimiter)) is not None:
+                for _ in physical[1:]:
+                    self.ahead.popleft()
+                return self._cells(number, cells, "".join(physical))
+        return broken(number, line, "stray quote: it is never closed")
+
+    def _cells(self, number: int, cells: list[str], raw: str) -> Record:
+        if len(cells) != len(self.header):
+            cut = " (the file ends in the middle of a row)" if not raw.endswith("\n") and not self._look(1) else ""
+            return broken(number, raw, f"{len(cells)} cells, but the header has {len(self.header)}{cut}")
+        target = cells[self.target].strip()
+        # Without a line end at the end of the file, a label that nothing else has is most likely half a label.
+        if not raw.endswith(("\n", "\r")) and not self.number and self.targets and target not in self.targets:
+            return broken(number, raw, f"the file ends without a line end, and {target!r} is no other row's target")
+        self.targets.add(target)
+        return Record(number, {name: cells[self.header.index(name)] for name in self.wanted}, raw)
+
+    def _look(self, count: int) -> bool:
+        while len(self.ahead) < count and (line := next(self.source, None)) is not None:
+            self.ahead.append(line)
+        return len(self.ahead) >= count
+
+    def _learn(self, line: str) -> None:
+        cells = line.rstrip("\r\n").split(self.delimiter)
+        if '"' not in line and line.endswith("\n") and len(cells) == len(self.header):
+            self.targets.add(cells[self.target].strip())
+
+    def _looks_like_row(self, line: str) -> bool:
+        """Taken alone, quotes as plain characters, the line has every cell and a target that rows do have."""
+        cells = line.rstrip("\r\n").split(self.delimiter)
+        if len(cells) != len(self.header):
+            return False
+        target = cells[self.target].strip()
+        return _is_number(target) if self.number else target in self.targets and bool(target)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,143 @@
+"""Where raw data comes from: a path, http(s)://, hf:// or dvc://, as a local file of bounded size.
+
+path = fetch("data/messages.csv", params.data, settings)
+fetch("hf://datasets/owner/name/train.csv@<revision>", …)     # huggingface_hub
+fetch("dvc://data/messages.csv@v1.2?repo=https://…", …)       # dvc.api; without a repo: the project's own
+"""
+
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+from tokka import files
+from tokka.errors import TokkaError, UsageError
+from tokka.params import Data, Params
+from tokka.settings import Settings
+
+BLOCK = 1 << 20
+TIMEOUT_SECONDS = 30.0
+
+
+def fetch(source: str, limits: Data, settings: Settings) -> Path:
+    """The local file behind a source; a relative path counts from the project's root.
+
+    Raises:
+        UsageError: the source is blank or its scheme unknown.
+        TokkaError: it cannot be reached, or has more than data.max_bytes.
+    """
+    if not source.strip():
+        raise UsageError("data.source is empty", "name a file with --data, or make the sample: tokka sample")
+    scheme = source.partition("://")[0] if "://" in source else ""
+    readers = {"": _local, "http": _download, "https": _download, "hf": _hub, "dvc": _dvc}
+    if scheme not in readers:
+        raise UsageError(
+            f"data.source {source!r}: unknown scheme {scheme!r}", "use a path, http(s)://, hf:// or dvc://"
+        )
+    return readers[scheme](source, limits, settings)
+
+
+def source_digest(params: Params, settings: Settings, feedback: Path | None = None) -> str:
+    """One sha256 over the bytes of everything that a run reads: source, official test file, feedback, suite.
+
+    Raises:
+        TokkaError: one of them cannot be read.
+    """
+    named = [params.data.source, *([params.data.test] if params.data.test else [])]
+    paths = [fetch(name, params.data, settings) for name in named]
+    paths += [settings.root / params.validation.suite, *([feedback] if feedback else [])]
+    return files.digest_json([digest(path) for path in paths])
+
+
+def digest(path: Path) -> str:
+    """The sha256 of a file that must exist.
+
+    Raises:
+        TokkaError: it does not.
+    """
+    if not path.is_file():
+        raise TokkaError(f"{path} does not exist" if not path.exists() else f"{path} is no file", "check the path")
+    return files.digest_file(path)
+
+
+def _local(source: str, limits: Data, settings: Settings) -> Path:
+    return settings.root / Path(source).expanduser()
+
+
+def _download(source: str, limits: Data, settings: Settings) -> Path:
+    import httpx
+
+    try:
+        with httpx.stream("GET", source, follow_redirects=True, timeout=TIMEOUT_SECONDS) as answer:
+            answer.raise_for_status()
+            return _keep(source, answer.iter_bytes(BLOCK), limits, settings)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise TokkaError(
+            f"data.source {source} cannot be fetched: {reason}", "check the address and the network"
+        ) from None
+
+
+def _hub(source: str, limits: Data, settings: Settings) -> Path:
+    match = re.fullmatch(r"hf://datasets/([^/@]+/[^/@]+)/([^@]+)@([^@/]+)", source)
+    if not match:
+        raise UsageError(f"data.source {source!r} names no pinned file", "hf://datasets/OWNER/NAME/FILE@REVISION")
+    from huggingface_hub import hf_hub_download
+
+    repository, name, revision = match.groups()
+    try:
+        found = hf_hub_download(
+            repository, name, repo_type="dataset", revision=revision, cache_dir=settings.home / "hub"
+        )
+    except Exception as error:
+        # The hub client raises its own, httpx's and the operating system's errors.
+        raise TokkaError(
+            f"data.source {source} cannot be fetched: {str(error).splitlines()[0]}", "check name and network"
+        ) from None
+    return Path(found)
+
+
+def _dvc(source: str, limits: Data, settings: Settings) -> Path:
+    import dvc.api
+    from dvc.exceptions import DvcException
+
+    address = urlsplit(source)
+    name, _, revision = (address.netloc + address.path).partition("@")
+    repository = parse_qs(address.query).get("repo", [str(settings.root)])[0]
+    try:
+        with dvc.api.open(name, repo=repository, rev=revision or None, mode="rb") as file:
+            return _keep(source, iter(lambda: file.read(BLOCK), b""), limits, settings)
+    except (DvcException, OSError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise TokkaError(
+            f"data.source {source} cannot be fetched: {reason}", "check path, revision and DVC remote"
+        ) from None
+
+
+def _keep(source: str, blocks: Iterable[bytes], limits: Data, settings: Settings) -> Path:
+    """Write a stream into the downloads folder, under its own name, and stop at data.max_bytes."""
+    name = Path(re.split("[?@]", source.rstrip("/"))[0]).name
+    folder = settings.home / "downloads" / hashlib.sha256(source.encode()).hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".part-")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            _copy(source, blocks, limits, file.write)
+        os.replace(temporary, folder / name)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+    return folder / name
+
+
+def _copy(source: str, blocks: Iterable[bytes], limits: Data, write: Callable[[bytes], int]) -> None:
+    size = 0
+    for block in blocks:
+        size += len(block)
+        if size > limits.max_bytes:
+            raise TokkaError(
+                f"data.source {source} has more than data.max_bytes = {limits.max_bytes:,} bytes", "use a smaller file"
+            )
+        write(block)

@@ -1,0 +1,66 @@
+"""Which split a row belongs to, decided by a hash of its own text (or group) and by nothing else.
+
+So a row that was test stays test however the data grows, and no champion is judged on what it was trained on.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Literal
+
+from tokka.data import normalising
+from tokka.data.rows import Row
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+
+def place(row: Row) -> float:
+    """A number in [0, 1) from the normalised text and pair, or from the group where rows belong together."""
+    content = f"group\n{row.group}" if row.group else f"{normalising.key(row.text)}\n{normalising.key(row.text_pair)}"
+    return int.from_bytes(hashlib.sha256(content.encode()).digest()[:8], "big") / 2**64
+
+
+def membership(row: Row, *, validation_share: float, test_share: float, official_test: bool = False) -> Split:
+    """The split of a row; with an official test file its own rows are the test, and none is taken from here."""
+    number = place(row)
+    if number < test_share and not official_test:
+        return "test"
+    return "validation" if test_share <= number < test_share + validation_share else "train"
+
+
+def split(
+    rows: Sequence[Row], *, validation_share: float, test_share: float, official_test: bool = False
+) -> list[Split]:
+    """The split of each row, with every class in every split where it has rows enough and no group forbids it.
+
+    A class without a validation or test row of its own lends its lowest-placed training row. Such a row may come
+    back to training once the class has grown; the lowest-placed training row of a smaller data set is never a
+    *trained-on* row of it, so that what a champion was trained on still never becomes its test.
+    """
+    splits = [
+        membership(row, validation_share=validation_share, test_share=test_share, official_test=official_test)
+        for row in rows
+    ]
+    if not any(row.group or isinstance(row.target, float) for row in rows):
+        _lend(rows, splits, ("validation",) if official_test else ("test", "validation"))
+    return splits
+
+
+def _lend(rows: Sequence[Row], splits: list[Split], wanting: tuple[Split, ...]) -> None:
+    by_class: dict[str | float, list[int]] = {}
+    for index, row in enumerate(rows):
+        by_class.setdefault(row.target, []).append(index)
+    for members in by_class.values():
+        for name in wanting:
+            if not any(splits[index] == name for index in members):
+                _lend_one(rows, splits, members, name)
+
+
+def _lend_one(rows: Sequence[Row], splits: list[Split], members: list[int], name: Split) -> None:
+    """Move every training row of one key: two rows with the same key must not stand in two splits."""
+    training = [index for index in members if splits[index] == "train"]
+    lowest = min((place(rows[index]) for index in training), default=1.0)
+    lent = [index for index in training if place(rows[index]) == lowest]
+    if len(lent) < len(training):
+        for index in lent:
+            splits[index] = name
