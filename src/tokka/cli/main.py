@@ -2,8 +2,8 @@
 
 import sys
 
-import click
 import typer
+from typer.exceptions import TyperException
 
 from tokka.cli import data, demo, doctor, monitor, pipelines, reproduce, review, run, stack
 from tokka.cli.console import report_error
@@ -33,16 +33,16 @@ def call(arguments: list[str]) -> int:
     try:
         result = app(arguments, standalone_mode=False)
         return result if isinstance(result, int) else 0
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message())
-        return 0
-    except click.exceptions.Exit as error:
+    except typer.Exit as error:
         return error.exit_code
-    except click.exceptions.Abort:
+    except typer.Abort:
         return report_error(KeyboardInterrupt(), as_json)
-    except click.UsageError as error:
-        command = error.ctx.command_path if error.ctx else "tokka"
-        return report_error(UsageError(error.format_message(), f"see `{command} --help`"), as_json)
+    except TyperException as error:
+        context = getattr(error, "ctx", None)
+        message = error.format_message().replace("Value error, ", "")
+        if not message:
+            return 0
+        return report_error(UsageError(message, f"see `{context.command_path if context else 'tokka'} --help`"), as_json)
     except BaseException as error:
         return report_error(error, as_json)
 

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from tokka import progress
 from tokka.params import Params
 from tokka.settings import Settings
 
@@ -23,6 +24,14 @@ def validate_data(params: Params, settings: Settings, folder: Path) -> None:
     from tokka.steps import validate_data as step
 
     step.run(params, settings, _fresh(folder / "build/rows"))
+
+
+def preprocess(params: Params, settings: Settings, folder: Path) -> None:
+    """Split build/rows; the same function that a run's own DVC workspace calls."""
+    from tokka.data.stage import run_preprocess
+
+    with progress.step("preprocess"):
+        run_preprocess(folder, params)
 
 
 def finetune(params: Params, settings: Settings, folder: Path) -> None:
@@ -46,3 +55,11 @@ def _fresh(folder: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder
+
+
+STAGES: dict[str, Stage] = {
+    "validate_data": validate_data,
+    "preprocess": preprocess,
+    "finetune": finetune,
+    "evaluate": evaluate,
+}
