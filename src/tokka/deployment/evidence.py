@@ -112,6 +112,10 @@ def traffic_of(
     requests, predictions, feedback = _by_kind(records)
     rows = []
     for identity, request in sorted(requests.items(), key=lambda item: _number(item[1].get("time"))):
+        if request.get("route", "predict") != "predict":
+            continue
+        # One event per request at most: the rows of one request all went the same way. The first stands for it.
+        identity = identity if identity in predictions else f"{identity}.0"
         prediction = predictions.get(identity, {})
         canary = float(bool(request.get("canary")))
         stand_in = bool(canary) and bool(prediction) and str(prediction.get("version")) != challenger

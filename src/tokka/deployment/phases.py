@@ -99,7 +99,7 @@ def _warm_up(state: State, challenger: Revision, evidence: Evidence, canary: Can
             "wait", "smoke", (f"{len(broken)} of {len(evidence.smoke)} smoke predictions failed: {broken[0]}",)
         )
     elif state.champion is None:
-        reason = f"the first version: {len(evidence.smoke)} smoke predictions are sound, and there is no champion to compare with"
+        reason = f"the first version: no champion to compare with, {len(evidence.smoke)} smoke predictions are sound"
         return _promote(state, challenger, canary, (reason,), {})
     else:
         reason = f"ready, {len(evidence.smoke)} smoke predictions are sound"

@@ -82,14 +82,28 @@ class Record:
             raise ValueError(f"{expected.endpoint} would be left without a champion")
         with self._transaction() as connection:
             if not _swap(connection, expected, new):
-                raise Superseded(
-                    f"the deployment of {expected.endpoint} moved on from generation {expected.generation}",
-                    "another rollout or rollback was faster: see tokka status",
-                )
+                raise _superseded(expected)
             connection.execute(insert(history).values(**_row(new)))
             if decision is not None:
                 connection.execute(insert(decisions).values(**_decision(new, decision)))
         return new
+
+    def beat(self, state: State) -> None:
+        """Say that whoever drives the rollout of `state` is alive; the generation stays.
+
+        Raises:
+            Superseded: the generation moved since `state` was written.
+        """
+        same = (endpoints.c.endpoint == state.endpoint) & (endpoints.c.generation == state.generation)
+        with self._transaction() as connection:
+            if not connection.execute(update(endpoints).where(same).values(beat=self.clock.time())).rowcount:
+                raise _superseded(state)
+
+    def silent_s(self, endpoint: str) -> float:
+        """Seconds since the last sign of life of whoever changed this endpoint last."""
+        with self._transaction() as connection:
+            beat = connection.execute(select(endpoints.c.beat).where(endpoints.c.endpoint == endpoint)).scalar()
+        return 0.0 if beat is None else max(0.0, self.clock.time() - float(beat))
 
     def history(self, endpoint: str, limit: int = 100) -> list[dict[str, Any]]:
         """The accepted states of an endpoint as plain data, newest first."""
@@ -149,6 +163,13 @@ class Record:
             raise _unreachable(self.url, error) from None
 
 
+def _superseded(state: State) -> Superseded:
+    return Superseded(
+        f"the deployment of {state.endpoint} moved on from generation {state.generation}",
+        "another rollout or rollback was faster: see tokka status",
+    )
+
+
 def _stamped(expected: State, changes: Mapping[str, Any], now: float) -> dict[str, Any]:
     unknown = set(changes) - set(State.model_fields) | set(changes) & {"endpoint", "generation", "updated"}
     if unknown:
@@ -158,7 +179,7 @@ def _stamped(expected: State, changes: Mapping[str, Any], now: float) -> dict[st
 
 def _swap(connection: Connection, expected: State, new: State) -> bool:
     """Replace the row of generation `expected.generation`; the write comes first, so that no read gets stale."""
-    row = _row(new)
+    row = {**_row(new), "beat": new.updated}
     if expected.generation == 0:
         try:
             connection.execute(insert(endpoints).values(**row))

@@ -29,6 +29,8 @@ endpoints = Table(
     Column("endpoint", String(255), primary_key=True),
     Column("generation", Integer, nullable=False),
     Column("updated", Float, nullable=False),
+    # When whoever drives the rollout was last alive.
+    Column("beat", Float, nullable=False),
     Column("state", Text, nullable=False),
 )
 history = Table(

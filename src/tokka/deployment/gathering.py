@@ -1,0 +1,180 @@
+"""The eyes of a rollout: what each phase needs to see, fetched from the target, the request log and the registry.
+
+Nothing here decides. What cannot be had now (nothing answers, no request came) is left empty, and the phases treat
+that as no evidence.
+"""
+
+import itertools
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tokka.deployment.evidence import Pairs, Traffic, traffic_of
+from tokka.deployment.phases import Evidence, is_applied, is_ready
+from tokka.deployment.record import Clock
+from tokka.deployment.shadow import RECENT_S, Input, Shadow, live_inputs, replay_inputs, scale_of
+from tokka.deployment.state import Revision, State
+from tokka.deployment.targets.base import Answer, Observed, Target
+from tokka.errors import TokkaError
+from tokka.params import Params
+
+ReadLog = Callable[[float], list[dict[str, Any]]]
+SendTraffic = Callable[[Sequence[dict[str, Any]]], Any]
+
+SMOKE_ROWS = 5
+SMOKE_TEXTS = ("Where is my order?", "I want to change my address.", "ok")
+# Live traffic that fills a step within this time needs no replayed traffic beside it.
+PATIENCE_S = 60.0
+
+
+class Gatherer:
+    """Collects `Evidence` for one rollout, phase by phase.
+
+    Args:
+        registry: has `download_evidence` and `version`; see registry/mlflow_client.py.
+        traffic: sends labelled rows through the gateway, and their labels as feedback; None when there is no way to.
+        read_log: (seconds since 1970) to records of the request log from then on.
+    """
+
+    def __init__(
+        self, *, version: str, registry: Any, target: Target, params: Params, home: Path,
+        traffic: SendTraffic | None, read_log: ReadLog, clock: Clock,
+    ) -> None:  # fmt: skip
+        self._target, self._params, self._clock = target, params, clock
+        self._traffic, self._read_log = traffic, read_log
+        self._registered = float(getattr(registry.version(version), "created", 0.0))
+        self._replay = _held_out_rows(registry, version, home)
+        scale = scale_of(self._replay) if params.task.type == "regression" else None
+        self._scale = scale
+        self._shadow = Shadow(target.infer, scale)
+        self._pairs = Pairs()
+        self._missing_since: float | None = None
+        self._cycle = itertools.cycle(self._replay)
+
+    def gather(self, state: State) -> Evidence:
+        """What can be seen now in the phase of `state`."""
+        observed = self._observe()
+        lost_s = self._lost_s(state, observed)
+        if state.phase == "warm_up" and state.challenger is not None:
+            seen = is_ready(state.challenger, observed) and is_applied(state, observed)
+            return Evidence(observed, lost_s, smoke=self._smoke(state.challenger) if seen else ())
+        if state.phase == "shadow" and state.challenger is not None and state.champion is not None:
+            return Evidence(observed, lost_s, pairs=self._ask_more(state, state.champion, state.challenger))
+        if state.phase == "step" and state.challenger is not None:
+            return Evidence(observed, lost_s, traffic=self._requests(state, state.challenger, observed))
+        if state.phase == "watch" and state.champion is not None:
+            before, after = self._watched(state, state.champion)
+            return Evidence(observed, lost_s, before=before, after=after)
+        return Evidence(observed, lost_s)
+
+    def _observe(self) -> Observed | None:
+        try:
+            return self._target.observe()
+        except TokkaError:
+            return None
+
+    def _lost_s(self, state: State, observed: Observed | None) -> float:
+        """For how long what is on trial had no ready worker; while nothing can be observed, nobody knows."""
+        on_trial = state.challenger or state.champion
+        if observed is None or on_trial is None or is_ready(on_trial, observed):
+            self._missing_since = None
+            return 0.0
+        now = self._clock.time()
+        self._missing_since = now if self._missing_since is None else self._missing_since
+        return now - self._missing_since
+
+    def _smoke(self, challenger: Revision) -> tuple[Answer, ...]:
+        rows = [entry.as_row() for entry in self._replay[:SMOKE_ROWS]] or [{"text": text} for text in SMOKE_TEXTS]
+        try:
+            return tuple(self._target.infer(challenger.digest, rows))
+        except TokkaError as error:
+            return (Answer(error=str(error)),)
+
+    def _ask_more(self, state: State, champion: Revision, challenger: Revision) -> Pairs:
+        records = self._read_log(state.started - RECENT_S)
+        live = live_inputs(records, self._params, since=self._registered)
+        replay = self._replay if self._params.canary.replay else []
+        try:
+            pairs = self._shadow.ask_more(champion, challenger, live, replay)
+        except TokkaError:
+            return self._pairs
+        self._pairs = Pairs(
+            difference=pairs.difference, disagreement=pairs.disagreement, replayed=pairs.replayed,
+            failed=pairs.failed, live=_is_live(records, state.started), exhausted=pairs.exhausted,
+        )  # fmt: skip
+        return self._pairs
+
+    def _requests(self, state: State, challenger: Revision, observed: Observed | None) -> Traffic:
+        traffic = self._read(challenger, since=state.started)
+        missing = self._missing(state, traffic)
+        if missing and self._traffic is not None and self._replay and is_applied(state, observed):
+            self._traffic([_as_labelled(entry) for entry in itertools.islice(self._cycle, missing)])
+            traffic = self._read(challenger, since=state.started)
+        return traffic
+
+    def _missing(self, state: State, traffic: Traffic) -> int:
+        """How many replayed requests to send now: none while live traffic can fill the step by itself."""
+        canary = self._params.canary
+        here = traffic.where(abs(traffic.share - state.share) < 1e-6)
+        elapsed = self._clock.time() - state.updated
+        if not canary.replay or elapsed < canary.minimum_wait_s:
+            return 0
+        live = here.size - float(here.replayed.sum())
+        if live * PATIENCE_S >= canary.step_requests * max(elapsed, 1.0):
+            return 0
+        # Enough requests and still here: chance sent too few to the challenger, or they came after the last look.
+        return max(canary.step_requests - here.size, canary.step_requests // 4, 1)
+
+    def _watched(self, state: State, champion: Revision) -> tuple[Traffic, Traffic]:
+        records = self._read_log(state.started)
+        parts = (
+            [entry for entry in records if entry["time"] < state.updated],
+            [entry for entry in records if entry["time"] >= state.updated],
+        )
+        before, after = (self._judged(part, champion) for part in parts)
+        return before, after
+
+    def _read(self, challenger: Revision, since: float) -> Traffic:
+        return self._judged(self._read_log(since), challenger)
+
+    def _judged(self, records: list[dict[str, Any]], revision: Revision) -> Traffic:
+        slow_ms = self._params.canary.slow_ms
+        return traffic_of(records, challenger=revision.version, slow_ms=slow_ms, scale=self._scale)
+
+
+class RequestLog:
+    """The request log, read on from where it was read last; it opens at the first time that is asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._tail: Any = None
+        self._since = 0.0
+        self._records: list[dict[str, Any]] = []
+
+    def __call__(self, since: float) -> list[dict[str, Any]]:
+        from tokka.serving.request_log import Tail
+
+        if self._tail is None or since < self._since:
+            self._tail, self._since, self._records = Tail(self._folder, since), since, []
+        self._records += self._tail.poll().records
+        return [entry for entry in self._records if entry["time"] >= since]
+
+
+def _held_out_rows(registry: Any, version: str, home: Path) -> list[Input]:
+    """The test rows of the version's own evaluation; none when it has no such evidence."""
+    home.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=home, prefix=".replay-") as folder:
+        registry.download_evidence(version, Path(folder) / "evidence")
+        path = Path(folder) / "evidence" / "replay.parquet"
+        return replay_inputs(path, seed=int(version)) if path.is_file() else []
+
+
+def _as_labelled(entry: Input) -> dict[str, Any]:
+    return {**entry.as_row(), "target": entry.target}
+
+
+def _is_live(records: Sequence[dict[str, Any]], since: float) -> bool:
+    return any(
+        entry["kind"] == "prediction" and not entry.get("replayed") and entry["time"] >= since for entry in records
+    )

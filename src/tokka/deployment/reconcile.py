@@ -1,0 +1,119 @@
+"""Bring what merely shows the record in line with it: the registry's aliases, and the list of what still differs.
+
+project_aliases(record.read(endpoint), registry)
+for difference in plan(record.read(endpoint), target.observe()): ...
+end_abandoned(record, endpoint)           # a rollout whose process died does not stay half-way
+"""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from tokka.deployment.phases import is_applied, is_ready, roll_back
+from tokka.deployment.record import Record, Superseded
+from tokka.deployment.state import State
+from tokka.deployment.targets.base import Observed
+
+ROLES = ("champion", "challenger", "previous")
+# Far longer than any one action of a living rollout takes.
+ABANDONED_S = 60.0
+VERDICT_TAG = "tokka.canary"
+
+
+class Aliases(Protocol):
+    """What the projection needs of a registry; see registry/mlflow_client.py."""
+
+    def aliases(self) -> dict[str, str]:
+        """Alias to version."""
+
+    def set_alias(self, alias: str, version: str) -> None:
+        """Point an alias at a version."""
+
+    def delete_alias(self, alias: str) -> None:
+        """Remove an alias."""
+
+    def version(self, version: str) -> Any:
+        """An object with `tags`."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing that serves otherwise than the record says."""
+
+    what: str
+    wanted: str
+    found: str
+
+
+def project_aliases(state: State, registry: Aliases) -> list[Difference]:
+    """Set and delete aliases until they say what the record says; return what was changed.
+
+    A registered version that waits for its rollout keeps the alias `challenger` that registration gave it: the
+    record does not know it yet.
+
+    Raises:
+        TokkaError: the registry does not answer.
+    """
+    found = registry.aliases()
+    changed = []
+    for role in ROLES:
+        revision = getattr(state, role)
+        wanted = revision.version if revision else ""
+        if wanted == found.get(role, "") or (
+            not wanted and role == "challenger" and _waits(found[role], state, registry)
+        ):
+            continue
+        if wanted:
+            registry.set_alias(role, wanted)
+        else:
+            registry.delete_alias(role)
+        changed.append(Difference(f"alias {role}", wanted, found.get(role, "")))
+    return changed
+
+
+def plan(state: State, observed: Observed | None) -> list[Difference]:
+    """What still differs between the record and what serves; empty when nothing does. Pure."""
+    if observed is None:
+        return [Difference("stack", "running", "no answer")] if state.champion else []
+    differences = []
+    if not is_applied(state, observed):
+        differences.append(Difference("generation", str(state.generation), str(observed.generation)))
+        differences.append(Difference("share", f"{state.share:.2%}", f"{observed.share:.2%}"))
+    for role in ROLES:
+        revision = getattr(state, role)
+        if revision is not None and not is_ready(revision, observed):
+            differences.append(Difference(f"{role} {revision.version}", "ready", "not ready"))
+    return [difference for difference in differences if difference.wanted != difference.found]
+
+
+def end_abandoned(record: Record, endpoint: str, after_s: float = ABANDONED_S) -> State | None:
+    """Roll back a rollout whose driver gave no sign of life for `after_s` seconds; None when there is nothing to do.
+
+    A killed driver would leave its challenger on live traffic with no judge. After a promotion nothing is half-way:
+    an abandoned watch just ends.
+    """
+    state = record.read(endpoint)
+    if state.phase == "idle" or record.silent_s(endpoint) <= after_s:
+        return None
+    reason = f"abandoned: whoever drove this rollout gave no sign of life for {after_s:g} s"
+    changes = {"phase": "idle"} if state.phase == "watch" else roll_back(state, "abandoned", reason).changes
+    version = state.challenger or state.champion or state.previous
+    kind = "finish" if state.phase == "watch" else "roll_back"
+    decision = {
+        "version": version.version if version else "",
+        "phase": state.phase,
+        "share": state.share,
+        "action": kind,
+        "topic": "abandoned",
+        "reasons": [reason],
+        "values": {},
+    }
+    try:
+        return record.compare_and_set(state, decision=decision, **changes)
+    except Superseded:
+        return None
+
+
+def _waits(version: str, state: State, registry: Aliases) -> bool:
+    """Whether this version has not had its rollout yet."""
+    served = {revision.version for revision in (state.champion, state.previous) if revision}
+    return version not in served and VERDICT_TAG not in registry.version(version).tags

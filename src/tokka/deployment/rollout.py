@@ -1,0 +1,302 @@
+"""A rollout: verify, warm up, shadow, steps of live traffic, promote; the record is changed and nothing else.
+
+    result = run_rollout(version="2", registry=registry, record=record, target=target, params=params,
+                         settings=settings, traffic=replay)
+    result.verdict                     # promoted | rolled_back | superseded
+
+Every move is one compare-and-set of the deployment record together with the decision that led to it, so a rollout
+that was killed anywhere goes on from there when it is asked for again, and of two that race the one asked for last
+wins. What serves, and the registry's aliases, follow the record.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from tokka import files, progress
+from tokka.deployment.gathering import Gatherer, ReadLog, RequestLog
+from tokka.deployment.phases import Action, next_action
+from tokka.deployment.reconcile import VERDICT_TAG, project_aliases
+from tokka.deployment.record import Clock, Record, Superseded
+from tokka.deployment.state import Revision, State
+from tokka.deployment.targets.base import Target
+from tokka.errors import Refused, TokkaError
+from tokka.params import Params
+from tokka.registry.review import decide_review
+from tokka.settings import Settings
+
+Verdict = Literal["promoted", "rolled_back", "held", "superseded"]
+
+STEP = "canary"
+POLL_S = 0.5
+# A rollback for these reasons was proven; the same version is not tried again unless somebody asks for it.
+PROVEN = ("quality", "live", "watch")
+FRACTION = {"warm_up": 0.1, "shadow": 0.3, "step": 0.6, "watch": 0.9, "idle": 1.0}
+
+
+@dataclass(frozen=True)
+class RolloutResult:
+    """What came of a rollout.
+
+    phases: every decision in the order of time, as the record keeps it: phase, share, action, reasons, e-values.
+    share_seen: the highest share of live traffic that was observed on the challenger.
+    """
+
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    phases: tuple[dict[str, Any], ...] = field(default=())
+    share_seen: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain data for JSON."""
+        return {**asdict(self), "reasons": list(self.reasons), "phases": list(self.phases)}
+
+
+def run_rollout(
+    *,
+    version: str,
+    registry: Any,
+    record: Record,
+    target: Target,
+    params: Params,
+    settings: Settings,
+    traffic: Callable[..., Any] | None = None,
+    again: bool = False,
+    clock: Clock = time,
+    read_log: ReadLog | None = None,
+    fetch: Callable[[str], Path] | None = None,
+) -> RolloutResult:
+    """Roll a registry version out, or go on with its rollout; return when it is promoted or rolled back.
+
+    Args:
+        traffic: `tokka.serving.traffic.replay`, used when `canary.replay` is on and too little live traffic comes.
+        again: try a version once more although evidence has rolled it back before.
+        clock, read_log, fetch: where time, request records and verified model folders come from.
+
+    Raises:
+        TokkaError: the registry or the record does not answer, or there is no such version. Nothing is half-way that
+            calling this again would not finish.
+    """
+    rollout = _Rollout(version, registry, record, target, params, settings, clock)
+    rollout.read_log = read_log or RequestLog(settings.home / "requests")
+    rollout.traffic = _through_gateway(traffic, settings)
+    rollout.fetch = fetch or _fetch_with(params, settings)
+    try:
+        return rollout.run(again)
+    except Superseded as error:
+        return rollout.superseded(error)
+
+
+def rollback(record: Record, endpoint: str, reason: str) -> State:
+    """By hand, at once: take a running challenger away, or else put the previous champion back.
+
+    Raises:
+        Refused: there is neither.
+        Superseded: a rollout moved at the same moment.
+    """
+    state = record.read(endpoint)
+    if state.challenger is not None:
+        changes: dict[str, Any] = {"challenger": None, "share": 0.0}
+    elif state.previous is not None:
+        changes = {"champion": state.previous, "previous": None}
+    else:
+        raise Refused(f"{endpoint} has no previous champion to go back to", "see tokka status")
+    left = state.challenger or state.champion
+    decision = {
+        "version": left.version if left else "", "phase": state.phase, "share": state.share,
+        "action": "roll_back", "topic": "by hand", "reasons": [reason], "values": {},
+    }  # fmt: skip
+    return record.compare_and_set(state, decision=decision, phase="idle", reason=reason, **changes)
+
+
+class _Rollout:
+    """One call of `run_rollout`: it owns the generation that it wrote, and stops as soon as that is not the newest."""
+
+    read_log: ReadLog
+    traffic: Callable[..., Any] | None
+    fetch: Callable[[str], Path]
+
+    def __init__(
+        self,
+        version: str,
+        registry: Any,
+        record: Record,
+        target: Target,
+        params: Params,
+        settings: Settings,
+        clock: Clock,
+    ) -> None:
+        self.version, self.registry, self.record, self.target = version, registry, record, target
+        self.params, self.settings, self.clock = params, settings, clock
+        self.endpoint = params.registry.model
+        self.rollout = ""
+        self.promoted = False
+
+    def run(self, again: bool) -> RolloutResult:
+        state = self.record.read(self.endpoint)
+        if state.champion is not None and state.champion.version == self.version:
+            return self._already_champion(state)
+        proven = None if again or self._is_mine(state) else self._proven_before()
+        if proven is not None:
+            return self._finish("rolled_back", tuple(proven["reasons"]), proven.get("rollout", ""))
+        try:
+            revision = self._verify()
+        except Refused as error:
+            return self._refused(state, error)
+        # Made before the endpoint is taken: what the registry does not give leaves nothing half-way.
+        gatherer = self._gatherer()
+        return self._drive(self._begin(state, revision), gatherer)
+
+    def superseded(self, error: Superseded) -> RolloutResult:
+        """Someone else drives now. A version that was promoted before that stays promoted."""
+        if self.promoted:
+            return self._result("promoted", ("promoted; the watch was cut short by another change",))
+        return self._result("superseded", (error.message,))
+
+    def _already_champion(self, state: State) -> RolloutResult:
+        self.rollout = state.rollout
+        if state.phase == "watch":
+            self.promoted = True
+            gatherer = self._gatherer()
+            return self._drive(self.record.compare_and_set(state), gatherer)
+        return self._finish("promoted", (f"version {self.version} is the champion already",), state.rollout)
+
+    def _is_mine(self, state: State) -> bool:
+        return state.challenger is not None and state.challenger.version == self.version
+
+    def _proven_before(self) -> dict[str, Any] | None:
+        """The decision that ended this version's last rollout, when evidence ended it."""
+        for decision in self.record.decisions(self.endpoint, version=self.version, limit=1000):
+            if decision["action"] in ("roll_back", "promote"):
+                return decision if decision["action"] == "roll_back" and decision["topic"] in PROVEN else None
+        return None
+
+    def _verify(self) -> Revision:
+        """Fetch the model and check signature, digest and review before anything is changed.
+
+        Raises:
+            Refused: one of them does not hold.
+        """
+        review = decide_review(self.params.registry.review, self.registry.version(self.version).tags)
+        if review != "approved":
+            raise Refused(f"version {self.version} is not approved: {review}", "see: tokka review show VERSION")
+        progress.report(STEP, f"version {self.version}: signature and digest", fraction=0.05)
+        return Revision(version=self.version, digest=self.fetch(self.version).name)
+
+    def _refused(self, state: State, error: Refused) -> RolloutResult:
+        decision = self._decision(state, Action("roll_back", "refused", (error.message,)), phase="verify", share=0.0)
+        self.record.add_decision(state, decision)
+        return self._finish("rolled_back", (f"refused before anything was changed: {error.message}",), "", (decision,))
+
+    def _begin(self, state: State, revision: Revision) -> State:
+        """Take the endpoint: go on with this version's own rollout, or start one in the place of whatever runs."""
+        if state.challenger == revision and state.phase != "verify":
+            self.rollout = state.rollout
+            progress.report(STEP, f"version {self.version}: going on from phase {state.phase}")
+            return self.record.compare_and_set(state)
+        other = state.challenger
+        alive = self.record.silent_s(self.endpoint) < self.params.canary.lost_s
+        if other is not None and alive and _is_newer(other.version, self.version):
+            raise Superseded(f"version {other.version} is newer and rolls out now")
+        parts = [self.endpoint, revision.version, revision.digest, state.generation]
+        self.rollout = files.digest_json(parts)[:16]
+        return self.record.compare_and_set(
+            state, challenger=revision, share=0.0, phase="warm_up", rollout=self.rollout, reason="",
+            started=self.clock.time(),
+        )  # fmt: skip
+
+    def _gatherer(self) -> Gatherer:
+        return Gatherer(
+            version=self.version, registry=self.registry, target=self.target, params=self.params,
+            home=self.settings.home, traffic=self.traffic, read_log=self.read_log, clock=self.clock,
+        )  # fmt: skip
+
+    def _drive(self, state: State, gatherer: Gatherer) -> RolloutResult:
+        topic = ""
+        while True:
+            self.target.apply(state)
+            action = next_action(state, gatherer.gather(state), self.params.canary, self.clock.time())
+            if action.kind != "wait":
+                state, topic = self._move(state, action), ""
+                if state.phase == "idle":
+                    return self._ended(state, action)
+                continue
+            self.record.beat(state)
+            if action.topic != topic:
+                self.record.add_decision(state, self._decision(state, action))
+                self._report(state, action)
+                topic = action.topic
+            self.clock.sleep(POLL_S)
+
+    def _move(self, state: State, action: Action) -> State:
+        new = self.record.compare_and_set(state, decision=self._decision(state, action), **action.changes)
+        self.promoted = self.promoted or action.kind == "promote"
+        self._report(new, action)
+        return new
+
+    def _ended(self, state: State, action: Action) -> RolloutResult:
+        self.target.apply(state)
+        verdict: Verdict = "rolled_back" if action.kind == "roll_back" else "promoted"
+        return self._finish(verdict, action.reasons, state.rollout)
+
+    def _finish(
+        self, verdict: Verdict, reasons: tuple[str, ...], rollout: str, phases: tuple[dict[str, Any], ...] = ()
+    ) -> RolloutResult:
+        """Tell the registry; it only shows what the record says, so its silence does not undo a verdict."""
+        self.rollout = rollout
+        reason = "; ".join(reasons)[:4000]
+        try:
+            self.registry.tag_version(self.version, {VERDICT_TAG: verdict, f"{VERDICT_TAG}_reason": reason})
+            project_aliases(self.record.read(self.endpoint), self.registry)
+        except TokkaError as error:
+            progress.report(STEP, f"the registry will show this later: {error.message}")
+        return self._result(verdict, reasons, phases)
+
+    def _result(
+        self, verdict: Verdict, reasons: tuple[str, ...], phases: tuple[dict[str, Any], ...] = ()
+    ) -> RolloutResult:
+        if self.rollout and not phases:
+            phases = tuple(reversed(self.record.decisions(self.endpoint, rollout=self.rollout, version=self.version)))
+        seen = [phase["values"].get("step_share", 0.0) for phase in phases]
+        return RolloutResult(verdict, reasons, phases, max(seen, default=0.0))
+
+    def _decision(self, state: State, action: Action, **facts: Any) -> dict[str, Any]:
+        return {
+            "version": self.version,
+            "rollout": self.rollout,
+            "phase": state.phase,
+            "share": state.share,
+            "action": action.kind,
+            "topic": action.topic,
+            "reasons": list(action.reasons),
+            "values": action.values,
+            "seconds": round(max(0.0, self.clock.time() - state.updated), 3) if state.updated else 0.0,
+            **facts,
+        }
+
+    def _report(self, state: State, action: Action) -> None:
+        message = (
+            f"version {self.version}, {state.phase} at {state.share:.0%}: {action.kind}, {'; '.join(action.reasons)}"
+        )
+        progress.report(STEP, message, fraction=FRACTION.get(state.phase), values=action.values)
+
+
+def _is_newer(one: str, other: str) -> bool:
+    return one.isdigit() and other.isdigit() and int(one) > int(other)
+
+
+def _fetch_with(params: Params, settings: Settings) -> Callable[[str], Path]:
+    def fetch(version: str) -> Path:
+        from tokka.registry.publish import fetch_version
+
+        return fetch_version(version, params, settings)
+
+    return fetch
+
+
+def _through_gateway(traffic: Callable[..., Any] | None, settings: Settings) -> Callable[..., Any] | None:
+    if traffic is None:
+        return None
+    return lambda rows: traffic(rows, f"http://127.0.0.1:{settings.port}")

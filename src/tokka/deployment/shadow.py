@@ -1,0 +1,144 @@
+"""The shadow: champion and challenger asked for the same inputs, off the live path.
+
+    shadow = Shadow(sources, ask)        # `ask` is the target's infer
+    pairs = shadow.ask_more(champion, challenger)
+
+Live inputs come first, held-out rows of the challenger's own test set are replayed after them. An input is used
+once: asking it again is no new evidence. No input is used that the challenger may have been trained on.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tokka.data import normalising, splitting
+from tokka.data.rows import Row
+from tokka.deployment.evidence import Pairs, compare, is_sound, pairs_of
+from tokka.deployment.state import Revision
+from tokka.deployment.targets.base import Answer
+from tokka.params import Params
+
+BATCH = 50
+# Logged inputs older than this may come from another world than today's traffic.
+RECENT_S = 3600.0
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input for both; `target` is None when nobody has said what is right."""
+
+    text: str
+    pair: str = ""
+    target: str | float | None = None
+    replayed: bool = False
+
+    @property
+    def key(self) -> str:
+        """Two inputs that read the same are one."""
+        return f"{normalising.key(self.text)}\n{normalising.key(self.pair)}"
+
+    def as_row(self) -> dict[str, Any]:
+        """The form in which a target is asked."""
+        return {"text": self.text, **({"text_pair": self.pair} if self.pair else {})}
+
+
+class Shadow:
+    """The paired answers of one rollout.
+
+    Args:
+        ask: (digest, rows) to answers, as `Target.infer`.
+        scale: the unit of a value's error; None for classes.
+    """
+
+    def __init__(self, ask: Callable[[str, Sequence[dict[str, Any]]], list[Answer]], scale: float | None) -> None:
+        self._ask = ask
+        self._scale = scale
+        self._used: set[str] = set()
+        self._rows: list[tuple[float, float]] = []
+        self._replayed = 0
+        self._failed = 0
+
+    def ask_more(
+        self, champion: Revision, challenger: Revision, live: Iterable[Input], replay: Iterable[Input]
+    ) -> Pairs:
+        """Ask both for the next unused inputs, live ones first, and return all pairs so far."""
+        batch = self._next([*live, *replay])
+        if batch:
+            rows = [entry.as_row() for entry in batch]
+            answers = [self._ask(revision.digest, rows) for revision in (champion, challenger)]
+            # Only now: what could not be asked because nothing answered may be asked again.
+            self._used |= {entry.key for entry in batch}
+            for entry, old, new in zip(batch, *answers, strict=True):
+                self._add(entry, old, new)
+        return pairs_of(self._rows, replayed=self._replayed, failed=self._failed, exhausted=len(batch) < BATCH)
+
+    def _add(self, entry: Input, old: Answer, new: Answer) -> None:
+        self._failed += not is_sound(new, self._scale)
+        compared = compare(old, new, entry.target, self._scale)
+        if compared is not None:
+            self._rows.append(compared)
+            self._replayed += entry.replayed
+
+    def _next(self, inputs: Iterable[Input]) -> list[Input]:
+        chosen: dict[str, Input] = {}
+        for entry in inputs:
+            if len(chosen) < BATCH and entry.key not in self._used:
+                chosen.setdefault(entry.key, entry)
+        return list(chosen.values())
+
+
+def live_inputs(records: Iterable[Mapping[str, Any]], params: Params, *, since: float) -> list[Input]:
+    """Logged live inputs that the challenger cannot have learned from, with the truth where feedback told it.
+
+    Args:
+        since: when the challenger was registered; what was logged later came too late for its training. Of what
+            came before only texts that the split's hash keeps for the test are used.
+    """
+    records = list(records)
+    truth = {str(entry["prediction_id"]): entry for entry in records if entry.get("kind") == "feedback"}
+    inputs = []
+    for entry in records:
+        if entry.get("kind") != "prediction" or not entry.get("text"):
+            continue
+        target = _truth(truth.get(str(entry["prediction_id"])))
+        found = Input(str(entry["text"]), str(entry.get("text_pair") or ""), target, bool(entry.get("replayed")))
+        if float(entry["time"]) >= since or is_held_out(found, params):
+            inputs.append(found)
+    return sorted(inputs, key=lambda entry: entry.replayed)
+
+
+def is_held_out(entry: Input, params: Params) -> bool:
+    """Whether preprocessing would have put this text into the test split, by its hash alone."""
+    if params.data.test is not None or params.task.group is not None:
+        return False
+    shares = params.preprocessing
+    row = Row(text=entry.text, text_pair=entry.pair, target="", group="", time="", slices=())
+    split = splitting.membership(row, validation_share=shares.validation_share, test_share=shares.test_share)
+    return split == "test"
+
+
+def replay_inputs(path: Path, seed: int) -> list[Input]:
+    """The challenger's held-out test rows in a random order; rows sorted by class would mislead a bettor."""
+    import pyarrow.parquet
+
+    rows = pyarrow.parquet.read_table(path).to_pylist()
+    order = np.random.default_rng(seed).permutation(len(rows))
+    inputs = [Input(row["text"], row.get("text_pair") or "", row["target"], replayed=True) for row in rows]
+    return [inputs[index] for index in order]
+
+
+def scale_of(inputs: Sequence[Input]) -> float:
+    """The unit of a regression's errors: the standard deviation of the test targets."""
+    targets = np.array([entry.target for entry in inputs if isinstance(entry.target, int | float)], dtype=np.float64)
+    spread = float(targets.std()) if targets.size else 0.0
+    return spread if np.isfinite(spread) and spread > 0 else 1.0
+
+
+def _truth(feedback: Mapping[str, Any] | None) -> str | float | None:
+    if feedback is None:
+        return None
+    value = feedback.get("value")
+    return float(value) if value is not None else feedback.get("label")
