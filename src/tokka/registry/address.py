@@ -11,8 +11,12 @@ CLIENT_ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    # Standard output belongs to --json.
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 PROBE_SECONDS = 5.0
+MISSING_HINT = "list what there is with: tokka review list"
+SERVER_HINT = "check MLFLOW_TRACKING_URI, that the server runs and that its disk has room: tokka doctor"
 
 
 def check(uri: str) -> None:

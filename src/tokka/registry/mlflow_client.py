@@ -13,7 +13,6 @@ import functools
 import logging
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -100,11 +99,9 @@ class Registry:
             yield
         except (mlflow.exceptions.MlflowException, SQLAlchemyError, OSError) as error:
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            where = address.redacted(self.settings.tracking_uri)
-            raise TokkaError(
-                f"MLflow at {where} could not {doing}: {address.redacted(first)}",
-                "check MLFLOW_TRACKING_URI, that the server runs and that its disk has room: tokka doctor",
-            ) from error
+            where, missing = address.redacted(self.settings.tracking_uri), "RESOURCE_DOES_NOT_EXIST"
+            hint = address.MISSING_HINT if getattr(error, "error_code", "") == missing else address.SERVER_HINT
+            raise TokkaError(f"MLflow at {where} could not {doing}: {address.redacted(first)}", hint) from error
 
     def log_run(
         self,
@@ -136,12 +133,6 @@ class Registry:
                 self._client.log_artifacts(run.info.run_id, str(folder_model), entities.MODEL_FOLDER)
                 log.finish(run)
         return str(run.info.run_id)
-
-    def find_run(self, key: str) -> str | None:
-        """The id of the run that this key has, complete or not."""
-        with self._translated(f"look for the run of key {key}"):
-            run = self._runs().find(entities.checked_key(key))
-        return str(run.info.run_id) if run else None
 
     def run(self, run_id: str) -> RunInfo:
         """One run by its id.
@@ -193,7 +184,7 @@ class Registry:
                 run_id,
                 tags={name: str(value) for name, value in tags.items()},
                 description=description[: page.MAXIMUM_DESCRIPTION],
-                await_creation_for=10,
+                await_creation_for=0,
             )
             first = self._version_of(run_id) or str(made.version)
             if int(first) < int(made.version):
@@ -213,8 +204,7 @@ class Registry:
         Raises:
             TokkaError: there is none of that number.
         """
-        from_server = f"find version {version} of {self.model}"
-        with self._translated(from_server):
+        with self._translated(f"find version {version} of {self.model}"):
             found = self._client.get_model_version(self.model, entities.checked_version(version))
         return VersionInfo.of(found)
 
@@ -290,9 +280,7 @@ class Registry:
         with tempfile.TemporaryDirectory(dir=into.parent, prefix=".download-") as staging:
             with self._translated(f"download {name} of run {run_id}"):
                 found = Path(self._client.download_artifacts(run_id, name, staging))
-            for path in [found] if found.is_file() else sorted(found.iterdir()):
-                if name != entities.MODEL_FOLDER or path.name not in page.PAGE_FILES:
-                    shutil.move(path, into / path.name)
+            page.move(found, into, without_page_files=name == entities.MODEL_FOLDER)
 
 
 @functools.cache

@@ -5,6 +5,7 @@ MLflow reads a version's schema from a file `MLmodel`. It is written next to the
 """
 
 import json
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -42,3 +43,10 @@ def write_page_files(folder: Path, *, classification: bool, pair: bool, example:
     }
     files.write_text(folder / "MLmodel", yaml.safe_dump(described, sort_keys=True))
     files.write_json(folder / "input_example.json", {"columns": texts, "data": [[example] * len(texts)]})
+
+
+def move(found: Path, into: Path, *, without_page_files: bool) -> None:
+    """Move what was downloaded, one file or a folder's content, into a folder."""
+    for path in [found] if found.is_file() else sorted(found.iterdir()):
+        if not (without_page_files and path.name in PAGE_FILES):
+            shutil.move(path, into / path.name)
