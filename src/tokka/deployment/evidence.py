@@ -107,7 +107,8 @@ def traffic_of(
 
     Args:
         records: lines of the request log.
-        challenger: the version that the canary's requests were meant for; an answer by another one is a failure.
+        challenger: the version that the canary's requests were meant for. When another one had to answer (the
+            champion's workers stand in for a dead challenger) the user saw no failure, and the challenger failed.
     """
     requests, predictions, feedback = _by_kind(records)
     rows = []
@@ -117,13 +118,15 @@ def traffic_of(
         # One event per request at most: the rows of one request all went the same way. The first stands for it.
         identity = identity if identity in predictions else f"{identity}.0"
         prediction = predictions.get(identity, {})
-        canary = float(bool(request.get("canary")))
-        stand_in = bool(canary) and bool(prediction) and str(prediction.get("version")) != challenger
+        # Where the split sent it counts, not who answered: only the split is random.
+        canary = bool(request.get("assigned", request.get("canary")))
+        answered_by = str(request.get("version") or prediction.get("version") or challenger)
+        stand_in = canary and answered_by != challenger
         failed = stand_in or not 100 <= _number(request.get("status")) < 500
         slow = not failed and _number(request.get("latency_ms")) > slow_ms
         wrong = _is_wrong(prediction, feedback.get(identity), scale)
         replayed = bool(prediction.get("replayed") or request.get("replayed"))
-        rows.append((canary, _number(request.get("share")), float(failed), float(slow), wrong, float(replayed)))
+        rows.append((canary, _number(request.get("share")), failed, slow, wrong, replayed))
     return Traffic(*np.array(rows, dtype=np.float64).reshape(-1, 6).T)
 
 

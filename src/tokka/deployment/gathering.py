@@ -153,6 +153,7 @@ class RequestLog:
         self._records: list[dict[str, Any]] = []
 
     def __call__(self, since: float) -> list[dict[str, Any]]:
+        """Every record from `since` (seconds since 1970) on."""
         from tokka.serving.request_log import Tail
 
         if self._tail is None or since < self._since:

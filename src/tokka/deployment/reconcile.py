@@ -8,7 +8,8 @@ end_abandoned(record, endpoint)           # a rollout whose process died does no
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from tokka.deployment.phases import is_applied, is_ready, roll_back
+from tokka.deployment.decisions import describe
+from tokka.deployment.phases import Action, is_applied, is_ready, roll_back
 from tokka.deployment.record import Record, Superseded
 from tokka.deployment.state import State
 from tokka.deployment.targets.base import Observed
@@ -95,20 +96,13 @@ def end_abandoned(record: Record, endpoint: str, after_s: float = ABANDONED_S) -
     if state.phase == "idle" or record.silent_s(endpoint) <= after_s:
         return None
     reason = f"abandoned: whoever drove this rollout gave no sign of life for {after_s:g} s"
-    changes = {"phase": "idle"} if state.phase == "watch" else roll_back(state, "abandoned", reason).changes
-    version = state.challenger or state.champion or state.previous
-    kind = "finish" if state.phase == "watch" else "roll_back"
-    decision = {
-        "version": version.version if version else "",
-        "phase": state.phase,
-        "share": state.share,
-        "action": kind,
-        "topic": "abandoned",
-        "reasons": [reason],
-        "values": {},
-    }
+    action = roll_back(state, "abandoned", reason)
+    if state.phase == "watch":
+        action = Action("finish", "abandoned", (reason,), {"phase": "idle"})
+    on_trial = state.challenger or state.champion
+    decision = describe(action, state, on_trial.version if on_trial else "", record.clock.time())
     try:
-        return record.compare_and_set(state, decision=decision, **changes)
+        return record.compare_and_set(state, decision=decision, **action.changes)
     except Superseded:
         return None
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tokka import files, progress
+from tokka.deployment.decisions import describe
 from tokka.deployment.gathering import Gatherer, ReadLog, RequestLog
 from tokka.deployment.phases import Action, next_action
 from tokka.deployment.reconcile import VERDICT_TAG, project_aliases
@@ -24,6 +25,7 @@ from tokka.deployment.state import Revision, State
 from tokka.deployment.targets.base import Target
 from tokka.errors import Refused, TokkaError
 from tokka.params import Params
+from tokka.registry.entities import SNAPSHOT
 from tokka.registry.review import decide_review
 from tokka.settings import Settings
 
@@ -104,11 +106,9 @@ def rollback(record: Record, endpoint: str, reason: str) -> State:
     else:
         raise Refused(f"{endpoint} has no previous champion to go back to", "see tokka status")
     left = state.challenger or state.champion
-    decision = {
-        "version": left.version if left else "", "phase": state.phase, "share": state.share,
-        "action": "roll_back", "topic": "by hand", "reasons": [reason], "values": {},
-    }  # fmt: skip
-    return record.compare_and_set(state, decision=decision, phase="idle", reason=reason, **changes)
+    action = Action("roll_back", "by hand", (reason,), {**changes, "phase": "idle", "reason": reason})
+    decision = describe(action, state, left.version if left else "", record.clock.time())
+    return record.compare_and_set(state, decision=decision, **action.changes)
 
 
 class _Rollout:
@@ -132,7 +132,7 @@ class _Rollout:
         self.params, self.settings, self.clock = params, settings, clock
         self.endpoint = params.registry.model
         self.rollout = ""
-        self.promoted = False
+        self.promoted: Action | None = None
 
     def run(self, again: bool) -> RolloutResult:
         state = self.record.read(self.endpoint)
@@ -152,13 +152,13 @@ class _Rollout:
     def superseded(self, error: Superseded) -> RolloutResult:
         """Someone else drives now. A version that was promoted before that stays promoted."""
         if self.promoted:
-            return self._result("promoted", ("promoted; the watch was cut short by another change",))
+            return self._result("promoted", (*self.promoted.reasons, "the watch was cut short by another change"))
         return self._result("superseded", (error.message,))
 
     def _already_champion(self, state: State) -> RolloutResult:
         self.rollout = state.rollout
         if state.phase == "watch":
-            self.promoted = True
+            self.promoted = Action("promote", "promoted", (state.reason,))
             gatherer = self._gatherer()
             return self._drive(self.record.compare_and_set(state), gatherer)
         return self._finish("promoted", (f"version {self.version} is the champion already",), state.rollout)
@@ -179,14 +179,16 @@ class _Rollout:
         Raises:
             Refused: one of them does not hold.
         """
-        review = decide_review(self.params.registry.review, self.registry.version(self.version).tags)
+        tags = self.registry.version(self.version).tags
+        review = decide_review(self.params.registry.review, tags)
         if review != "approved":
             raise Refused(f"version {self.version} is not approved: {review}", "see: tokka review show VERSION")
         progress.report(STEP, f"version {self.version}: signature and digest", fraction=0.05)
-        return Revision(version=self.version, digest=self.fetch(self.version).name)
+        return Revision(version=self.version, digest=self.fetch(self.version).name, snapshot=tags.get(SNAPSHOT, ""))
 
     def _refused(self, state: State, error: Refused) -> RolloutResult:
-        decision = self._decision(state, Action("roll_back", "refused", (error.message,)), phase="verify", share=0.0)
+        action = Action("roll_back", "refused", (error.message,))
+        decision = describe(action, state, self.version, self.clock.time(), phase="verify")
         self.record.add_decision(state, decision)
         return self._finish("rolled_back", (f"refused before anything was changed: {error.message}",), "", (decision,))
 
@@ -232,14 +234,17 @@ class _Rollout:
 
     def _move(self, state: State, action: Action) -> State:
         new = self.record.compare_and_set(state, decision=self._decision(state, action), **action.changes)
-        self.promoted = self.promoted or action.kind == "promote"
+        if action.kind == "promote":
+            self.promoted = action
         self._report(new, action)
         return new
 
     def _ended(self, state: State, action: Action) -> RolloutResult:
         self.target.apply(state)
-        verdict: Verdict = "rolled_back" if action.kind == "roll_back" else "promoted"
-        return self._finish(verdict, action.reasons, state.rollout)
+        if action.kind == "roll_back":
+            return self._finish("rolled_back", action.reasons, state.rollout)
+        earlier = self.promoted.reasons if self.promoted and self.promoted is not action else ()
+        return self._finish("promoted", (*earlier, *action.reasons), state.rollout)
 
     def _finish(
         self, verdict: Verdict, reasons: tuple[str, ...], rollout: str, phases: tuple[dict[str, Any], ...] = ()
@@ -262,19 +267,8 @@ class _Rollout:
         seen = [phase["values"].get("step_share", 0.0) for phase in phases]
         return RolloutResult(verdict, reasons, phases, max(seen, default=0.0))
 
-    def _decision(self, state: State, action: Action, **facts: Any) -> dict[str, Any]:
-        return {
-            "version": self.version,
-            "rollout": self.rollout,
-            "phase": state.phase,
-            "share": state.share,
-            "action": action.kind,
-            "topic": action.topic,
-            "reasons": list(action.reasons),
-            "values": action.values,
-            "seconds": round(max(0.0, self.clock.time() - state.updated), 3) if state.updated else 0.0,
-            **facts,
-        }
+    def _decision(self, state: State, action: Action) -> dict[str, Any]:
+        return describe(action, state, self.version, self.clock.time())
 
     def _report(self, state: State, action: Action) -> None:
         message = (

@@ -43,7 +43,7 @@ class State(BaseModel):
     def _revisions_fit(self) -> "State":
         if self.share > 0 and (self.challenger is None or self.champion is None):
             raise ValueError("a share of traffic needs a champion and a challenger")
-        if self.challenger is not None and self.challenger == self.champion:
+        if self.challenger and self.champion and self.challenger.version == self.champion.version:
             raise ValueError(f"version {self.challenger.version} cannot challenge itself")
         if (self.challenger is None) != (self.phase in ("idle", "watch")):
             raise ValueError(f"phase {self.phase!r} does not fit challenger {self.challenger!r}")

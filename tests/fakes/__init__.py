@@ -1,0 +1,1 @@
+"""Fakes at the seams: clock, registry, and what serves."""

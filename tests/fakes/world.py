@@ -1,0 +1,330 @@
+"""A world to roll out in: clock, registry, gateway and models in memory; the deployment record is a real one.
+
+world = World(tmp_path, challenger=Model(accuracy=0.5))
+result = world.rollout("2")
+"""
+
+import contextlib
+import hashlib
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tokka.deployment.record import Record, Superseded
+from tokka.deployment.rollout import RolloutResult, run_rollout
+from tokka.deployment.state import Revision, State
+from tokka.deployment.targets.base import Answer, Observed
+from tokka.errors import Refused, TokkaError
+from tokka.params import Params, parse_params
+from tokka.settings import Settings
+
+ENDPOINT = "desk"
+LABELS = ("refund", "parcel", "invoice", "login", "cancel")
+ADMITTED = {"tokka.gate": "pass", "tokka.review": "automatic"}
+QUICK = {
+    "shadow_rows": 100,
+    "steps": [0.2, 0.5],
+    "step_requests": 100,
+    "watch_s": 5,
+    "warm_up_s": 20,
+    "maximum_wait_s": 60,
+}
+
+
+class Clock:
+    """Time that passes only when somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def time(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float, /) -> None:
+        self.now += seconds
+
+
+@dataclass
+class Model:
+    """How one version behaves: shares of requests; `dies_at` is the share of traffic at which its workers are gone."""
+
+    accuracy: float = 0.9
+    errors: float = 0.0
+    slow: float = 0.0
+    live_errors: float = 0.0
+    live_accuracy: float | None = None
+    ready: bool = True
+    dies_at: float = 2.0
+    signed: bool = True
+    sane: bool = True
+
+
+@dataclass
+class VersionTags:
+    """A registry version as far as a rollout looks at it."""
+
+    tags: dict[str, str]
+    created: float = 0.0
+
+
+class FakeRegistry:
+    """Aliases, tags and evidence of versions; `calls` counts the writes."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+        self.of: dict[str, VersionTags] = {}
+        self.alias: dict[str, str] = {}
+        self.down = False
+        self.before_write: Callable[[str], None] = lambda name: None
+        self.after_write: Callable[[str], None] = lambda name: None
+
+    def version(self, version: str) -> VersionTags:
+        if version not in self.of:
+            raise TokkaError(f"there is no version {version}")
+        return self.of[version]
+
+    def aliases(self) -> dict[str, str]:
+        self._answer()
+        return dict(self.alias)
+
+    def set_alias(self, alias: str, version: str) -> None:
+        with self._write("set_alias"):
+            self.alias[alias] = version
+
+    def delete_alias(self, alias: str) -> None:
+        with self._write("delete_alias"):
+            self.alias.pop(alias, None)
+
+    def tag_version(self, version: str, tags: dict[str, str]) -> None:
+        with self._write("tag_version"):
+            self.of[version].tags |= tags
+
+    def download_evidence(self, version: str, into: Path) -> None:
+        into.mkdir(parents=True)
+        rows = [{"text": f"message {number}", "target": truth(f"message {number}")} for number in range(self.rows)]
+        pq.write_table(
+            pa.Table.from_pylist(rows, pa.schema([("text", pa.string()), ("target", pa.string())])),
+            into / "replay.parquet",
+        )
+
+    @contextlib.contextmanager
+    def _write(self, name: str) -> Any:
+        self._answer()
+        self.before_write(name)
+        yield
+        self.after_write(name)
+
+    def _answer(self) -> None:
+        if self.down:
+            raise TokkaError("MLflow does not answer")
+
+
+class FakeTarget:
+    """Processes and gateway: follows the record at once, and answers as its models do."""
+
+    def __init__(self, models: dict[str, Model], clock: Clock, seed: int) -> None:
+        self.models = models
+        self.clock = clock
+        self.state = State(endpoint=ENDPOINT)
+        self.random = random.Random(seed)
+        self.log: list[dict[str, Any]] = []
+        self.down = False
+        self.frozen = False
+
+    def apply(self, state: State) -> None:
+        if not self.frozen:
+            self.state = state
+
+    def observe(self) -> Observed:
+        if self.down:
+            raise TokkaError("the stack does not answer")
+        names = {role: getattr(self.state, role) for role in ("champion", "challenger", "previous")}
+        ready = tuple(revision.digest for revision in names.values() if revision and self._alive(revision))
+        return Observed(
+            generation=self.state.generation,
+            champion=names["champion"].digest if names["champion"] else None,
+            challenger=names["challenger"].digest if names["challenger"] else None,
+            share=self.state.share,
+            ready=ready,
+        )
+
+    def infer(self, digest: str, rows: Sequence[dict[str, Any]]) -> list[Answer]:
+        if self.down:
+            raise TokkaError("the stack does not answer")
+        model = self.models[digest]
+        return [self._answer(digest, model, row["text"], model.errors, model.accuracy) for row in rows]
+
+    def send(self, rows: Sequence[dict[str, Any]], endpoint: str = "", *, replayed: bool = True) -> None:
+        """Requests through the gateway with their labels as feedback, ten milliseconds apart."""
+        for row in rows:
+            self.clock.sleep(0.01)
+            self._request(row["text"], row.get("target"), replayed)
+
+    def _request(self, text: str, target: object, replayed: bool) -> None:
+        state, identity = self.state, f"{self.random.getrandbits(64):016x}"
+        canary = state.challenger is not None and self.random.random() < state.share
+        revision = state.challenger if canary else state.champion
+        assert revision is not None
+        # The champion's workers back the challenger's up.
+        served = revision if self._alive(revision) or state.champion is None else state.champion
+        model = self.models[served.digest]
+        errors = max(model.errors, model.live_errors)
+        accuracy = model.accuracy if model.live_accuracy is None else model.live_accuracy
+        answer = self._answer(served.digest, model, text, errors, accuracy, salt=identity)
+        slow = self.random.random() < model.slow
+        facts = {"prediction_id": identity, "time": self.clock.time(), "share": state.share, "replayed": replayed}
+        gateway = {
+            "assigned": canary,
+            "canary": served == state.challenger,
+            "version": served.version,
+            "route": "predict",
+        }
+        status, latency = (500 if answer.error else 200), (900.0 if slow else 10.0)
+        self.log.append({"kind": "request", **facts, **gateway, "status": status, "latency_ms": latency})
+        if not answer.error:
+            said = {
+                "version": served.version,
+                "digest": served.digest,
+                "label": answer.label,
+                "text": text,
+            }
+            self.log.append({"kind": "prediction", **facts, **said})
+            if target is not None:
+                self.log.append(
+                    {"kind": "feedback", "prediction_id": identity, "time": self.clock.time(), "label": target}
+                )
+
+    def read_log(self, since: float) -> list[dict[str, Any]]:
+        return [entry for entry in self.log if entry["time"] >= since]
+
+    def _alive(self, revision: Revision) -> bool:
+        model = self.models[revision.digest]
+        on_trial = self.state.challenger == revision
+        return model.ready and not (on_trial and self.state.share >= model.dies_at)
+
+    def _answer(self, digest: str, model: Model, text: str, errors: float, accuracy: float, salt: str = "") -> Answer:
+        if chance(digest, text, "error", salt) < errors:
+            return Answer(error="500: it broke")
+        # Hard messages are hard for every model, so two models of one accuracy agree.
+        right = chance(text, "right") < accuracy
+        label = truth(text) if right else LABELS[(LABELS.index(truth(text)) + 1) % len(LABELS)]
+        return Answer(label=label if model.sane else "", score=0.8)
+
+
+def truth(text: str) -> str:
+    """The right label of a made-up message."""
+    return LABELS[int(text.rsplit(" ", 1)[1]) % len(LABELS)]
+
+
+def chance(*parts: str) -> float:
+    """A number in [0, 1) that is always the same for the same parts."""
+    return int.from_bytes(hashlib.sha256("\n".join(parts).encode()).digest()[:6], "big") / 2**48
+
+
+def digest_of(version: str) -> str:
+    """The made-up digest of a version's model."""
+    return hashlib.sha256(version.encode()).hexdigest()
+
+
+@dataclass
+class World:
+    """Version 1 is the champion (unless `first`), version 2 is what is rolled out."""
+
+    folder: Path
+    challenger: Model = field(default_factory=Model)
+    champion: Model = field(default_factory=Model)
+    first: bool = False
+    rows: int = 600
+    canary: dict[str, Any] = field(default_factory=dict)
+    seed: int = 7
+
+    def __post_init__(self) -> None:
+        self.clock = Clock()
+        models = {"1": self.champion, "2": self.challenger, "3": Model()}
+        self.registry = FakeRegistry(self.rows)
+        self.registry.of = {version: VersionTags(dict(ADMITTED)) for version in models}
+        self.target = FakeTarget({digest_of(name): model for name, model in models.items()}, self.clock, self.seed)
+        self.url = f"sqlite:///{self.folder}/record.db"
+        self.record = Record(self.url, self.clock)
+        self.params: Params = parse_params({"registry": {"model": ENDPOINT}, "canary": {**QUICK, **self.canary}})
+        home = {"TOKKA_ROOT": str(self.folder), "TOKKA_HOME": "home"}
+        self.settings = Settings.from_environment(home)
+        if not self.first:
+            self.record.compare_and_set(
+                self.record.read(ENDPOINT), champion=Revision(version="1", digest=digest_of("1"))
+            )
+            self.registry.alias = {"champion": "1", "challenger": "2"}
+            self.target.apply(self.state)
+
+    @property
+    def state(self) -> State:
+        """What the record says now."""
+        return self.record.read(ENDPOINT)
+
+    def fetch(self, version: str) -> Path:
+        """As registry.publish.fetch_version: refuse what is not signed."""
+        if not self.target.models[digest_of(version)].signed:
+            raise Refused(f"version {version} has no signature")
+        return self.folder / digest_of(version)
+
+    def rollout(self, version: str = "2", record: Record | None = None, **changes: Any) -> RolloutResult:
+        """Run it to its end in this process."""
+        given: dict[str, Any] = {
+            "version": version, "registry": self.registry, "record": record or self.record, "target": self.target,
+            "params": self.params, "settings": self.settings, "traffic": self.target.send, "clock": self.clock,
+            "read_log": self.target.read_log, "fetch": self.fetch,
+        }  # fmt: skip
+        return run_rollout(**{**given, **changes})
+
+
+class Killed(BaseException):
+    """The process is gone: nothing of the project may catch it."""
+
+
+class DyingRecord(Record):
+    """A record whose process is killed before or after its nth write; also counts the writes."""
+
+    def __init__(self, url: str, clock: Clock, at: int = -1, after: bool = False) -> None:
+        super().__init__(url, clock)
+        self.at, self.after, self.writes = at, after, 0
+
+    def compare_and_set(self, expected: State, **changes: Any) -> State:
+        with self.write():
+            return super().compare_and_set(expected, **changes)
+
+    def add_decision(self, state: State, decision: Any) -> None:
+        with self.write():
+            super().add_decision(state, decision)
+
+    def beat(self, state: State) -> None:
+        with self.write():
+            super().beat(state)
+
+    @contextlib.contextmanager
+    def write(self) -> Any:
+        """One write anywhere: to the record, or by the registry that shares this counter."""
+        number, self.writes = self.writes, self.writes + 1
+        if number == self.at and not self.after:
+            raise Killed
+        yield
+        if number == self.at and self.after:
+            raise Killed
+
+
+__all__ = [
+    "ENDPOINT",
+    "Clock",
+    "DyingRecord",
+    "FakeRegistry",
+    "FakeTarget",
+    "Killed",
+    "Model",
+    "Superseded",
+    "World",
+    "digest_of",
+]
