@@ -130,7 +130,9 @@ def _gate(decision: Mapping[str, Any]) -> str:
 
 
 def _made_of(provenance: Mapping[str, Any]) -> str:
-    rows = [(name, value) for name, value in sorted(provenance.items()) if not isinstance(value, Mapping)]
+    # Params and dvc.lock belong to the provenance and not on a page: they lie beside the card.
+    short = {name: value for name, value in provenance.items() if not isinstance(value, Mapping)}
+    rows = [(name, value) for name, value in sorted(short.items()) if "\n" not in str(value).strip()]
     return _section("Made of", _table(("", ""), rows))
 
 

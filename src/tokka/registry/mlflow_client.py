@@ -46,22 +46,25 @@ class Registry:
             TokkaError: the server does not answer, or its database is of another MLflow version.
             UsageError: the tracking URI is of no supported kind.
         """
-        uri = self.settings.tracking_uri
-        address.check(uri)
-        with locked(self.settings, "mlflow"):
-            if uri.startswith("sqlite:"):
-                self._make_sqlite(Path(uri.removeprefix("sqlite:///")))
-            with self._translated("prepare the experiment"):
-                self._own_experiment()
+        address.check(self.settings.tracking_uri)
+        self._make_sqlite()
+        with locked(self.settings, "mlflow"), self._translated("prepare the experiment"):
+            self._own_experiment()
 
     @functools.cached_property
     def _client(self) -> Any:
+        self._make_sqlite()
         return _client(self.settings.tracking_uri)
 
-    def _make_sqlite(self, path: Path) -> None:
-        """A kill while tables are made leaves a file that MLflow can never use: make it aside, then rename it."""
-        if path.exists():
-            return
+    def _make_sqlite(self) -> None:
+        """Make the SQLite file under a lock; aside first, since one that a kill left half-made is of no use."""
+        path = Path(self.settings.tracking_uri.removeprefix("sqlite:///"))
+        if self.settings.tracking_uri.startswith("sqlite:") and not path.exists():
+            with locked(self.settings, "mlflow-database"):
+                if not path.exists():
+                    self._make_tables(path)
+
+    def _make_tables(self, path: Path) -> None:
         _import_mlflow()
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 

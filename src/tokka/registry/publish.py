@@ -118,15 +118,21 @@ def fetch_reference(version: str, params: Params, settings: Settings) -> Path:
     Raises:
         TokkaError: the version has none, or MLflow does not answer.
     """
-    registry = open_registry(params, settings)
-    run_id = registry.version(version).run_id
-    target = settings.home / "references" / f"{run_id}.parquet"
-    if not target.is_file():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as staging:
-            registry.download_artifacts(run_id, f"{entities.EVIDENCE_FOLDER}/reference.parquet", Path(staging) / "one")
-            (Path(staging) / "one" / "reference.parquet").replace(target)
-    return target
+    return _evidence_file("reference.parquet", version, params, settings)
+
+
+def fetch_lineage(version: str, params: Params, settings: Settings) -> dict[str, Any]:
+    """Everything that made a version, as `log_evaluation` was given it: params, commit, every digest.
+
+    Raises:
+        Refused: the stored lineage is that of another model.
+        TokkaError: the version has none, or MLflow does not answer.
+    """
+    lineage: dict[str, Any] = files.read_json(_evidence_file("provenance.json", version, params, settings))
+    wanted = open_registry(params, settings).version(version).digest
+    if lineage.get("model_digest", wanted) != wanted:
+        raise Refused(f"the lineage of version {version} is that of another model", "its evidence was altered")
+    return lineage
 
 
 def open_registry(params: Params, settings: Settings) -> Registry:
@@ -164,6 +170,19 @@ def flat_metrics(evaluation: Mapping[str, Any]) -> dict[str, float]:
     for name, found in (evaluation.get("comparison") or {}).items():
         flat |= {f"against_{name}/{key}": (found or {}).get(key) for key in ("difference", "low", "high", "p_value")}
     return {key: float(value) for key, value in flat.items() if isinstance(value, int | float)}
+
+
+def _evidence_file(name: str, version: str, params: Params, settings: Settings) -> Path:
+    """One file of a version's evidence, kept in the home after the first download."""
+    registry = open_registry(params, settings)
+    run_id = registry.version(version).run_id
+    target = settings.home / "evidence" / run_id / name
+    if not target.is_file():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as staging:
+            registry.download_artifacts(run_id, f"{entities.EVIDENCE_FOLDER}/{name}", Path(staging) / "one")
+            (Path(staging) / "one" / name).replace(target)
+    return target
 
 
 def _staged_evidence(evidence: Path, target: Path, provenance: Mapping[str, Any]) -> Path:

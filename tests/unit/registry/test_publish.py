@@ -63,6 +63,12 @@ def test_a_passed_candidate_becomes_a_version_with_its_card_evidence_and_signatu
     assert publish.fetch_reference("1", case.params, case.settings).read_bytes() == b"PAR1"
 
 
+def test_the_lineage_comes_back_whole(case: Case) -> None:
+    case.decide(PASS)
+    case.register()
+    assert publish.fetch_lineage("1", case.params, case.settings) == PROVENANCE
+
+
 def test_the_callers_folders_stay_as_they_are(case: Case) -> None:
     assert not (case.model / signing.SIGNATURE).exists()
     assert not (case.evidence / "provenance.json").exists()
