@@ -1,0 +1,126 @@
+"""The daemon's other children: the MLflow page, and short-lived helpers that import MLflow so that it need not.
+
+page = MlflowPage(settings, log, environment); page.keep()
+"""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tokka.errors import TokkaError
+from tokka.serving import process
+from tokka.serving.gateway import HOST, require_free
+from tokka.settings import Settings
+
+RETRY_SECONDS = 10.0
+PAGE_PORT_OFFSET = 10
+STOP_SECONDS = 5.0
+
+
+class Child:
+    """At most one process at a time, which dies with this one; a failed one is tried again later.
+
+    Args:
+        name: for messages.
+        log: file for its output.
+    """
+
+    def __init__(self, name: str, log: Path, environment: dict[str, str]) -> None:
+        self.name = name
+        self.purpose = ""
+        self._log = log
+        self._environment = environment
+        self._child: subprocess.Popen[bytes] | None = None
+        self._pursued = ""
+        self._not_before = 0.0
+
+    @property
+    def pids(self) -> list[int]:
+        """The running process, if any."""
+        return [self._child.pid] if self._child is not None else []
+
+    def start(self, command: list[str], purpose: str) -> bool:
+        """Start a process unless one runs, or the last one failed a moment ago."""
+        if self._child is not None or time.monotonic() < self._not_before:
+            return False
+        supervisor = os.getpid()
+        with self._log.open("ab") as output:
+            self._child = subprocess.Popen(
+                command, env=self._environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                preexec_fn=lambda: process.die_with_parent(supervisor),
+            )  # fmt: skip
+        self._pursued = purpose
+        return True
+
+    def reap(self) -> int | None:
+        """The exit code of a process that has ended since the last call; its purpose is served when that is 0."""
+        if self._child is None or (code := self._child.poll()) is None:
+            return None
+        self._child = None
+        self._not_before = time.monotonic() + RETRY_SECONDS * (code != 0)
+        self.purpose = self._pursued if code == 0 else self.purpose
+        return code
+
+    def stop(self) -> None:
+        """End the process and wait for it."""
+        if self._child is None:
+            return
+        self._child.terminate()
+        try:
+            self._child.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+        self._child = None
+
+
+class MlflowPage:
+    """MLflow's server at the gateway's port + 10, for people; only when the tracking store is a SQLite file here.
+
+    It is run as MLflow's own launcher runs it, without the launcher: that one is a second process, whose child
+    nothing would end when the daemon is killed.
+    """
+
+    def __init__(self, settings: Settings, log: Path, environment: dict[str, str]) -> None:
+        self._settings = settings
+        self._port = settings.port + PAGE_PORT_OFFSET
+        self._is_ours = settings.tracking_uri.startswith("sqlite:")
+        self.url = f"http://{HOST}:{self._port}" if self._is_ours else settings.tracking_uri
+        self.problems: list[str] = []
+        artifacts = (settings.home / "artifacts").as_uri()
+        own = {
+            "_MLFLOW_SERVER_FILE_STORE": settings.tracking_uri,
+            "_MLFLOW_SERVER_ARTIFACT_ROOT": artifacts,
+            "_MLFLOW_SERVER_ARTIFACT_DESTINATION": artifacts,
+            "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
+            "_MLFLOW_SGI_NAME": "uvicorn",
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        }
+        self._child = Child("MLflow page", log, {**environment, **own})
+
+    @property
+    def pids(self) -> list[int]:
+        """The running process, if any."""
+        return self._child.pids
+
+    def keep(self) -> None:
+        """Start it when it should run and does not; its tables are made by whoever writes to the registry first."""
+        if not self._is_ours or not Path(self._settings.tracking_uri.removeprefix("sqlite:///")).is_file():
+            return
+        self._child.reap()
+        if self._child.pids:
+            return
+        try:
+            require_free(self._port)
+        except TokkaError as error:
+            self.problems = [f"no MLflow page: {error.message}"]
+            return
+        self.problems = []
+        command = [sys.executable, "-m", "uvicorn", "--host", HOST, "--port", str(self._port), "--workers", "1"]
+        self._child.start([*command, "--log-level", "warning", "mlflow.server.fastapi_app:app"], "page")
+
+    def stop(self) -> None:
+        """End it."""
+        self._child.stop()

@@ -1,0 +1,247 @@
+"""The daemon's life: read the record, bring workers and split in line with it, say what serves; ten times a second.
+
+    Daemon(settings, params).run()         # returns after SIGTERM
+
+It imports nothing heavy: what needs MLflow is done by short-lived children (see upkeep.py). Whatever kills it kills
+its children too.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+from tokka.deployment import fleet as fleets
+from tokka.deployment import stack
+from tokka.deployment.children import Child, MlflowPage
+from tokka.deployment.fleet import Fleet
+from tokka.deployment.reconcile import end_abandoned
+from tokka.deployment.record import Record
+from tokka.deployment.state import Revision, State
+from tokka.errors import TokkaError
+from tokka.params import Params
+from tokka.serving import process
+from tokka.serving.forkserver import ForkServer
+from tokka.serving.gateway import HOST, NOBODY, Gateway, Split
+from tokka.serving.gateway_log import Receiver
+from tokka.serving.request_log import Writer
+from tokka.settings import Settings
+
+TICK_SECONDS = 0.1
+SAY_SECONDS = 0.5
+VERIFY_SECONDS = 1.0
+SWEEP_SECONDS = 5.0
+# The MLflow page costs seconds of processor time: the endpoint comes first, but it does not wait for ever.
+PAGE_SECONDS = 20.0
+
+
+class Daemon:
+    """The only process that starts and ends the others."""
+
+    def __init__(self, settings: Settings, params: Params) -> None:
+        self._settings, self._params = settings, params
+        self._name = params.registry.model
+        self._folder, self._logs = settings.home / "stack", settings.home / "logs"
+        self._environment = {**os.environ, **settings.environment()}
+        self._state = State(endpoint=self._name)
+        self._serving: Revision | None = None
+        self._split = Split()
+        self._observed = Split()
+        self._generation = -1
+        self._record_problem = ""
+        self._ending = False
+        self._born = time.monotonic()
+        self._last = dict.fromkeys(("say", "verify", "sweep"), 0.0)
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT.
+
+        Raises:
+            TokkaError: the port is taken, or the gateway or the record cannot be used.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._end)
+        process.adopt_orphans()
+        with contextlib.ExitStack() as cleanup:
+            self._start(cleanup)
+            while not self._ending:
+                self._tick()
+                time.sleep(TICK_SECONDS)
+
+    def _end(self, number: int, frame: FrameType | None) -> None:
+        self._ending = True
+
+    def _start(self, cleanup: contextlib.ExitStack) -> None:
+        """Start what does not depend on the record, and have it ended in reverse order."""
+        stack.publish(self._settings, self._info())
+        self._record = Record(self._settings.record_url)
+        self._fork_server = ForkServer(self._logs / "workers.log", self._environment)
+        cleanup.callback(lambda: self._fork_server.stop())
+        count = self._params.serving.workers
+        self._fleet = Fleet(self._spawn, count=count, folder=self._folder / "workers")
+        cleanup.callback(self._fleet.stop)
+        self._receiver = Receiver(Writer(self._settings.home / "requests", "gateway"))
+        cleanup.callback(self._receiver.close)
+        self._gateway = self._make_gateway()
+        cleanup.callback(lambda: self._gateway.stop())
+        self._page = MlflowPage(self._settings, self._logs / "mlflow.log", self._environment)
+        cleanup.callback(self._page.stop)
+        self._upkeep = Child("upkeep", self._logs / "upkeep.log", self._environment)
+        cleanup.callback(self._upkeep.stop)
+
+    def _make_gateway(self) -> Gateway:
+        serving = self._params.serving
+        return Gateway(
+            self._folder, port=self._settings.port, log_port=self._receiver.port, slots=serving.workers,
+            max_body_bytes=serving.max_body_bytes, log=self._logs / "gateway.log",
+        )  # fmt: skip
+
+    def _tick(self) -> None:
+        self._read_record()
+        self._revive()
+        wanted = self._wanted()
+        if self._fork_server.ready():
+            self._fleet.step(wanted)
+        self._follow()
+        self._keep_up(wanted)
+        if self._is_due("say", SAY_SECONDS):
+            self._say()
+
+    def _read_record(self) -> None:
+        try:
+            if self._is_due("sweep", SWEEP_SECONDS):
+                end_abandoned(self._record, self._name)
+            self._state = self._record.read(self._name)
+            self._record_problem = ""
+        except TokkaError as error:
+            # What served goes on serving.
+            self._record_problem = error.message
+
+    def _revive(self) -> None:
+        if not self._gateway.alive():
+            self._log("the gateway died, it is started again")
+            self._gateway.stop()
+            with contextlib.suppress(TokkaError):
+                self._gateway = self._make_gateway()
+                self._split = Split()
+        if not self._fork_server.alive():
+            self._log("the fork server died, it is started again; the workers go on")
+            self._fork_server.stop()
+            self._fork_server = ForkServer(self._logs / "workers.log", self._environment)
+
+    def _wanted(self) -> set[Revision]:
+        """Who must run: everyone in the record, and who serves until the new champion can."""
+        state = self._state
+        named = {_bare(revision) for revision in (state.champion, state.challenger, state.previous) if revision}
+        return named | ({self._serving} if self._serving and self._serving_is_needed() else set())
+
+    def _serving_is_needed(self) -> bool:
+        champion = self._state.champion
+        return champion is not None and not self._fleet.ready(_bare(champion))
+
+    def _spawn(self, revision: Revision, ready_file: Path) -> int:
+        serving, folder = self._params.serving, self._settings.home / "models" / revision.digest
+        if not folder.is_dir():
+            raise TokkaError(f"{folder} is missing: it is being fetched from the registry")
+        arguments = [
+            "--model-dir", str(folder), "--digest", revision.digest, "--version", revision.version, "--signed",
+            "--name", self._name, "--ready-file", str(ready_file), "--requests", str(self._settings.home / "requests"),
+            "--batch", str(serving.batch), "--max-delay-ms", str(serving.max_delay_ms), "--grpc",
+            "--max-body-bytes", str(serving.max_body_bytes), "--max-rows", str(serving.max_rows),
+            *(["--store-text"] if self._params.monitoring.store_text else []),
+        ]  # fmt: skip
+        return self._fork_server.launch(arguments, self._logs / "workers.log")
+
+    def _follow(self) -> None:
+        """Set the split that the record wants, as far as the workers for it are ready."""
+        champion = _bare(self._state.champion) if self._state.champion else None
+        if champion is None or self._fleet.ready(champion):
+            self._serving = champion
+        challenger = _bare(self._state.challenger) if self._state.challenger else None
+        split = Split(
+            champion=fleets.key(self._serving) if self._serving else NOBODY,
+            champion_ports=tuple(worker.port for worker in self._fleet.ready(self._serving)),
+            challenger=fleets.key(challenger) if challenger else NOBODY,
+            challenger_ports=tuple(worker.port for worker in self._fleet.ready(challenger)),
+            share=self._state.share,
+        )
+        in_force = self._state.generation if self._serving == champion else self._generation
+        if split == self._split and in_force == self._generation and not self._is_due("verify", VERIFY_SECONDS):
+            return
+        try:
+            self._gateway.sync(split)
+            changed = split != self._split or in_force != self._generation
+            self._split, self._generation = split, in_force
+            self._observed = self._gateway.observe()
+        except TokkaError as error:
+            self._log(error.message)
+            return
+        if changed:
+            self._say()
+
+    def _keep_up(self, wanted: set[Revision]) -> None:
+        """What needs MLflow, once the endpoint has what it needs: aliases, missing model folders, the page."""
+        self._upkeep.reap()
+        missing = [one for one in wanted if not (self._settings.home / "models" / one.digest).is_dir()]
+        roles = [self._state.champion, self._state.challenger, self._state.previous]
+        shown = "|".join(fleets.key(revision) if revision else NOBODY for revision in roles)
+        settled = (
+            all(self._fleet.ready(revision) for revision in wanted) or time.monotonic() - self._born > PAGE_SECONDS
+        )
+        if missing or (settled and self._state.generation > 0 and self._upkeep.purpose != shown):
+            self._upkeep.start([sys.executable, "-m", "tokka.deployment.upkeep", self._params.model_dump_json()], shown)
+        if settled:
+            self._page.keep()
+
+    def _say(self) -> None:
+        stack.publish(self._settings, self._info(serving=self._gateway.alive()))
+        self._last["say"] = time.monotonic()
+
+    def _info(self, serving: bool = False) -> stack.StackInfo:
+        info = stack.StackInfo(
+            pid=os.getpid(), started=process.identity(os.getpid()), updated=time.time(), name=self._name,
+            endpoint=f"http://{HOST}:{self._settings.port}", configuration=stack.configuration(self._params),
+        )  # fmt: skip
+        return info.model_copy(update=self._details()) if serving else info
+
+    def _details(self) -> dict[str, object]:
+        observed, wanted = self._observed, self._wanted()
+        children = [self._gateway.pid, self._fork_server.pid, *self._page.pids, *self._upkeep.pids]
+        processes = {pid: process.identity(pid) for pid in children}
+        workers = [stack.WorkerInfo.model_validate(worker.describe()) for worker in self._fleet.workers]
+        record = [self._record_problem] if self._record_problem else []
+        return {
+            "serving": True,
+            "mlflow": self._page.url,
+            "generation": self._generation,
+            "champion": _digest(observed.champion) if observed.champion_ports else None,
+            "challenger": _digest(observed.challenger) if observed.challenger_ports else None,
+            "share": observed.share,
+            "wanted_champion": self._state.champion.digest if self._state.champion else None,
+            "workers": tuple(workers),
+            "restarts": self._fleet.restarts(),
+            "problems": (*record, *self._fleet.problems(wanted), *self._page.problems),
+            "processes": {**processes, **{worker.pid: worker.started for worker in workers}},
+        }
+
+    def _is_due(self, what: str, seconds: float) -> bool:
+        now = time.monotonic()
+        due = now - self._last[what] >= seconds
+        if due:
+            self._last[what] = now
+        return due
+
+    def _log(self, message: str) -> None:
+        print(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {message}", file=sys.stderr, flush=True)
+
+
+def _bare(revision: Revision) -> Revision:
+    """Without what does not matter to a worker, so that the same model is the same key."""
+    return Revision(version=revision.version, digest=revision.digest)
+
+
+def _digest(name: str) -> str | None:
+    return name.partition("@")[2] or None

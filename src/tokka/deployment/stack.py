@@ -1,0 +1,280 @@
+"""The local stack: one daemon, the parent of gateway, workers, MLflow page and request log.
+
+    info = ensure_up(settings, params)        # start it, or find that it runs
+    info.endpoint                             # http://127.0.0.1:8080
+    down(settings)
+
+    python -m tokka.deployment.stack          # what ensure_up starts: the daemon itself
+
+Two starters make one stack: both take `start.lock` first, and the daemon holds `daemon.lock` for its life. The files
+lie in TOKKA_HOME/stack, its logs in TOKKA_HOME/logs.
+"""
+
+import contextlib
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tokka import files
+from tokka.errors import TokkaError
+from tokka.params import Params
+from tokka.serving import process
+from tokka.serving.gateway import require_free
+from tokka.settings import Settings
+
+STOP_SECONDS = 25.0
+# A daemon that has written nothing for so long is stuck; it writes twice a second.
+STUCK_SECONDS = 30.0
+
+
+class WorkerInfo(BaseModel):
+    """One worker process."""
+
+    model_config = ConfigDict(frozen=True)
+
+    version: str
+    digest: str
+    pid: int
+    started: float
+    state: Literal["starting", "ready", "stopping"]
+    port: int = 0
+    grpc_port: int | None = None
+    seconds: float = 0.0
+
+    @property
+    def ready(self) -> bool:
+        """Whether it answers."""
+        return self.state == "ready"
+
+
+class StackInfo(BaseModel):
+    """The daemon's last word, in state.json.
+
+    champion and challenger are digests, as HAProxy really splits; generation is the record's that is in force.
+    serving is False until the gateway listens. problems are sentences for people.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    pid: int
+    started: float
+    updated: float
+    name: str
+    endpoint: str
+    mlflow: str = ""
+    configuration: str = ""
+    serving: bool = False
+    generation: int = -1
+    champion: str | None = None
+    challenger: str | None = None
+    share: float = 0.0
+    wanted_champion: str | None = None
+    workers: tuple[WorkerInfo, ...] = ()
+    restarts: int = 0
+    problems: tuple[str, ...] = ()
+    processes: dict[int, float] = {}
+
+    @property
+    def settled(self) -> bool:
+        """Whether the gateway listens, and the champion that the record wants answers (or cannot, and says why)."""
+        return self.serving and (self.champion == self.wanted_champion or bool(self.problems))
+
+
+def ensure_up(settings: Settings, params: Params, timeout: float = 120.0) -> StackInfo:
+    """Start the stack, or find that it runs with these params; return once it serves what the record wants.
+
+    A stack that runs with another name or other serving params is restarted. A champion that cannot be served does
+    not fail this: it is one of `problems`.
+
+    Args:
+        timeout: seconds.
+
+    Raises:
+        TokkaError: the port is taken, or the daemon does not come up; the message quotes the end of its log.
+    """
+    deadline = time.monotonic() + timeout
+    with _starting(settings, timeout):
+        info = status(settings)
+        if info is not None and (info.configuration != configuration(params) or _is_stuck(info)):
+            _down(settings)
+            info = None
+        if info is None:
+            _end_leftovers(settings)
+            require_free(settings.port)
+            _spawn(settings, params)
+    return _wait_settled(settings, deadline)
+
+
+def down(settings: Settings) -> bool:
+    """End the stack and see that nothing of it is left; False when none ran.
+
+    Raises:
+        TokkaError: a process of it cannot be ended.
+    """
+    if not _folder(settings).is_dir():
+        return False
+    with _starting(settings, 60.0):
+        return _down(settings)
+
+
+def status(settings: Settings) -> StackInfo | None:
+    """What the running daemon last said; None when none runs."""
+    info = _last_word(settings)
+    return info if info is not None and process.is_same(info.pid, info.started) else None
+
+
+def configuration(params: Params) -> str:
+    """A digest of what the daemon needs to know of params: another one means another stack."""
+    known = [params.registry.model, params.serving.model_dump(mode="json"), params.monitoring.store_text]
+    return files.digest_json(known)[:16]
+
+
+def publish(settings: Settings, info: StackInfo) -> None:
+    """Write state.json at once or not at all; without a sync, since it describes processes that a crash ends too."""
+    path = _folder(settings) / "state.json"
+    temporary = path.with_name(f".state.{os.getpid()}.tmp")
+    temporary.write_text(info.model_dump_json(), encoding="utf-8")
+    temporary.replace(path)
+
+
+def main() -> int:
+    """Become the daemon; returns to its starter at once."""
+    params = Params.model_validate_json(sys.argv[1])
+    settings = Settings.from_environment()
+    from tokka.deployment.daemon import Daemon
+
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    with _only_daemon(settings):
+        try:
+            Daemon(settings, params).run()
+        except TokkaError as error:
+            print(f"{error.message}\n{error.hint}", file=sys.stderr, flush=True)
+            return error.exit_code
+    return 0
+
+
+def _spawn(settings: Settings, params: Params) -> None:
+    log = _log(settings)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    (_folder(settings) / "state.json").unlink(missing_ok=True)
+    environment = {**os.environ, **settings.environment(), "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "tokka.deployment.stack", params.model_dump_json()]
+    with log.open("ab") as output:
+        started = subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False, timeout=60
+        )
+    if started.returncode != 0:
+        raise TokkaError(f"the stack does not start: {_tail(log)}", f"see {log}")
+    deadline = time.monotonic() + 10
+    while _last_word(settings) is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def _wait_settled(settings: Settings, deadline: float) -> StackInfo:
+    while True:
+        info = status(settings)
+        if info is None:
+            raise TokkaError(f"the stack has ended: {_tail(_log(settings))}", f"see {_log(settings)}")
+        if info.settled:
+            return info
+        if time.monotonic() > deadline:
+            raise TokkaError(f"the stack is not ready in time: {_tail(_log(settings))}", f"see {_log(settings)}")
+        time.sleep(0.05)
+
+
+def _down(settings: Settings) -> bool:
+    info = status(settings)
+    if info is None:
+        return _end_leftovers(settings) > 0
+    process.send(info.pid, info.started, signal.SIGTERM)
+    if process.wait_gone({info.pid: info.started}, STOP_SECONDS):
+        # Its children die with it.
+        process.send(info.pid, info.started, signal.SIGKILL)
+        process.wait_gone({info.pid: info.started}, 5.0)
+    _end_leftovers(settings, {**info.processes, info.pid: info.started})
+    return True
+
+
+def _end_leftovers(settings: Settings, more: dict[int, float] | None = None) -> int:
+    """End what a killed daemon may have left, by pid and start time, and forget it; returns how many there were."""
+    info = _last_word(settings)
+    known = {**(info.processes if info else {}), **(more or {})}
+    # The kernel kills the children of a killed daemon, but not in no time.
+    left = found = process.wait_gone(known, 1.0)
+    for pid, started in left.items():
+        process.send(pid, started, signal.SIGKILL)
+    left = process.wait_gone(left, 5.0)
+    if left:
+        raise TokkaError(f"processes {sorted(left)} of the stack cannot be ended", "end them by hand")
+    (_folder(settings) / "state.json").unlink(missing_ok=True)
+    return len(found)
+
+
+def _last_word(settings: Settings) -> StackInfo | None:
+    try:
+        return StackInfo.model_validate_json((_folder(settings) / "state.json").read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def _is_stuck(info: StackInfo) -> bool:
+    return time.time() - info.updated > STUCK_SECONDS
+
+
+@contextlib.contextmanager
+def _starting(settings: Settings, timeout: float) -> Iterator[None]:
+    """One starter or ender at a time."""
+    with _locked(settings, "start.lock", timeout):
+        yield
+
+
+@contextlib.contextmanager
+def _only_daemon(settings: Settings) -> Iterator[None]:
+    with _locked(settings, "daemon.lock", 5.0):
+        yield
+
+
+@contextlib.contextmanager
+def _locked(settings: Settings, name: str, timeout: float) -> Iterator[None]:
+    folder = _folder(settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + timeout
+    with (folder / name).open("a") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise TokkaError(f"{folder / name} is held by another process", "wait for it, or end it") from None
+            time.sleep(0.05)
+        yield
+
+
+def _tail(log: Path) -> str:
+    try:
+        return " / ".join(log.read_text(errors="replace").strip().splitlines()[-4:]) or "its log is empty"
+    except OSError:
+        return "it has no log"
+
+
+def _folder(settings: Settings) -> Path:
+    return settings.home / "stack"
+
+
+def _log(settings: Settings) -> Path:
+    return settings.home / "logs" / "stack.log"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""Ask the endpoint as any client would.
+
+predict("http://127.0.0.1:8080", ["where is my card?"])
+# [{"text": …, "prediction_id": …, "model_version": "3", "canary": False, "label": …, "score": …}]
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import httpx
+
+from tokka.errors import TokkaError
+
+
+def predict(
+    endpoint: str,
+    texts: Sequence[str],
+    pairs: Sequence[str] | None = None,
+    *,
+    user: str = "",
+    timeout: float = 30.0,
+) -> list[dict[str, Any]]:
+    """One answer per text, in order, each with the `text` that was asked.
+
+    Args:
+        user: whoever asks; the same user is always sent to the same revision while the split stays.
+        timeout: seconds for the whole answer.
+
+    Raises:
+        TokkaError: nothing answers there, no model serves, or the request was refused.
+    """
+    body: dict[str, Any] = {"texts": list(texts)}
+    if pairs is not None:
+        body["text_pairs"] = list(pairs)
+    headers = {"x-user-id": user} if user else {}
+    try:
+        response = httpx.post(f"{endpoint}/predict", json=body, headers=headers, timeout=timeout, trust_env=False)
+    except httpx.HTTPError as error:
+        raise TokkaError(f"{endpoint} does not answer: {error}", "`tokka up` starts the stack") from None
+    if response.status_code != 200:
+        raise TokkaError(f"{endpoint} answered {response.status_code}: {reason(response)}", _hint(response.status_code))
+    answers = response.json()["predictions"]
+    return [{"text": text, **answer} for text, answer in zip(texts, answers, strict=True)]
+
+
+def reason(response: httpx.Response) -> str:
+    """The sentence in an answer that is no prediction."""
+    try:
+        return str(response.json()["error"])
+    except (ValueError, KeyError, TypeError):
+        return response.text[:200]
+
+
+def _hint(status: int) -> str:
+    return "`tokka status` shows what serves; `tokka run` makes a first version" if status == 503 else ""

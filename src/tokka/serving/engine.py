@@ -1,0 +1,116 @@
+"""The model of one worker: verified, loaded once, warmed up, and asked in batches.
+
+engine = Engine.load(folder, digest="…", form="int8")
+engine.predict([Row("where is my card?")])      # [Result(label="card_arrival", score=0.97, …)]
+"""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from tokka.errors import Refused, TokkaError
+from tokka.settings import Settings
+
+if TYPE_CHECKING:
+    from tokka.training.predictor import Predictor
+
+Form = Literal["int8", "fp32", "torch"]
+_WARM_UP_TEXTS = ("a", "where is my card?", "I was charged twice for the same order last week, " * 4)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One input: a text, and its partner when the task compares pairs."""
+
+    text: str
+    pair: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One answer; `value` is set for regression, `label` and `score` for classification.
+
+    `length` is in tokens, `unknown` the share of tokens that the vocabulary lacks.
+    """
+
+    label: str
+    score: float | None
+    value: float | None
+    length: int
+    unknown: float
+
+
+class Engine:
+    """A loaded predictor with the shape that serving needs."""
+
+    def __init__(self, predictor: "Predictor", *, digest: str, pairs: bool) -> None:
+        self._predictor = predictor
+        self.digest = digest
+        self.pairs = pairs
+        self.task: str = predictor.task
+        self.form: str = predictor.form
+        self.labels: tuple[str, ...] = tuple(predictor.labels)
+
+    @classmethod
+    def load(
+        cls, folder: Path, *, digest: str = "", form: Form | None = None, settings: Settings | None = None
+    ) -> "Engine":
+        """Verify a model folder and load it, on one thread.
+
+        Args:
+            digest: the digest that the deployment record promises; empty accepts what is there.
+            settings: says where the signer's key is; None skips the signature (a folder that was just made).
+
+        Raises:
+            TokkaError: the folder is damaged or missing.
+            Refused: it is not the model that was promised, or its signature does not hold.
+        """
+        from tokka.training.predictor import load_predictor
+
+        if settings is not None:
+            from tokka.registry import signing
+
+            signing.verify(folder, settings)
+        predictor = load_predictor(folder, form=form, threads=1)
+        if digest and predictor.digest != digest:
+            raise Refused(
+                f"{folder} holds the model {predictor.digest[:12]}, the deployment record says {digest[:12]}",
+                "remove the folder: it is fetched again from the registry",
+            )
+        return cls(predictor, digest=predictor.digest, pairs=predictor.config.text_pair)
+
+    def predict(self, rows: Sequence[Row]) -> list[Result]:
+        """Answer some rows, in order."""
+        texts = [row.text for row in rows]
+        pairs = [row.pair or "" for row in rows] if self.pairs else None
+        found = self._predictor.predict(texts, pairs, batch=len(rows))
+        lengths, unknown = found.lengths.tolist(), found.unknown.tolist()
+        if self.task == "regression":
+            values = found.values.tolist()
+            return [Result("", None, *row) for row in zip(values, lengths, unknown, strict=True)]
+        scores = found.confidence.tolist()
+        return [
+            Result(label, score, None, length, share)
+            for label, score, length, share in zip(found.labels, scores, lengths, unknown, strict=True)
+        ]
+
+    def warm_up(self, batch: int) -> float:
+        """Run the shapes that will come, so that no user waits for lazy initialisation; returns seconds.
+
+        Raises:
+            TokkaError: the model answers with no finite number.
+        """
+        began = time.perf_counter()
+        rows = [Row(text, text if self.pairs else None) for text in _WARM_UP_TEXTS]
+        for size in (1, len(rows), batch):
+            results = self.predict((rows * size)[:size])
+        for result in results:
+            number = result.value if self.task == "regression" else result.score
+            if number is None or not math.isfinite(number):
+                raise TokkaError(
+                    f"the model {self.digest[:12]} answers {number}", "train it again: its weights are broken"
+                )
+        return time.perf_counter() - began

@@ -1,0 +1,160 @@
+"""Workers in a fraction of a second: one process imports the serving stack, and every worker is a fork of it.
+
+    python -m tokka.serving.forkserver          # one JSON request per line on standard input, one answer per line
+
+KServe takes 3 seconds and 190 MB to import; a fork has it at once and shares the memory. Each worker is forked
+twice, so that it becomes the child of the supervisor and not of this process: it dies with the supervisor, and
+outlives the fork server.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from tokka.errors import TokkaError
+from tokka.serving import process
+
+
+class ForkServer:
+    """The supervisor's handle. The supervisor must have called `process.adopt_orphans`.
+
+    Args:
+        log: file that receives the fork server's own output.
+        environment: variables for it and for every worker.
+    """
+
+    def __init__(self, log: Path, environment: dict[str, str]) -> None:
+        supervisor = os.getpid()
+        with log.open("ab") as output:
+            self._child = subprocess.Popen(
+                [sys.executable, "-m", "tokka.serving.forkserver"],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=output,
+                env={**environment, **process.SINGLE_THREAD},
+                preexec_fn=lambda: process.die_with_parent(supervisor),
+            )  # fmt: skip
+        assert self._child.stdout is not None
+        os.set_blocking(self._child.stdout.fileno(), False)
+        self._lines = b""
+        self.pid = self._child.pid
+        self._ready = False
+
+    def alive(self) -> bool:
+        """Whether the process lives."""
+        return self._child.poll() is None
+
+    def ready(self) -> bool:
+        """Whether its imports are done; never waits."""
+        self._ready = self._ready or self._read_line(0.0) is not None
+        return self._ready
+
+    def launch(self, arguments: list[str], log: Path) -> int:
+        """Fork a worker that runs `tokka.serving.server` with some arguments; returns its pid.
+
+        Raises:
+            TokkaError: the fork server has died or does not answer within 5 seconds.
+        """
+        request = json.dumps({"arguments": arguments, "log": str(log), "supervisor": os.getpid()}) + "\n"
+        try:
+            assert self._child.stdin is not None
+            self._child.stdin.write(request.encode())
+            self._child.stdin.flush()
+        except OSError as error:
+            raise TokkaError(f"the fork server is gone: {error}") from None
+        answer = self._read_line(5.0)
+        if answer is None:
+            raise TokkaError("the fork server does not answer")
+        return int(answer["pid"])
+
+    def stop(self) -> None:
+        """End it; its workers go on."""
+        self._child.kill()
+        self._child.wait()
+        for stream in (self._child.stdin, self._child.stdout):
+            if stream is not None:
+                stream.close()
+
+    def _read_line(self, seconds: float) -> dict[str, Any] | None:
+        assert self._child.stdout is not None
+        deadline = time.monotonic() + seconds
+        while b"\n" not in self._lines:
+            part = self._child.stdout.read()
+            self._lines += part or b""
+            if part == b"" or (not part and time.monotonic() >= deadline):
+                return None
+            if not part:
+                time.sleep(0.002)
+        line, _, self._lines = self._lines.partition(b"\n")
+        return dict(json.loads(line))
+
+
+def main() -> None:
+    """Import once, then fork for every line."""
+    process.die_with_parent(os.getppid())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # pandas, which KServe imports, would start the threads of pyarrow's allocator: a fork would lack them.
+    sys.modules["pyarrow"] = None  # type: ignore[assignment]
+    from tokka.serving import server
+
+    server.load_transport()
+    _say({"ready": True, "seconds": round(time.process_time(), 2)})
+    while line := sys.stdin.buffer.readline():
+        request = json.loads(line)
+        pid = _fork_twice(request["supervisor"])
+        if pid == 0:
+            _become_worker(request, server.main)
+        _say({"pid": pid})
+
+
+def _say(answer: dict[str, Any]) -> None:
+    os.write(1, (json.dumps(answer) + "\n").encode())
+
+
+def _fork_twice(supervisor: int) -> int:
+    """Fork a grandchild that the supervisor adopts; its pid in this process, 0 in the grandchild."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        grandchild = os.fork()
+        if grandchild:
+            os.write(writing, b"%d" % grandchild)
+            os._exit(0)
+        os.close(reading)
+        os.close(writing)
+        while os.getppid() != supervisor:
+            if not process.identity(supervisor):
+                os._exit(1)
+            time.sleep(0.001)
+        return 0
+    os.close(writing)
+    os.waitpid(child, 0)
+    pid = int(os.read(reading, 32) or b"-1")
+    os.close(reading)
+    return pid
+
+
+def _become_worker(request: dict[str, Any], run: Any) -> None:
+    process.die_with_parent(request["supervisor"])
+    log = os.open(request["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((nothing, 0), (log, 1), (log, 2)):
+        os.dup2(source, target)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    code = 1
+    try:
+        code = run(request["arguments"])
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        # Not sys.exit: what the fork server registered to run at its own end is not this process's to run.
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""From HAProxy's UDP log to the request log: one record per request, with its status, latency and split.
+
+receiver = Receiver(Writer(folder, "gateway"))
+Gateway(..., log_port=receiver.port)
+"""
+
+import json
+import socket
+import threading
+from typing import Any
+
+from tokka.serving.gateway import BUCKETS, HOST
+from tokka.serving.request_log import Writer
+
+_RECEIVE_BYTES = 4 << 20
+_DATAGRAM_BYTES = 8192
+
+
+class Receiver:
+    """A thread that takes datagrams until `close`; a thread, since the socket's buffer holds but a few hundred.
+
+    Args:
+        writer: where the records go.
+    """
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES)
+        self._socket.bind((HOST, 0))
+        self._socket.settimeout(0.2)
+        self.port: int = self._socket.getsockname()[1]
+        self.received = 0
+        self.lost = 0
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="gateway-log", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Take what has arrived, and end."""
+        self._closing = True
+        self._thread.join(timeout=2)
+        self._socket.close()
+        self._writer.close()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                record = parse(self._socket.recv(_DATAGRAM_BYTES))
+                if record is not None:
+                    self._writer.append([record])
+                    self.received += 1
+            except TimeoutError:
+                if self._closing:
+                    return
+            except OSError:
+                # A full disk must not stop the gateway's log for good.
+                self.lost += 1
+
+
+def parse(datagram: bytes) -> dict[str, Any] | None:
+    """One log line as a record of kind "request"; None when it is none, or of a health check.
+
+    `canary` says whether the split sent the request to the challenger, `stand_in` whether the champion answered all
+    the same, since no worker of the challenger could.
+    """
+    try:
+        line = json.loads(datagram)
+        assigned = line["assigned"] == "1"
+        record = {
+            "kind": "request",
+            "prediction_id": str(line["id"]),
+            "time": float(line["time"]),
+            "route": str(line["route"]),
+            "status": int(line["status"]),
+            "latency_ms": float(line["latency_ms"]),
+            "share": int(line["share"]) / BUCKETS,
+            "canary": assigned,
+            "stand_in": assigned and line["canary"] == "0",
+            "version": "" if line["version"] == "-" else str(line["version"]),
+            "replayed": line["replayed"] == "1",
+            "retries": int(str(line["retries"]).lstrip("+")),
+        }
+    except (ValueError, KeyError, TypeError):
+        return None
+    return None if record["route"] in ("health", "other") else record

@@ -1,0 +1,129 @@
+"""The model as KServe sees it: Open Inference Protocol v2, over REST and gRPC, on the same service as /predict.
+
+Inputs: `text` (BYTES, [rows]) and, for pair models, `text_pair` (BYTES, [rows]). Outputs: `prediction_id` (BYTES),
+then `label` (BYTES) and `score` (FP64), or `value` (FP64) for regression; all [rows].
+"""
+
+from typing import Any
+
+import numpy as np
+from kserve import InferInput, InferOutput, InferRequest, InferResponse, Model
+from kserve.errors import InvalidInput, ModelNotReady
+from kserve.protocol.dataplane import DataPlane
+
+from tokka.serving import protocol
+from tokka.serving.batching import Overloaded
+from tokka.serving.engine import Row
+from tokka.serving.protocol import BadRequest
+from tokka.serving.service import Context, Service
+
+
+class Busy(ModelNotReady):  # type: ignore[misc]
+    """Too much waits: 503 over REST, UNAVAILABLE over gRPC."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, "Overloaded, try again.")
+        self.reason = self.error_msg
+
+
+class SpecialistModel(Model):  # type: ignore[misc]
+    """One revision behind the Open Inference Protocol."""
+
+    def __init__(self, service: Service) -> None:
+        super().__init__(service.options.name)
+        self._service = service
+        self.ready = True
+
+    async def predict(
+        self, payload: Any, headers: dict[str, str] | None = None, response_headers: dict[str, str] | None = None
+    ) -> InferResponse:
+        """Answer one v2 request.
+
+        Raises:
+            InvalidInput: the request's own fault (400, INVALID_ARGUMENT).
+            Busy: too much waits.
+        """
+        if not isinstance(payload, InferRequest):
+            raise InvalidInput("use the v2 protocol: POST /v2/models/NAME/infer")
+        try:
+            rows = self._rows(payload)
+            context = Context.from_headers(headers or {})
+            answers = await self._service.answer(rows, context)
+        except BadRequest as error:
+            raise InvalidInput(str(error)) from None
+        except Overloaded:
+            raise Busy(self.name) from None
+        return self._response(payload, answers, self._service.is_canary(context))
+
+    def get_input_types(self) -> list[dict[str, Any]]:
+        """The tensors that `predict` takes."""
+        names = ["text", "text_pair"] if self._service.engine.pairs else ["text"]
+        return [{"name": name, "datatype": "BYTES", "shape": [-1]} for name in names]
+
+    def get_output_types(self) -> list[dict[str, Any]]:
+        """The tensors that `predict` gives."""
+        types = {"prediction_id": "BYTES", **_answer_types(self._service.engine.task)}
+        return [{"name": name, "datatype": datatype, "shape": [-1]} for name, datatype in types.items()]
+
+    def _rows(self, request: InferRequest) -> list[Row]:
+        unknown = [item.name for item in request.inputs if item.name not in ("text", "text_pair")]
+        if unknown:
+            raise BadRequest(f"unknown input {unknown[0][:40]!r}: send text (BYTES)")
+        found = {item.name: _strings(item) for item in request.inputs}
+        limit, pairs = self._service.options.max_rows, self._service.engine.pairs
+        return protocol.make_rows(found.get("text"), found.get("text_pair"), limit, pairs)
+
+    def _response(self, request: InferRequest, answers: list[dict[str, Any]], canary: bool) -> InferResponse:
+        types = {"prediction_id": "BYTES", **_answer_types(self._service.engine.task)}
+        return InferResponse(
+            response_id=request.id or answers[0]["prediction_id"].partition(".")[0],
+            model_name=self.name,
+            model_version=self._service.options.version,
+            infer_outputs=[_tensor(name, kind, [row[name] for row in answers]) for name, kind in types.items()],
+            from_grpc=request.from_grpc,
+            parameters={"canary": canary},
+            requested_outputs=request.request_outputs,
+        )
+
+
+class GuardedDataPlane(DataPlane):  # type: ignore[misc]
+    """KServe's data plane, in which whatever goes wrong while decoding is the request's fault."""
+
+    def decode(self, *arguments: Any, **named: Any) -> Any:
+        """Decode a request body.
+
+        Raises:
+            InvalidInput: always, when it cannot be decoded.
+        """
+        try:
+            return super().decode(*arguments, **named)
+        except InvalidInput:
+            raise
+        except Exception as error:
+            raise InvalidInput(f"the request cannot be decoded ({type(error).__name__})") from None
+
+    def metadata(self) -> dict[str, Any]:
+        """Server metadata: no repository extension, since models are deployed by the record alone."""
+        return {**super().metadata(), "name": "tokka", "extensions": []}
+
+
+def _answer_types(task: str) -> dict[str, str]:
+    return {"value": "FP64"} if task == "regression" else {"label": "BYTES", "score": "FP64"}
+
+
+def _strings(item: InferInput) -> list[str]:
+    if item.datatype != "BYTES":
+        raise BadRequest(f"{item.name} must have the datatype BYTES")
+    try:
+        values = np.ravel(item.as_numpy()).tolist()
+        return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
+    except Exception:
+        # What a client may put into a tensor is wide, and so is what decoding it may raise.
+        raise BadRequest(f"{item.name} does not hold strings of the given shape") from None
+
+
+def _tensor(name: str, datatype: str, values: list[Any]) -> InferOutput:
+    output = InferOutput(name, [len(values)], datatype)
+    dtype = np.object_ if datatype == "BYTES" else np.float64
+    output.set_data_from_numpy(np.array(values, dtype=dtype), binary_data=False)
+    return output

@@ -1,0 +1,71 @@
+"""What a process of the stack must be: quiet, bound to its parent's life, and found again by more than its number.
+
+process.die_with_parent(os.getppid())
+"""
+
+import ctypes
+import os
+import signal
+import sys
+import time
+
+import psutil
+
+_SET_PARENT_DEATH_SIGNAL = 1
+_SET_CHILD_SUBREAPER = 36
+# Loaded at import: between fork and exec nothing may be imported or allocated that a lock protects.
+_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+# One thread per process: more threads than free cores make every one of them slower (scale by processes).
+SINGLE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when `parent` ends, however it ends; Linux only, elsewhere nothing.
+
+    Raises:
+        SystemExit: the parent has ended already.
+    """
+    if _LIBC is not None:
+        _LIBC.prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+    if os.getppid() != parent:
+        raise SystemExit(1)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every descendant whose own parent ends (Linux: child subreaper)."""
+    if _LIBC is not None:
+        _LIBC.prctl(_SET_CHILD_SUBREAPER, 1)
+
+
+def identity(pid: int) -> float:
+    """The start time of a live process in seconds since 1970, 0.0 when there is none: pids are used again."""
+    try:
+        found = psutil.Process(pid)
+        return 0.0 if found.status() == psutil.STATUS_ZOMBIE else float(found.create_time())
+    except psutil.Error:
+        return 0.0
+
+
+def is_same(pid: int, started: float) -> bool:
+    """Whether process `pid` lives and is the one that started at `started`."""
+    return started > 0 and abs(identity(pid) - started) < 0.05
+
+
+def send(pid: int, started: float, number: int) -> None:
+    """Send a signal to a process if it still is the one that is meant."""
+    if is_same(pid, started):
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            return
+
+
+def wait_gone(processes: dict[int, float], seconds: float) -> dict[int, float]:
+    """Wait until processes {pid: started} have ended, and return those that have not."""
+    deadline = time.monotonic() + seconds
+    while True:
+        alive = {pid: started for pid, started in processes.items() if is_same(pid, started)}
+        if not alive or time.monotonic() >= deadline:
+            return alive
+        time.sleep(0.02)

@@ -1,0 +1,133 @@
+"""What people send to POST /predict and POST /feedback, checked; and what they get.
+
+    inputs = parse_predict(body, max_rows=256, pairs=False)
+    # {"text": "…"} gives one row, {"texts": ["…", "…"]} several; text_pair and text_pairs come beside them
+
+Every refusal is a `BadRequest` with a status, one sentence and nothing of what was sent but its shape.
+"""
+
+import contextlib
+import json
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from tokka.serving.engine import Row
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_PREDICT_KEYS = {"text", "texts", "text_pair", "text_pairs"}
+_FEEDBACK_KEYS = {"prediction_id", "label", "value"}
+MAX_LABEL_CHARACTERS = 200
+MAX_TEXT_CHARACTERS = 20_000
+
+
+class BadRequest(ValueError):
+    """The client's mistake: an HTTP status and a sentence."""
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The rows of one request, and whether it was a list (the answer has the same shape)."""
+
+    rows: list[Row]
+    several: bool
+
+
+def parse_predict(body: bytes, *, max_rows: int, pairs: bool) -> Inputs:
+    """Check the body of POST /predict.
+
+    Raises:
+        BadRequest: 400 not JSON or not of that shape, 422 more rows or characters than allowed.
+    """
+    tree = _parse_object(body, _PREDICT_KEYS, 'send {"text": "…"} or {"texts": ["…"]}')
+    if ("text" in tree) == ("texts" in tree):
+        raise BadRequest('send either "text" or "texts"')
+    several = "texts" in tree
+    partner = tree.get("text_pairs" if several else "text_pair")
+    if not several:
+        return Inputs(make_rows([tree["text"]], None if partner is None else [partner], max_rows, pairs), False)
+    return Inputs(make_rows(tree["texts"], partner, max_rows, pairs), True)
+
+
+def make_rows(texts: Any, partners: Any, max_rows: int, pairs: bool) -> list[Row]:
+    """Rows from lists of texts.
+
+    Raises:
+        BadRequest: they are no lists of strings of equal length, or too many.
+    """
+    for name, values in (("text", texts), ("text_pair", partners)):
+        if values is not None and not (isinstance(values, list) and all(isinstance(value, str) for value in values)):
+            raise BadRequest(f"{name} must be a string, or a list of strings")
+    if not texts:
+        raise BadRequest("there is no text")
+    if len(texts) > max_rows:
+        raise BadRequest(f"{len(texts)} rows, at most {max_rows} are taken at once", 422)
+    if pairs != (partners is not None):
+        raise BadRequest("this model compares pairs: send text_pair too" if pairs else "this model takes no text_pair")
+    if partners is not None and len(partners) != len(texts):
+        raise BadRequest(f"{len(texts)} texts and {len(partners)} text_pairs")
+    everything = [*texts, *(partners or ())]
+    if not all(map(_is_unicode, everything)):
+        raise BadRequest("a text is not valid Unicode")
+    longest = max(map(len, everything))
+    if longest > MAX_TEXT_CHARACTERS:
+        raise BadRequest(f"a text of {longest} characters, at most {MAX_TEXT_CHARACTERS} are taken", 422)
+    return [Row(text, partner) for text, partner in zip(texts, partners or [None] * len(texts), strict=True)]
+
+
+def parse_feedback(body: bytes) -> dict[str, Any]:
+    """Check the body of POST /feedback and return {"prediction_id", "label" or "value"}.
+
+    Raises:
+        BadRequest: not JSON, no usable id, neither or both of label and value, a number that is not finite.
+    """
+    tree = _parse_object(body, _FEEDBACK_KEYS, 'send {"prediction_id": "…", "label": "…"}')
+    name = tree.get("prediction_id")
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise BadRequest("prediction_id must be one that an answer carried")
+    if ("label" in tree) == ("value" in tree):
+        raise BadRequest('send either "label" or "value"')
+    if "label" in tree:
+        return {"prediction_id": name, "label": _label(tree["label"])}
+    return {"prediction_id": name, "value": _finite(tree["value"])}
+
+
+def _label(value: Any) -> str:
+    if isinstance(value, str) and 0 < len(value) <= MAX_LABEL_CHARACTERS and _is_unicode(value):
+        return value
+    raise BadRequest(f"label must be a string of 1 to {MAX_LABEL_CHARACTERS} characters")
+
+
+def _finite(value: Any) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError):
+            if math.isfinite(number := float(value)):
+                return number
+    raise BadRequest("value must be a finite number")
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it can be written as UTF-8: JSON may smuggle in half a surrogate pair, which no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _parse_object(body: bytes, known: set[str], usage: str) -> dict[str, Any]:
+    try:
+        tree = json.loads(body)
+    except (ValueError, RecursionError):
+        raise BadRequest(f"the body is not JSON: {usage}") from None
+    if not isinstance(tree, dict):
+        raise BadRequest(f"the body is not a JSON object: {usage}")
+    unknown = sorted(set(tree) - known)
+    if unknown:
+        raise BadRequest(f"unknown key {unknown[0][:40]!r}: {usage}")
+    return tree

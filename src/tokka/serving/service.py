@@ -1,0 +1,149 @@
+"""One revision's answers: rows in, predictions out, each logged with what the gateway said about its request.
+
+service = Service(engine, options, writer)
+predictions = await service.answer(inputs.rows, context)
+"""
+
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tokka.serving.batching import Batcher
+from tokka.serving.engine import Engine, Result, Row
+from tokka.serving.request_log import Writer
+
+# The gateway strips a client's own copies of these and sets them; only `replayed` is the client's to say.
+ID, SHARE, CANARY, CHAMPION = "x-request-id", "x-tokka-share", "x-tokka-canary", "x-tokka-champion"
+REPLAYED, SHADOW, VERSION = "x-tokka-replayed", "x-tokka-shadow", "x-tokka-version"
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the gateway's headers say about one request.
+
+    Args:
+        request_id: the prediction id, or its stem when the request has several rows.
+        champion: the champion at that moment, as `VERSION@DIGEST`; empty when no gateway was passed.
+        share: the challenger's part of live traffic at that moment, in [0, 1].
+        assigned: whether the split sent the request to the challenger.
+        replayed: traffic that the pipeline itself replays.
+        shadow: asked off the live path; not logged.
+    """
+
+    request_id: str
+    champion: str = ""
+    share: float = 0.0
+    assigned: bool = False
+    replayed: bool = False
+    shadow: bool = False
+
+    @classmethod
+    def from_headers(cls, headers: Mapping[str, str]) -> "Context":
+        """Read the headers (lower-case names); what is missing or malformed counts as absent."""
+        try:
+            share = min(max(float(headers.get(SHARE, "0")), 0.0), 1.0)
+        except ValueError:
+            share = 0.0
+        return cls(
+            request_id=headers.get(ID, "")[:80] or uuid.uuid4().hex,
+            champion=headers.get(CHAMPION, ""),
+            share=share,
+            assigned=headers.get(CANARY) == "1",
+            replayed=headers.get(REPLAYED) == "1",
+            shadow=headers.get(SHADOW) == "1",
+        )
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a worker is told about itself; delays in milliseconds."""
+
+    name: str
+    version: str
+    batch: int = 16
+    max_delay_ms: float = 2.0
+    max_body_bytes: int = 1_000_000
+    max_rows: int = 256
+    store_text: bool = True
+
+
+class Service:
+    """The engine behind its batcher, and the log beside it."""
+
+    def __init__(self, engine: Engine, options: Options, writer: Writer | None) -> None:
+        self.engine = engine
+        self.options = options
+        self._revision = f"{options.version}@{engine.digest}"
+        self._writer = writer
+        self._batcher: Batcher[Row, Result] = Batcher(
+            engine.predict, max_rows=options.batch, max_delay=options.max_delay_ms / 1000
+        )
+
+    def is_canary(self, context: Context) -> bool:
+        """Whether an answer of this worker is a challenger's: by what it serves, not by where the request was sent.
+
+        The champion's workers are backups of the challenger's, so a request assigned to the challenger may end here.
+        """
+        return bool(context.champion) and context.champion != self._revision
+
+    async def answer(self, rows: Sequence[Row], context: Context) -> list[dict[str, Any]]:
+        """Predictions for rows, in order: prediction_id, model_version, canary, label and score, or value.
+
+        Raises:
+            Overloaded: too much waits already.
+        """
+        began = time.perf_counter()
+        results = await self._batcher.submit(rows)
+        latency = (time.perf_counter() - began) * 1000
+        canary = self.is_canary(context)
+        names = [context.request_id] if len(rows) == 1 else [f"{context.request_id}.{i}" for i in range(len(rows))]
+        answers = [self._answer(name, result, canary) for name, result in zip(names, results, strict=True)]
+        if self._writer is not None and not context.shadow:
+            facts = self._facts(context, latency)
+            self._writer.append(
+                [self._record(facts, *row) for row in zip(answers, results, rows, strict=True)]
+            )  # fmt: skip
+        return answers
+
+    def record_feedback(self, feedback: Mapping[str, Any]) -> None:
+        """Log the truth about an earlier prediction."""
+        if self._writer is not None:
+            self._writer.append([{"kind": "feedback", "time": time.time(), **feedback}])
+
+    def _answer(self, name: str, result: Result, canary: bool) -> dict[str, Any]:
+        answer: dict[str, Any] = {"prediction_id": name, "model_version": self.options.version, "canary": canary}
+        if result.value is not None:
+            return {**answer, "value": result.value}
+        return {**answer, "label": result.label, "score": result.score}
+
+    def _facts(self, context: Context, latency: float) -> dict[str, Any]:
+        return {
+            "kind": "prediction",
+            "time": time.time(),
+            "version": self.options.version,
+            "digest": self.engine.digest,
+            "share": context.share,
+            "assigned": context.assigned,
+            "replayed": context.replayed,
+            "latency_ms": round(latency, 3),
+        }
+
+    def _record(self, facts: dict[str, Any], answer: dict[str, Any], result: Result, row: Row) -> dict[str, Any]:
+        record = {
+            **facts,
+            "prediction_id": answer["prediction_id"],
+            "canary": answer["canary"],
+            "label": result.label,
+            "score": result.score,
+            "length": result.length,
+            "unknown": result.unknown,
+        }
+        if result.value is not None:
+            record["value"] = result.value
+        if self.options.store_text:
+            record["text"] = row.text
+            if row.pair is not None:
+                record["text_pair"] = row.pair
+        return record

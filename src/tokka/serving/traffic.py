@@ -1,0 +1,101 @@
+"""Replayed traffic: labelled rows sent through the gateway as users would, marked as replayed, with their truth after.
+
+results = replay([{"text": "where is my card?", "target": "card_arrival"}], "http://127.0.0.1:8080", rate=40)
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+TIMEOUT_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What came of one row: HTTP status (0 when nothing answered), who answered what, and how fast."""
+
+    status: int
+    label: str = ""
+    value: float | None = None
+    score: float | None = None
+    version: str = ""
+    canary: bool = False
+    latency_ms: float = 0.0
+    prediction_id: str = ""
+    target: Any = None
+    error: str = ""
+
+
+def replay(
+    rows: Iterable[Mapping[str, Any]],
+    endpoint: str,
+    *,
+    rate: float | None = None,
+    concurrency: int = 8,
+    feedback: bool = True,
+) -> list[Replayed]:
+    """Send rows, at most `concurrency` at a time, and return one result for each, in order.
+
+    Args:
+        rows: `text`, and if they have them `text_pair`, `target` and `user`.
+        rate: requests started per second; None for as fast as they are answered.
+        feedback: send each row's target as the truth about its prediction, right after it.
+    """
+    return asyncio.run(_replay(list(rows), endpoint, rate, concurrency, feedback))
+
+
+async def _replay(
+    rows: list[Mapping[str, Any]], endpoint: str, rate: float | None, concurrency: int, feedback: bool
+) -> list[Replayed]:
+    results: list[Replayed] = [Replayed(0)] * len(rows)
+    work: Iterator[tuple[int, Mapping[str, Any]]] = iter(enumerate(rows))
+    began = time.monotonic()
+    limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
+    headers = {"x-tokka-replayed": "1"}
+    async with httpx.AsyncClient(
+        base_url=endpoint, timeout=TIMEOUT_SECONDS, limits=limits, headers=headers, trust_env=False
+    ) as client:
+
+        async def sender() -> None:
+            for number, row in work:
+                if rate is not None:
+                    await asyncio.sleep(began + number / rate - time.monotonic())
+                results[number] = await _ask(client, row)
+                if feedback and results[number].status == 200 and row.get("target") is not None:
+                    await _tell(client, results[number])
+
+        await asyncio.gather(*(sender() for _ in range(min(concurrency, len(rows)))))
+    return results
+
+
+async def _ask(client: httpx.AsyncClient, row: Mapping[str, Any]) -> Replayed:
+    body = {name: row[name] for name in ("text", "text_pair") if row.get(name) is not None}
+    headers = {"x-user-id": str(row["user"])} if row.get("user") else {}
+    target = row.get("target")
+    began = time.perf_counter()
+    try:
+        response = await client.post("/predict", json=body, headers=headers)
+        latency = (time.perf_counter() - began) * 1000
+        answer = response.json()
+    except (httpx.HTTPError, ValueError) as error:
+        return Replayed(0, target=target, error=str(error) or type(error).__name__)
+    if response.status_code != 200:
+        return Replayed(response.status_code, latency_ms=latency, target=target, error=str(answer.get("error", "")))
+    return Replayed(
+        status=200, label=answer.get("label", ""), value=answer.get("value"), score=answer.get("score"),
+        version=answer["model_version"], canary=answer["canary"], latency_ms=latency,
+        prediction_id=answer["prediction_id"], target=target,
+    )  # fmt: skip
+
+
+async def _tell(client: httpx.AsyncClient, result: Replayed) -> None:
+    truth = {"value": float(result.target)} if result.value is not None else {"label": str(result.target)}
+    try:
+        await client.post("/feedback", json={"prediction_id": result.prediction_id, **truth})
+    except httpx.HTTPError:
+        # The prediction was made; a lost label is a missing label, not a failed request.
+        return
