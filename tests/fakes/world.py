@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tokka.deployment.record import Record, Superseded
+from tokka.deployment.record import Record
 from tokka.deployment.rollout import RolloutResult, run_rollout
 from tokka.deployment.state import Revision, State
 from tokka.deployment.targets.base import Answer, Observed
@@ -41,12 +41,14 @@ class Clock:
 
     def __init__(self) -> None:
         self.now = 1_000_000.0
+        self.on_sleep: Callable[[], None] = lambda: None
 
     def time(self) -> float:
         return self.now
 
     def sleep(self, seconds: float, /) -> None:
         self.now += seconds
+        self.on_sleep()
 
 
 @dataclass
@@ -73,15 +75,14 @@ class VersionTags:
 
 
 class FakeRegistry:
-    """Aliases, tags and evidence of versions; `calls` counts the writes."""
+    """Aliases, tags and evidence of versions, in memory; `guard` surrounds every write."""
 
     def __init__(self, rows: int) -> None:
         self.rows = rows
         self.of: dict[str, VersionTags] = {}
         self.alias: dict[str, str] = {}
         self.down = False
-        self.before_write: Callable[[str], None] = lambda name: None
-        self.after_write: Callable[[str], None] = lambda name: None
+        self.guard: Callable[[], Any] = contextlib.nullcontext
 
     def version(self, version: str) -> VersionTags:
         if version not in self.of:
@@ -93,15 +94,15 @@ class FakeRegistry:
         return dict(self.alias)
 
     def set_alias(self, alias: str, version: str) -> None:
-        with self._write("set_alias"):
+        with self._write():
             self.alias[alias] = version
 
     def delete_alias(self, alias: str) -> None:
-        with self._write("delete_alias"):
+        with self._write():
             self.alias.pop(alias, None)
 
     def tag_version(self, version: str, tags: dict[str, str]) -> None:
-        with self._write("tag_version"):
+        with self._write():
             self.of[version].tags |= tags
 
     def download_evidence(self, version: str, into: Path) -> None:
@@ -113,11 +114,10 @@ class FakeRegistry:
         )
 
     @contextlib.contextmanager
-    def _write(self, name: str) -> Any:
+    def _write(self) -> Any:
         self._answer()
-        self.before_write(name)
-        yield
-        self.after_write(name)
+        with self.guard():
+            yield
 
     def _answer(self) -> None:
         if self.down:
@@ -125,7 +125,7 @@ class FakeRegistry:
 
 
 class FakeTarget:
-    """Processes and gateway: follows the record at once, and answers as its models do."""
+    """Processes and gateway: follows the record at once, answers as its models do; `guard` surrounds every change."""
 
     def __init__(self, models: dict[str, Model], clock: Clock, seed: int) -> None:
         self.models = models
@@ -135,10 +135,12 @@ class FakeTarget:
         self.log: list[dict[str, Any]] = []
         self.down = False
         self.frozen = False
+        self.guard: Callable[[], Any] = contextlib.nullcontext
 
     def apply(self, state: State) -> None:
-        if not self.frozen:
-            self.state = state
+        if not self.frozen and state != self.state:
+            with self.guard():
+                self.state = state
 
     def observe(self) -> Observed:
         if self.down:
@@ -272,6 +274,17 @@ class World:
             raise Refused(f"version {version} has no signature")
         return self.folder / digest_of(version)
 
+    def dying(self, at: int, after: bool) -> "DyingRecord":
+        """A record that kills its process at a write; the target's and the registry's writes count as well."""
+        record = DyingRecord(self.url, self.clock, at, after)
+        self.registry.guard = self.target.guard = record.write
+        return record
+
+    def healed(self) -> Record:
+        """A new process: nothing kills it."""
+        self.registry.guard = self.target.guard = contextlib.nullcontext
+        return Record(self.url, self.clock)
+
     def rollout(self, version: str = "2", record: Record | None = None, **changes: Any) -> RolloutResult:
         """Run it to its end in this process."""
         given: dict[str, Any] = {
@@ -314,17 +327,3 @@ class DyingRecord(Record):
         yield
         if number == self.at and self.after:
             raise Killed
-
-
-__all__ = [
-    "ENDPOINT",
-    "Clock",
-    "DyingRecord",
-    "FakeRegistry",
-    "FakeTarget",
-    "Killed",
-    "Model",
-    "Superseded",
-    "World",
-    "digest_of",
-]

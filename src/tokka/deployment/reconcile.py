@@ -108,6 +108,6 @@ def end_abandoned(record: Record, endpoint: str, after_s: float = ABANDONED_S) -
 
 
 def _waits(version: str, state: State, registry: Aliases) -> bool:
-    """Whether this version has not had its rollout yet."""
-    served = {revision.version for revision in (state.champion, state.previous) if revision}
-    return version not in served and VERDICT_TAG not in registry.version(version).tags
+    """Whether this version may still have its rollout: newer than what serves, and no verdict yet."""
+    newest = max((int(revision.version) for revision in (state.champion, state.previous) if revision), default=0)
+    return int(version) > newest and VERDICT_TAG not in registry.version(version).tags

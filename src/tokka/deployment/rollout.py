@@ -9,6 +9,7 @@ that was killed anywhere goes on from there when it is asked for again, and of t
 wins. What serves, and the registry's aliases, follow the record.
 """
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -218,7 +219,7 @@ class _Rollout:
     def _drive(self, state: State, gatherer: Gatherer) -> RolloutResult:
         topic = ""
         while True:
-            self.target.apply(state)
+            self._apply(state)
             action = next_action(state, gatherer.gather(state), self.params.canary, self.clock.time())
             if action.kind != "wait":
                 state, topic = self._move(state, action), ""
@@ -232,6 +233,11 @@ class _Rollout:
                 topic = action.topic
             self.clock.sleep(POLL_S)
 
+    def _apply(self, state: State) -> None:
+        # What it does not manage to bring about, it does not observe either.
+        with contextlib.suppress(TokkaError):
+            self.target.apply(state)
+
     def _move(self, state: State, action: Action) -> State:
         new = self.record.compare_and_set(state, decision=self._decision(state, action), **action.changes)
         if action.kind == "promote":
@@ -240,7 +246,6 @@ class _Rollout:
         return new
 
     def _ended(self, state: State, action: Action) -> RolloutResult:
-        self.target.apply(state)
         if action.kind == "roll_back":
             return self._finish("rolled_back", action.reasons, state.rollout)
         earlier = self.promoted.reasons if self.promoted and self.promoted is not action else ()
@@ -252,9 +257,11 @@ class _Rollout:
         """Tell the registry; it only shows what the record says, so its silence does not undo a verdict."""
         self.rollout = rollout
         reason = "; ".join(reasons)[:4000]
+        state = self.record.read(self.endpoint)
+        self._apply(state)
         try:
             self.registry.tag_version(self.version, {VERDICT_TAG: verdict, f"{VERDICT_TAG}_reason": reason})
-            project_aliases(self.record.read(self.endpoint), self.registry)
+            project_aliases(state, self.registry)
         except TokkaError as error:
             progress.report(STEP, f"the registry will show this later: {error.message}")
         return self._result(verdict, reasons, phases)

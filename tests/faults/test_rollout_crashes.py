@@ -1,0 +1,199 @@
+"""A rollout killed before and after each of its writes, and asked for again: it converges, with one champion always."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.world import ENDPOINT, Clock, Killed, Model, World
+from tokka.deployment.reconcile import end_abandoned
+from tokka.deployment.record import Record
+
+SHORT = {"quality_margin": 0.1, "step_requests": 40, "watch_s": 0.6}
+PROMOTED = {"champion": "2", "previous": "1"}
+BACK = {"champion": "1"}
+# The writes of an uninterrupted rollout: record, decisions, signs of life, target, tags and aliases.
+WRITES = {"good": 27, "first": 6, "worse": 8, "failing": 15}
+
+
+def world(name: str, folder: Path) -> World:
+    """A good second version, a first version, one that is worse in the shadow, one that fails on live traffic."""
+    challenger = {"worse": Model(accuracy=0.5), "failing": Model(live_errors=0.6)}.get(name, Model())
+    return World(folder, challenger=challenger, first=name == "first", canary=SHORT)
+
+
+def points() -> list[tuple[str, int, bool]]:
+    return [(name, at, after) for name, writes in WRITES.items() for at in range(writes) for after in (False, True)]
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_the_points_are_all_the_writes_there_are(tmp_path, name):
+    here = world(name, tmp_path)
+    record = here.dying(-1, after=False)
+    here.rollout(record=record)
+    assert record.writes == WRITES[name]
+
+
+@pytest.mark.parametrize(("name", "at", "after"), points())
+def test_killed_at_a_write_and_run_again(tmp_path, name, at, after):
+    here = world(name, tmp_path)
+    with pytest.raises(Killed):
+        here.rollout(record=here.dying(at, after))
+    record = here.healed()
+    between = record.read(ENDPOINT)
+    assert name == "first" or between.champion is not None
+    assert_converged(here, name, here.rollout(record=record).verdict)
+
+
+@pytest.mark.parametrize("at", [0, 3, 7, 12])
+def test_killed_again_while_it_recovers(tmp_path, at):
+    here = world("good", tmp_path)
+    for point in (8, at):
+        with pytest.raises(Killed):
+            here.rollout(record=here.dying(point, after=False))
+    assert_converged(here, "good", here.rollout(record=here.healed()).verdict)
+
+
+def assert_converged(here: World, name: str, verdict: str) -> None:
+    good = name in ("good", "first")
+    state = here.state
+    assert verdict == ("promoted" if good else "rolled_back")
+    assert (state.phase, state.challenger, state.share) == ("idle", None, 0.0)
+    assert here.registry.alias == ({"champion": "2"} if name == "first" else PROMOTED if good else BACK)
+    assert here.registry.of["2"].tags["tokka.canary"] == verdict
+    assert here.target.state == state
+    assert_one_champion(here.record, 2 if good and name != "first" else 1)
+
+
+def assert_one_champion(record: Record, champions: int) -> None:
+    """The champion changed no more often than it should have, was never lost, and no generation is missing."""
+    states = record.history(ENDPOINT, 1000)[::-1]
+    assert [state["generation"] for state in states] == list(range(1, len(states) + 1))
+    served = [state["champion"]["version"] if state["champion"] else None for state in states]
+    changes = [new for old, new in zip([None, *served], served, strict=False) if new != old]
+    assert None not in changes
+    assert len(changes) == champions
+
+
+@pytest.mark.parametrize("at", [4, 9, 14, 17])
+def test_sigkilled_for_real_and_run_again_by_a_new_process(tmp_path, at):
+    command = (
+        "import os, signal; from pathlib import Path; from tests.faults.test_rollout_crashes import world; "
+        "from tests.fakes.world import Killed\n"
+        f"here = world('good', Path({str(tmp_path)!r}))\n"
+        f"try: here.rollout(record=here.dying({at}, after=True))\n"
+        "except Killed: os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", command], capture_output=True, timeout=60, env={**os.environ, "PYTHONPATH": "."}
+    )
+    assert run.returncode == -signal.SIGKILL, run.stderr.decode()
+    here = world("first", tmp_path)
+    here.registry.alias = {"champion": "1", "challenger": "2"}
+    here.clock.now += 1000
+    here.target.apply(here.state)
+    assert_converged(here, "good", here.rollout().verdict)
+
+
+@pytest.mark.parametrize("at", [3, 8, 11])
+def test_an_abandoned_rollout_is_rolled_back_without_anybody_asking(tmp_path, at):
+    here = world("good", tmp_path)
+    with pytest.raises(Killed):
+        here.rollout(record=here.dying(at, after=True))
+    record = here.healed()
+    assert end_abandoned(record, ENDPOINT) is None, "it may still live"
+    here.clock.now += 61
+    ended = end_abandoned(record, ENDPOINT)
+    assert ended is not None and ended.phase == "idle" and ended.champion.version == "1"
+    assert "abandoned" in record.history(ENDPOINT, 1)[0]["reason"]
+    assert end_abandoned(record, ENDPOINT) is None
+    assert here.rollout(record=record).verdict == "promoted"
+
+
+def test_an_abandoned_watch_keeps_what_was_promoted(tmp_path):
+    here = world("good", tmp_path)
+    record = here.dying(-1, after=False)
+
+    def die_in_the_watch() -> None:
+        if here.state.phase == "watch":
+            raise Killed
+
+    here.clock.on_sleep = die_in_the_watch
+    with pytest.raises(Killed):
+        here.rollout(record=record)
+    here.clock.on_sleep, here.clock.now = (lambda: None), here.clock.now + 61
+    assert end_abandoned(here.record, ENDPOINT).champion.version == "2"
+
+
+def test_a_newer_version_takes_over_and_the_older_one_says_superseded(tmp_path):
+    here = World(tmp_path, canary=SHORT)
+    verdicts = []
+
+    def interrupt() -> None:
+        if here.state.phase == "step":
+            here.clock.on_sleep = lambda: None
+            verdicts.append(here.rollout("3").verdict)
+
+    here.clock.on_sleep = interrupt
+    verdicts.append(here.rollout("2").verdict)
+    assert verdicts == ["promoted", "superseded"]
+    assert here.state.champion.version == "3"
+    assert here.registry.alias == {"champion": "3", "previous": "1"}
+
+
+def test_an_older_version_does_not_interrupt_a_newer_one_that_lives(tmp_path):
+    here = World(tmp_path, canary=SHORT)
+    verdicts = []
+
+    def interrupt() -> None:
+        if here.state.phase == "shadow":
+            here.clock.on_sleep = lambda: None
+            verdicts.append(here.rollout("2").verdict)
+
+    here.clock.on_sleep = interrupt
+    verdicts.append(here.rollout("3").verdict)
+    assert verdicts == ["superseded", "promoted"]
+
+
+def test_a_rollback_by_hand_ends_a_rollout(tmp_path):
+    from tokka.deployment.rollout import rollback
+
+    here = World(tmp_path, canary=SHORT)
+
+    def interrupt() -> None:
+        if here.state.phase == "shadow":
+            here.clock.on_sleep = lambda: None
+            rollback(here.record, ENDPOINT, "complaints")
+
+    here.clock.on_sleep = interrupt
+    assert here.rollout().verdict == "superseded"
+    assert here.state.champion.version == "1" and here.state.reason == "complaints"
+
+
+@pytest.mark.parametrize("versions", [("2", "2", "2", "2"), ("2", "3", "2", "3")])
+def test_racing_rollouts_one_wins(tmp_path, versions):
+    World(tmp_path, canary=SHORT)
+    verdicts: list[str] = []
+    gate = threading.Barrier(len(versions))
+
+    def run(version: str) -> None:
+        here = World(tmp_path, first=True, canary=SHORT)
+        here.clock.on_sleep = lambda: threading.Event().wait(0.001)
+        gate.wait()
+        verdicts.append(here.rollout(version).verdict)
+
+    threads = [threading.Thread(target=run, args=(version,)) for version in versions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    record = Record(f"sqlite:///{tmp_path}/record.db", Clock())
+    state = record.read(ENDPOINT)
+    assert len(verdicts) == len(versions) and set(verdicts) <= {"promoted", "superseded"}
+    assert state.phase == "idle" and state.challenger is None and state.champion.version in versions
+    champions = {entry["champion"]["version"] for entry in record.history(ENDPOINT, 1000)}
+    assert verdicts.count("promoted") >= len(champions - {"1"}) >= 1
