@@ -1,4 +1,4 @@
-"""From the cells of one record to one canonical row, or the reason why it is none: pure, and the only judge of a row."""
+"""From the cells of one record to one canonical row, or the reason why it is none: the only judge of a row."""
 
 import datetime
 import math

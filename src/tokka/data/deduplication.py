@@ -7,7 +7,7 @@ row of the weaker split goes: training gives way to validation, both give way to
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tokka.data import normalising
 from tokka.data.rows import Row
@@ -88,26 +88,25 @@ class _Index:
     """MinHash LSH proposes, the exact similarity decides."""
 
     def __init__(self, sets: Mapping[str, frozenset[str]], threshold: float) -> None:
-        from datasketch import MinHashLSH
+        from datasketch import MinHash, MinHashLSH
 
         self.sets, self.threshold = sets, threshold
+        self.empty = MinHash(num_perm=PERMUTATIONS, seed=HASH_SEED)
         # A miss costs a leak and a false candidate one set intersection: nearly all weight on misses.
         self.lsh = MinHashLSH(threshold=threshold, num_perm=PERMUTATIONS, weights=(0.05, 0.95))
         with self.lsh.insertion_session() as session:
             for key, found in sets.items():
-                session.insert(key, _minhash(found), check_duplication=False)
+                session.insert(key, self._minhash(found), check_duplication=False)
 
     def near(self, found: frozenset[str]) -> bool:
-        candidates = self.lsh.query(_minhash(found))
+        """Whether any indexed set is at least as similar as the threshold."""
+        candidates = self.lsh.query(self._minhash(found))
         return any(similarity(found, self.sets[key]) >= self.threshold for key in candidates)
 
-
-def _minhash(found: frozenset[str]) -> object:
-    from datasketch import MinHash
-
-    made = MinHash(num_perm=PERMUTATIONS, seed=HASH_SEED)
-    made.update_batch([shingle.encode() for shingle in sorted(found)])
-    return made
+    def _minhash(self, found: frozenset[str]) -> Any:
+        made = self.empty.copy()
+        made.update_batch([shingle.encode() for shingle in sorted(found)])
+        return made
 
 
 def _one_of(members: list[Row]) -> Row:

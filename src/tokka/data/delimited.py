@@ -112,7 +112,7 @@ class _Delimited:
         One row on several lines has at most one line that looks like a row of its own (the first or the last,
         by where the quoted cell stands); two of them are two rows with a stray quote each.
         """
-        physical, complete = [line], self._looks_like_row(line)
+        physical, complete = [line], int(self._looks_like_row(line))
         while len(physical) < LINES_PER_RECORD and self._look(len(physical)):
             following = self.ahead[len(physical) - 1][1]
             complete += self._looks_like_row(following)

@@ -13,6 +13,9 @@ IMAGES = re.compile(r"<img\b[^>]*>", re.IGNORECASE)
 NAVIGATION = re.compile(r"<nav\b.*?</nav\s*>", re.DOTALL | re.IGNORECASE)
 REMOTE_ANCHORS = re.compile(r"<a\b[^>]*href=\"(?:https?:|\.\./)[^>]*>(.*?)</a\s*>", re.DOTALL | re.IGNORECASE)
 HANDLERS = re.compile(r"\son\w+=(\"[^\"]*\"|'[^']*')", re.IGNORECASE)
+# GX does not escape the values that it quotes: what a message says must never run.
+POLICY = "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+HEAD = re.compile(r"<head\b[^>]*>", re.IGNORECASE)
 HEAD_END = re.compile(r"</head\s*>", re.IGNORECASE)
 BODY = re.compile(r"(<body\b[^>]*>)(.*)</body\s*>", re.DOTALL | re.IGNORECASE)
 LISTED_ROWS = 10
@@ -33,6 +36,7 @@ def render(page: str, result: dict[str, Any]) -> str:
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
         folder.joinpath("docs.html.jinja").read_text(encoding="utf-8")
     )
+    page = HEAD.sub(lambda match: match[0] + '<meta charset="utf-8">' + POLICY, page, count=1)
     summary = template.render(result=result, listed=LISTED_ROWS)
     page = HEAD_END.sub(
         lambda _: f'<meta name="viewport" content="width=device-width"><style>{styles}</style></head>', page, 1

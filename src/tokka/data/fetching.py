@@ -126,7 +126,7 @@ def _keep(source: str, blocks: Iterable[bytes], limits: Data, settings: Settings
     try:
         with os.fdopen(descriptor, "wb") as file:
             _copy(source, blocks, limits, file.write)
-        os.replace(temporary, folder / name)
+        Path(temporary).replace(folder / name)
     finally:
         Path(temporary).unlink(missing_ok=True)
     return folder / name

@@ -24,9 +24,13 @@ from tokka.settings import Settings
 class Reader(Protocol):
     """What a module that reads one format offers."""
 
-    def header(self, path: Path, limits: Data) -> list[str]: ...
+    def header(self, path: Path, limits: Data) -> list[str]:
+        """The column names of a file."""
+        ...
 
-    def read(self, path: Path, task: Task, limits: Data) -> Iterator[Record]: ...
+    def read(self, path: Path, task: Task, limits: Data) -> Iterator[Record]:
+        """The records of a file, one by one."""
+        ...
 
 
 FORMATS: dict[str, Reader] = {
@@ -121,7 +125,7 @@ def check_quarantine(reading: Reading, limits: Data) -> None:
         f"{reading.path}: {how_many} {reading.read:,} rows are quarantined "
         f"(data.max_quarantined_share = {limits.max_quarantined_share:g}); line {first['line']}: {first['reason']}",
         "mend the rows listed in quarantine.jsonl: "
-        + ", ".join(f"{count} × {why}" for why, count in reasons(reading)[:3]),
+        + ", ".join(f"{why} ({count})" for why, count in reasons(reading)[:3]),
     )
 
 

@@ -70,10 +70,10 @@ def from_table(table: pa.Table, task: Task) -> list[Row]:
         )
     blank = [""] * table.num_rows
     column = {name: table[name].to_pylist() for name in columns(task)}
-    slices = [column[f"slice_{name}"] for name in task.slices]
+    cuts = [column[f"slice_{name}"] for name in task.slices]
+    slices = zip(*cuts, strict=True) if cuts else [()] * table.num_rows
     parts = [column.get(name, blank) for name in ("text", "text_pair", "target", "group", "time")]
-    tuples = zip(*slices, strict=True) if slices else [()] * table.num_rows
-    return [Row(*values, tuple(cut)) for *values, cut in zip(*parts, tuples, strict=True)]
+    return [Row._make(cells) for cells in zip(*parts, slices, strict=True)]
 
 
 def value(row: Row, name: str, task: Task) -> Any:

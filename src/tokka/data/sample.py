@@ -8,16 +8,19 @@ messages that no one could tell apart, so that no honest model reaches 100 %. On
 """
 
 import csv
+import functools
 import io
 import random
 import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from importlib.resources import files as package_files
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import yaml
 
 from tokka import files
-from tokka.data import sample_texts as texts
 
 START = datetime(2026, 1, 5)
 WEEKS = 12
@@ -93,11 +96,19 @@ def _times(rows: int, seed: int) -> list[datetime]:
     return sorted(moments)
 
 
+@functools.cache
+def _texts() -> dict[str, Any]:
+    """The content of sample.yaml."""
+    text = package_files("tokka.data").joinpath("sample.yaml").read_text(encoding="utf-8")
+    return dict(yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+
+
 class _Desk:
     """Writes messages one after the other; what it writes depends on its seed alone."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(f"desk-{seed}")
+        self.texts = _texts()
         self.written: list[Message] = []
 
     def messages(self, rows: int, times: Sequence[datetime], drift_from: int | None) -> list[Message]:
@@ -120,18 +131,21 @@ class _Desk:
 
     def _choose(self, drifted: bool) -> tuple[str, str, str]:
         """Label, product and phrase; an ambiguous phrase gets one of its two labels by a coin."""
-        intents = texts.INTENTS | (texts.NEW_INTENTS if drifted else {})
+        intents = self.texts["intents"] | (self.texts["new_intents"] if drifted else {})
         if self._chance(AMBIGUOUS_SHARE):
-            phrase, *labels = self.random.choice(texts.AMBIGUOUS)
-            label = self.random.choice(labels)
+            found = self.random.choice(self.texts["ambiguous"])
+            phrase, label = found["phrase"], self.random.choice(found["labels"])
         else:
-            factor = texts.DRIFTED_WEIGHTS if drifted else {}
-            weights = [weight * factor.get(name, 1.0) for name, (weight, _, _) in intents.items()]
+            factor = self.texts["drifted_weights"] if drifted else {}
+            weights = [intent["weight"] * factor.get(name, 1.0) for name, intent in intents.items()]
             label = self.random.choices(list(intents), weights)[0]
-            phrases = intents[label][2]
+            phrases = intents[label]["phrases"]
             # Some ways to say it are rare: a model meets in the test what it has hardly seen.
             phrase = self.random.choices(phrases, [1 / (rank + 1) for rank in range(len(phrases))])[0]
-        return label, self.random.choice(intents[label][1]), phrase
+        return label, self.random.choice(intents[label]["products"]), phrase
+
+    def _pick(self, name: str) -> str:
+        return str(self.random.choice(self.texts[name]))
 
     def _fill(self, phrase: str, product: str) -> str:
         while ALTERNATIVES.search(phrase):
@@ -148,10 +162,10 @@ class _Desk:
             return f"{self.random.choice(('#', 'PA-', ''))}{self.random.randrange(10_000, 99_999)}"
         if name == "n":
             return str(self.random.choice((2, 3, 4, 5, 7, 10, 12, 14, 20, 30)))
-        values = texts.SLOTS[name.rstrip("2")]
+        values = self.texts["slots"][name.rstrip("2")]
         # Two in one phrase (`item` and `item2`) come from different halves, so that they differ.
         half = len(values) // 2
-        return self.random.choice(values[half:] if name.endswith("2") else values[:half] if paired else values)
+        return str(self.random.choice(values[half:] if name.endswith("2") else values[:half] if paired else values))
 
     def _amount(self) -> str:
         value = self.random.choice((self.random.randrange(5, 400), self.random.randrange(500, 40_000) / 100))
@@ -164,13 +178,13 @@ class _Desk:
         foreign = self._chance(FOREIGN_SHARE)
         parts = [core]
         if self._chance(0.6 if letter else 0.25):
-            parts.insert(0, self.random.choice(texts.FOREIGN_OPENERS if foreign else texts.OPENERS))
+            parts.insert(0, self.random.choice(self.texts["foreign_openers"] if foreign else self.texts["openers"]))
         if self._chance(0.35 if letter else 0.1):
-            parts.append(self._fill(self.random.choice(texts.ASIDES), product))
+            parts.append(self._fill(self._pick("asides"), product))
         if self._chance(0.18 if letter else 0.08):
-            parts.append(self.random.choice(texts.DISTRACTORS))
+            parts.append(self._pick("distractors"))
         if self._chance(0.6 if letter else 0.2):
-            closer = self.random.choice(texts.FOREIGN_CLOSERS if foreign else texts.CLOSERS)
+            closer = self.random.choice(self.texts["foreign_closers"] if foreign else self.texts["closers"])
             parts.append(self._fill(closer, product))
         return self._join(parts)
 
@@ -182,7 +196,7 @@ class _Desk:
         return re.sub(r"\s+([,.?!])", r"\1", re.sub(r" {2,}", " ", text)).strip(" ,")
 
     def _new_words(self, text: str) -> str:
-        for old, new in texts.NEW_WORDS.items():
+        for old, new in self.texts["new_words"].items():
             if self._chance(NEW_WORD_SHARE):
                 text = re.sub(rf"\b{re.escape(old)}(s?)\b", rf"{new}\1", text)
         return text
@@ -232,8 +246,8 @@ class _Desk:
         """Somebody clicked the wrong label."""
         if not self._chance(WRONG_LABEL_SHARE):
             return label
-        known = list(texts.INTENTS) + (list(texts.NEW_INTENTS) if drifted else [])
-        return self.random.choice([name for name in known if name != label])
+        known = [*self.texts["intents"], *(self.texts["new_intents"] if drifted else [])]
+        return str(self.random.choice([name for name in known if name != label]))
 
     def _chance(self, share: float) -> bool:
         return self.random.random() < share

@@ -30,8 +30,8 @@ def preprocess(validated: Path, params: Params, settings: Settings, out: Path) -
     """Prepare the folder that `validate_source` wrote, with DVC, into `out`.
 
     Returns:
-        digest, splits (their digests), summary, lock (text of dvc.lock), dvc_md5 (of the output folder), remote, origin, key.
-        `out` holds the prepared data, dvc.lock and versioning.json.
+        digest, splits (their digests), summary, lock (text of dvc.lock), dvc_md5 (of the output folder), remote,
+        origin, key, environment. `out` holds the prepared data, dvc.lock and versioning.json.
 
     Raises:
         Refused: the rows cannot be split or hold fewer than two classes.
@@ -73,7 +73,7 @@ def verify(folder: Path, params: Params) -> str:
     """
     data = prepared.load(folder)
     splits = {name: rows.from_table(data.split(name), params.task) for name in SPLITS}
-    found = preprocessing.digest(splits, list(data.labels), params.task)["digest"]
+    found = str(preprocessing.digest(splits, list(data.labels), params.task)["digest"])
     if found != data.digest:
         raise TokkaError(
             f"{folder} has digest {found[:16]}, digest.json says {data.digest[:16]}", "prepare the data again"
