@@ -1,0 +1,226 @@
+"""The judge: formulas by hand, properties over arbitrary input, and its error rates by simulation."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from tokka.deployment import betting
+from tokka.deployment.evidence import Pairs, Traffic
+from tokka.deployment.judge import judge_pairs, judge_traffic, judge_watch
+from tokka.params import Canary
+
+CANARY = Canary()
+SHARE = 0.25
+RANK = {"promote": 0, "hold": 1, "roll_back": 2}
+ANY = st.floats(allow_nan=True, allow_infinity=True) | st.sampled_from([0.0, 1.0, -1.0, 0.25])
+
+
+def traffic(n: int, rate: float, on_canary: float, seed: int, share: float = SHARE, column: str = "failed") -> Traffic:
+    """n requests at one share; an event has probability `rate` on the champion and `on_canary` on the canary."""
+    random = np.random.default_rng(seed)
+    canary = (random.random(n) < share).astype(float)
+    event = (random.random(n) < np.where(canary == 1, on_canary, rate)).astype(float)
+    columns = {name: np.zeros(n) for name in ("failed", "slow", "wrong", "replayed")} | {column: event}
+    return Traffic(canary=canary, share=np.full(n, share), **columns)
+
+
+def pairs(n: int, challenger_only: float, champion_only: float, seed: int, labelled: float = 1.0) -> Pairs:
+    """n pairs; with these probabilities only the challenger, or only the champion, is right."""
+    random = np.random.default_rng(seed)
+    draw = random.random(n)
+    difference = np.where(draw < challenger_only, 1.0, np.where(draw < challenger_only + champion_only, -1.0, 0.0))
+    known = (random.random(n) < labelled) | (difference == 0)
+    return Pairs(difference=np.where(known, difference, np.nan), disagreement=np.abs(difference))
+
+
+def test_the_excess_process_is_the_published_formula():
+    share, x = np.array([0.05, 0.05, 0.25, 0.5]), np.array([1.0, 0.0, 1.0, 1.0])
+    expected = 0.0
+    for ratio in (1.5, 2, 3, 5, 8, 12):
+        p = ratio * share / (ratio * share + 1 - share)
+        expected += np.prod((p / share) ** x * ((1 - p) / (1 - share)) ** (1 - x)) / 6
+    assert math.exp(betting.excess_on_canary(x, share)[-1]) == pytest.approx(expected)
+
+
+def test_the_bets_are_the_published_formulas():
+    d, x, delta = np.array([1.0, -1, 0, -1, 0.5]), np.array([0.0, 1, 0.5]), 0.03
+    back = np.mean([np.prod(1 - stake * d) for stake in betting.STAKES])
+    good = np.mean([np.prod(1 + stake * (d + delta) / (1 + delta)) for stake in betting.STAKES])
+    apart = np.mean([np.prod(1 + stake * (delta - x)) for stake in betting.STAKES])
+    assert math.exp(betting.against_no_worse(d)[-1]) == pytest.approx(back)
+    assert math.exp(betting.against_worse_by(d, delta)[-1]) == pytest.approx(good)
+    assert math.exp(betting.against_disagreement(x, delta)[-1]) == pytest.approx(apart)
+
+
+def test_equal_models_are_certified_without_labels_as_fast_as_the_notes_measured():
+    random = np.random.default_rng(0)
+    needed = []
+    for _ in range(200):
+        log_e = betting.against_disagreement((random.random(3000) < 0.005).astype(float), 0.02)
+        needed.append(int(np.argmax(log_e >= math.log(20))) + 1)
+    assert 450 <= np.median(needed) <= 530  # the notes: 489
+
+
+def test_long_evidence_does_not_overflow():
+    log_e = betting.excess_on_canary(np.ones(100_000), np.full(100_000, 0.01))
+    assert np.isfinite(log_e).all()
+    judgement = judge_traffic(traffic(50_000, 0.0, 1.0, 1), SHARE, CANARY)
+    assert judgement.verdict == "roll_back"
+    assert json.loads(json.dumps(judgement.as_dict(), allow_nan=False))["values"]["errors"] > 1e200
+
+
+@pytest.mark.parametrize("nothing", [Pairs(), Pairs(exhausted=True)])
+def test_no_pairs_hold(nothing):
+    assert judge_pairs(nothing, CANARY).verdict == "hold"
+
+
+def test_no_traffic_holds():
+    assert judge_traffic(Traffic(), SHARE, CANARY).verdict == "hold"
+    assert judge_watch(Traffic(), Traffic(), CANARY).verdict == "hold"
+
+
+@pytest.mark.parametrize("column", ["failed", "slow", "wrong"])
+def test_an_excess_on_the_canary_rolls_back(column):
+    bad = judge_traffic(traffic(400, 0.01, 0.3, 3, column=column), SHARE, CANARY)
+    fine = judge_traffic(traffic(400, 0.05, 0.05, 3, column=column), SHARE, CANARY)
+    better = judge_traffic(traffic(400, 0.3, 0.01, 3, column=column), SHARE, CANARY)
+    assert (bad.verdict, fine.verdict, better.verdict) == ("roll_back", "promote", "promote")
+    assert "e-value" in bad.reasons[0]
+
+
+def test_a_step_needs_its_own_requests_its_share_and_answers_by_the_challenger():
+    earlier = traffic(1000, 0.01, 0.01, 4, share=0.05)
+    assert "too few requests" in judge_traffic(earlier, SHARE, CANARY).reasons[0]
+    stuck = traffic(400, 0.0, 0.0, 4, share=0.6)
+    moved = Traffic(**{**vars(stuck), "share": np.full(400, SHARE)})
+    assert "split is not as ordered" in judge_traffic(moved, SHARE, CANARY).reasons[0]
+    silent = Traffic(**{**vars(stuck), "canary": np.zeros(400), "share": np.full(400, 0.01)})
+    assert "too few answers" in judge_traffic(silent, 0.01, CANARY).reasons[0]
+
+
+def test_quality_is_proven_either_way_or_undecided():
+    assert judge_pairs(pairs(400, 0.01, 0.08, 5), CANARY).verdict == "roll_back"
+    assert judge_pairs(pairs(800, 0.04, 0.01, 5), CANARY).verdict == "promote"
+    assert judge_pairs(pairs(60, 0.05, 0.05, 5), CANARY).verdict == "hold"
+
+
+def test_disagreements_without_labels_count_as_the_worst_for_promoting_and_as_nothing_for_rolling_back():
+    blind = pairs(600, 0.1, 0.0, 6, labelled=0.0)
+    assert judge_pairs(blind, CANARY).verdict == "hold"
+    assert judge_pairs(pairs(600, 0.1, 0.0, 6), CANARY).verdict == "promote"
+    assert judge_pairs(pairs(600, 0.0, 0.1, 6, labelled=0.0), CANARY).verdict == "hold"
+
+
+def test_after_a_promotion_a_rate_far_above_the_usual_one_rolls_back():
+    before, after = traffic(500, 0.01, 0.01, 7), traffic(300, 0.2, 0.2, 8, share=0.0)
+    assert judge_watch(before, after, CANARY).verdict == "roll_back"
+    assert judge_watch(before, traffic(300, 0.01, 0.01, 9, share=0.0), CANARY).verdict == "hold"
+    noisy = traffic(500, 0.2, 0.2, 7)
+    assert judge_watch(noisy, after, CANARY).verdict == "hold", "it always was so"
+
+
+@st.composite
+def any_traffic(draw):
+    n = draw(st.integers(0, 150))
+    columns = [draw(arrays(np.float64, n, elements=ANY)) for _ in range(6)]
+    return Traffic(*columns)
+
+
+@given(evidence=any_traffic(), share=st.sampled_from([0.05, 0.25, 1.0]))
+@settings(max_examples=60, deadline=None)
+def test_arbitrary_traffic_never_passes_without_evidence(evidence, share):
+    judgement = judge_traffic(evidence, share, CANARY)
+    json.dumps(judgement.as_dict(), allow_nan=False)
+    assert judgement.reasons
+    if judgement.verdict == "promote":
+        sound = evidence.where(evidence.usable())
+        assert (np.abs(sound.share - share) < 1e-6).sum() >= CANARY.step_requests
+
+
+@given(
+    difference=arrays(np.float64, st.integers(0, 150), elements=ANY),
+    data=st.data(),
+)
+@settings(max_examples=60, deadline=None)
+def test_arbitrary_pairs_never_pass_without_evidence(difference, data):
+    disagreement = data.draw(arrays(np.float64, difference.size, elements=ANY))
+    judgement = judge_pairs(Pairs(difference=difference, disagreement=disagreement), CANARY)
+    json.dumps(judgement.as_dict(), allow_nan=False)
+    if judgement.verdict == "promote":
+        sound = (disagreement >= 0) & (disagreement <= 1)
+        # The most that one pair can win with the highest stake, and what there is to win.
+        assert sound.sum() * math.log1p(0.8) >= math.log(20)
+
+
+@given(garbage=st.sampled_from([np.nan, np.inf, -np.inf, 7.0, -3.0]), n=st.integers(1, 400))
+@settings(max_examples=40, deadline=None)
+def test_garbage_never_promotes(garbage, n):
+    column = np.full(n, garbage)
+    assert judge_pairs(Pairs(difference=column, disagreement=column), CANARY).verdict != "promote"
+    assert judge_traffic(Traffic(*[column] * 6), SHARE, CANARY).verdict == "hold"
+    good = traffic(n, 0.0, 0.0, 1)
+    for name in ("canary", "share", "failed", "slow"):
+        assert judge_traffic(Traffic(**{**vars(good), name: column}), SHARE, CANARY).verdict == "hold"
+
+
+@given(seed=st.integers(0, 10_000), rate=st.sampled_from([0.0, 0.02, 0.1]), more=st.integers(1, 30))
+@settings(max_examples=60, deadline=None)
+def test_more_failures_on_the_canary_never_speak_for_it(seed, rate, more):
+    before = traffic(200, rate, rate, seed)
+    on_canary = np.flatnonzero((before.canary == 1) & (before.failed == 0))
+    flipped = before.failed.copy()
+    flipped[np.random.default_rng(seed).permutation(on_canary)[:more]] = 1.0
+    old = judge_traffic(before, SHARE, CANARY)
+    new = judge_traffic(Traffic(**{**vars(before), "failed": flipped}), SHARE, CANARY)
+    assert new.values["errors"] >= old.values["errors"]
+    assert RANK[new.verdict] >= RANK[old.verdict]
+
+
+@given(seed=st.integers(0, 10_000), more=st.integers(1, 40))
+@settings(max_examples=60, deadline=None)
+def test_a_challenger_that_is_right_less_often_is_never_judged_better(seed, more):
+    before = pairs(300, 0.05, 0.03, seed)
+    worse = before.difference.copy()
+    worse[np.random.default_rng(seed).permutation(300)[:more]] = -1.0
+    after = Pairs(difference=worse, disagreement=np.where(worse != 0, 1.0, before.disagreement))
+    old, new = judge_pairs(before, CANARY), judge_pairs(after, CANARY)
+    assert new.values["no_worse"] <= old.values["no_worse"]
+    assert new.values["quality"] >= old.values["quality"]
+
+
+def test_peeking_at_equal_versions_aborts_less_often_than_alpha():
+    aborted = 0
+    for seed in range(300):
+        ramp = [traffic(600, 0.02, 0.02, 10 * seed + step, share) for step, share in enumerate((0.05, 0.25, 0.5))]
+        columns = {name: np.concatenate([getattr(part, name) for part in ramp]) for name in vars(ramp[0])}
+        # The highest level over the whole ramp: whoever looks after every request sees it.
+        aborted += judge_traffic(Traffic(**columns), 0.5, CANARY).verdict == "roll_back"
+    assert aborted / 300 <= CANARY.alpha
+
+
+def test_errors_that_rise_from_half_to_three_percent_are_found():
+    found = sum(
+        judge_traffic(traffic(4000, 0.005, 0.03, seed, 0.25), 0.25, CANARY).verdict == "roll_back"
+        for seed in range(100)
+    )
+    assert found >= 90
+
+
+def test_peeking_at_a_challenger_at_the_margin_promotes_less_often_than_alpha():
+    promoted = sum(judge_pairs(pairs(1500, 0.03, 0.06, seed), CANARY).verdict == "promote" for seed in range(300))
+    assert promoted / 300 <= CANARY.alpha
+
+
+def test_a_loss_of_five_points_is_found_with_few_labels():
+    labels = []
+    for seed in range(100):
+        difference = pairs(3000, 0.02, 0.07, seed).difference
+        log_e = betting.against_no_worse(difference)
+        stop = int(np.argmax(log_e >= math.log(80)))
+        labels.append(int((difference[: stop + 1] != 0).sum()) if log_e.max() >= math.log(80) else 10_000)
+    assert np.median(labels) <= 50
