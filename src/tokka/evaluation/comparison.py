@@ -24,6 +24,7 @@ import numpy as np
 
 from tokka.evaluation import metrics, resampling
 from tokka.evaluation.metrics import Floats, Integers
+from tokka.evaluation.resampling import Statistics
 from tokka.evaluation.slices import Slice
 
 
@@ -76,11 +77,15 @@ def compare(
     """
     classes = np.issubdtype(target.dtype, np.integer)
     good, good_other = _goodness(target, candidate, classes), _goodness(target, other, classes)
-    drawn = _draw(metric, target, candidate, classes, count, seed) - _draw(metric, target, other, classes, count, seed)
+    pair = [_statistics(metric, target, scores, classes) for scores in (candidate, other)]
+    drawn, drawn_other = (resampling.draw(statistics, len(target), count, seed)[metric] for statistics in pair)
+    # Every row once is the resample that gives the value itself.
+    once = np.ones((1, len(target)), np.float32)
+    value, value_other = (float(statistics(once)[metric][0]) for statistics in pair)
     sign = 1.0 if metrics.HIGHER_IS_BETTER[metric] else -1.0
-    difference = sign * (_value(metric, target, candidate, classes) - _value(metric, target, other, classes))
+    difference = sign * (value - value_other)
     tail = (1.0 - confidence) / 2.0
-    low, high = np.quantile(sign * drawn, [tail, 1.0 - tail])
+    low, high = np.quantile(sign * (drawn - drawn_other), [tail, 1.0 - tail])
     return Comparison(
         metric=metric,
         difference=difference,
@@ -152,16 +157,8 @@ def _goodness(target: Integers | Floats, scores: Floats, classes: bool) -> Float
     return -np.abs(scores[:, 0].astype(np.float64) - target)
 
 
-def _draw(metric: str, target: Integers | Floats, scores: Floats, classes: bool, count: int, seed: int) -> Floats:
+def _statistics(metric: str, target: Integers | Floats, scores: Floats, classes: bool) -> Statistics:
     if classes:
         ranking = metric in ("roc_auc", "average_precision")
-        statistics = resampling.classification_statistics(target.astype(np.int64), scores, ranking)
-    else:
-        statistics = resampling.regression_statistics(target.astype(np.float64), scores[:, 0])
-    return resampling.draw(statistics, len(target), count, seed)[metric]
-
-
-def _value(metric: str, target: Integers | Floats, scores: Floats, classes: bool) -> float:
-    if classes:
-        return metrics.classification(target.astype(np.int64), scores)[metric]
-    return metrics.regression(target.astype(np.float64), scores[:, 0])[metric]
+        return resampling.classification_statistics(target.astype(np.int64), scores, ranking)
+    return resampling.regression_statistics(target.astype(np.float64), scores[:, 0])

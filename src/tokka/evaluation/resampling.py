@@ -133,38 +133,41 @@ def _ranking_statistics(target: Integers, scores: Floats) -> Statistics:
 
 
 class _Ranking:
-    """One class's rows in falling order of score, cut where the positives stand, so that ties are shared fairly."""
+    """One class's rows in falling order of score, summed between the places where its positives stand.
+
+    A positive is judged by the rows that score more and by those that score at least as much, so that ties are
+    shared fairly. Only those sums are formed, by a sparse matrix: running sums over all rows cost ten times as much.
+    """
 
     def __init__(self, positive: NDArray[np.bool_], score: Floats) -> None:
-        self.order = np.argsort(-score, kind="stable")
-        ranked, positive = score[self.order], positive[self.order]
-        where = np.flatnonzero(positive)
+        from scipy.sparse import csr_array
+
+        order = np.argsort(-score, kind="stable")
+        where = np.flatnonzero(positive[order])
         self.usable = 0 < len(where) < len(score)
-        self.positives = self.order[where]
-        rising = -ranked
-        self.first = np.searchsorted(rising, rising[where], side="left")
-        self.last = np.searchsorted(rising, rising[where], side="right")
-        self.first_positive = np.searchsorted(where, self.first, side="left")
-        self.last_positive = np.searchsorted(where, self.last, side="left")
+        self.positives = order[where]
+        rising = -score[order]
+        first = np.searchsorted(rising, rising[where], side="left")
+        last = np.searchsorted(rising, rising[where], side="right")
+        cuts = np.unique(np.concatenate([first, last]))
+        self.first, self.last = np.searchsorted(cuts, first), np.searchsorted(cuts, last)
+        self.first_positive, self.last_positive = np.searchsorted(where, first), np.searchsorted(where, last)
+        taken = order[: cuts[-1]] if len(cuts) else order[:0]
+        pointers = np.concatenate([[0], cuts])
+        self.segments = csr_array((np.ones(len(taken), np.float32), taken, pointers), shape=(len(cuts), len(score)))
 
     def __call__(self, weights: Weights) -> tuple[Floats, Floats]:
         """AUC and average precision for weights (rows, block), each (block,)."""
         drawn = weights[self.positives]
-        above, within = _running(weights[self.order]), _running(drawn)
-        total, positives = above[-1], within[-1]
+        above = np.cumsum(self.segments @ weights, axis=0)
+        within = np.concatenate([np.zeros_like(drawn[:1]), np.cumsum(drawn, axis=0)])
+        positives, total = within[-1], np.float32(len(weights))
         at_least, at_least_right = above[self.last], within[self.last_positive]
         wrong_at_least = at_least - at_least_right
         wrong_above = above[self.first] - within[self.first_positive]
         passed = (drawn * (wrong_at_least + wrong_above)).sum(axis=0) / 2.0
         precision = (drawn * _ratio(at_least_right, at_least, empty=0.0)).sum(axis=0)
         return 1.0 - _ratio(passed, positives * (total - positives)), _ratio(precision, positives)
-
-
-def _running(weights: Weights) -> Weights:
-    """Cumulative sums down the rows, with a row of zeros first."""
-    sums = np.zeros((len(weights) + 1, weights.shape[1]), np.float32)
-    np.cumsum(weights, axis=0, out=sums[1:])
-    return sums
 
 
 def _ranker(values: Floats) -> Callable[[Weights], Floats]:

@@ -1,0 +1,160 @@
+"""Measure candidate, champion and general baseline on the same frozen rows and write the evidence folder.
+
+evaluation = evaluate(prepared, model, Champion("none", "", None, ""), params, out)
+out / "report.html", out / "evaluation.json"
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tokka import files, progress
+from tokka.errors import TokkaError
+from tokka.params import Params
+
+STEP = "evaluate"
+
+
+@dataclass(frozen=True)
+class Champion:
+    """What serves now. "none" means that nothing does; "unreachable" that nobody could tell, or fetch it."""
+
+    status: Literal["none", "present", "unreachable"]
+    version: str
+    folder: Path | None
+    reason: str
+
+
+def evaluate(
+    prepared: Path,
+    candidate: Path,
+    champion: Champion,
+    params: Params,
+    out: Path,
+    *,
+    cache: Path | None = None,
+    trained_on: str | None = None,
+) -> dict[str, Any]:
+    """Write evaluation.json, details.json, report.html and the row files into `out`; return the evaluation.
+
+    Args:
+        cache: where a base model from the hub is kept; default, the folder of the settings.
+        trained_on: the digest of the data that the candidate was trained on, when its folder does not say.
+
+    Raises:
+        TokkaError: the candidate, the data or the base model cannot be used. A champion that cannot be used does
+            not raise: it makes the status "unreachable", which the gate refuses.
+    """
+    from tokka.data.prepared import load
+    from tokka.evaluation import evidence, subjects
+    from tokka.evaluation.testset import open_test
+
+    began = time.monotonic()
+    data = load(prepared)
+    offered = subjects.open_specialist("candidate", "", candidate)
+    champion, serving = _open_champion(champion, data.task)
+    models = [offered, *([serving] if serving else [])]
+    known = [label for model in models for label in model.predictor.labels]
+    test = open_test(data, known, params.evaluation.slices_minimum_rows)
+    progress.report(STEP, f"{len(models)} models on {test.rows} test rows", fraction=0.1)
+    scored = {model.name: subjects.score(model, test) for model in models}
+    if params.evaluation.general:
+        progress.report(STEP, "the general baseline", fraction=0.4)
+        scored["general"] = subjects.score_general(test, data, params, cache or _default_cache())
+    progress.report(STEP, f"intervals from {params.evaluation.bootstrap} resamples", fraction=0.7)
+    evaluation = _evaluation(data, test, scored, _latencies(models, scored, test), champion, params)
+    if trained_on is not None:
+        evaluation["candidate"]["data_digest"] = trained_on
+    evidence.write(out, evaluation, data, test, scored, offered, params, seconds=time.monotonic() - began)
+    return evaluation
+
+
+def _open_champion(champion: Champion, task: str) -> tuple[Champion, Any]:
+    """The champion's model, or a status that says why there is none to compare with."""
+    from tokka.evaluation.subjects import open_specialist
+
+    if champion.status != "present":
+        return champion, None
+    if champion.folder is None:
+        return _unreachable(champion, "its model folder was not given"), None
+    try:
+        opened = open_specialist("champion", champion.version, champion.folder)
+    except TokkaError as error:
+        return _unreachable(champion, error.message), None
+    if opened.predictor.task != task:
+        return _unreachable(champion, f"it does {opened.predictor.task}, the data is for {task}"), None
+    return champion, opened
+
+
+def _unreachable(champion: Champion, reason: str) -> Champion:
+    return Champion("unreachable", champion.version, champion.folder, reason)
+
+
+def _latencies(models: Sequence[Any], scored: dict[str, Any], test: Any) -> dict[str, Any]:
+    """Candidate and champion in turns; the general baseline as its own process measured it."""
+    from tokka.evaluation.cost import latency_in_turns
+
+    found = latency_in_turns({model.name: model.ask for model in models}, test.texts, test.pairs)
+    return {name: found.get(name, part.footprint.latency) for name, part in scored.items()}
+
+
+def _evaluation(
+    data: Any, test: Any, scored: dict[str, Any], latencies: dict[str, Any], champion: Champion, params: Params
+) -> dict[str, Any]:
+    from tokka.evaluation import rules, schema, subjects, testset
+    from tokka.evaluation.metrics import HIGHER_IS_BETTER
+
+    metric = rules.gated_metric(params, data.task)
+    found: dict[str, Any] = {
+        name: subjects.subject(part, test, latencies[name], params) for name, part in scored.items()
+    }
+    tree = {
+        "format": 1,
+        "task": data.task,
+        "metric": metric,
+        "higher_is_better": HIGHER_IS_BETTER[metric],
+        "test": {"rows": test.rows, "digest": test.digest, "labels": list(data.labels), "scale": test.scale},
+        "data_digest": data.digest,
+        "overlap": testset.overlap(data),
+        **{name: found.get(name) for name in ("candidate", "champion", "general")},
+        "champion_status": champion.status,
+        "champion_reason": champion.reason,
+        "comparison": {name: _compare(name, metric, test, scored, params) for name in ("champion", "general")},
+    }
+    return schema.dump(schema.Evaluation.model_validate(tree))
+
+
+def _compare(name: str, metric: str, test: Any, scored: dict[str, Any], params: Params) -> dict[str, Any] | None:
+    from tokka.evaluation.comparison import compare
+
+    if name not in scored:
+        return None
+    found = compare(
+        metric,
+        test.target,
+        scored["candidate"].scores,
+        scored[name].scores,
+        slices=test.slices,
+        count=params.evaluation.bootstrap,
+        confidence=1.0 - params.gate.alpha,
+        seed=params.finetuning.seed,
+    )
+    return found.as_dict()
+
+
+def _default_cache() -> Path:
+    from tokka.settings import Settings
+
+    return Settings.from_environment().home / "base"
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """evaluation.json of an evidence folder.
+
+    Raises:
+        TokkaError: it is missing or no JSON.
+    """
+    found: dict[str, Any] = files.read_json(folder / "evaluation.json")
+    return found

@@ -1,0 +1,88 @@
+"""One model in a process of its own, measured: reads a job as JSON, writes its figures as one JSON line.
+
+    python -m tokka.evaluation.probe [SCORES.npy] < job.json
+
+A job is {"kind": "specialist" | "general", "folder", "texts", "pairs": [...] | null}; a general one has also
+"max_tokens", "labels" and, for regression, "known": {"texts", "pairs", "targets"}.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tokka.errors import TokkaError
+
+Predict = Callable[[Sequence[str], Sequence[str] | None], Any]
+
+
+def main() -> int:
+    """Measure the job on standard input. Exit 1 with one line on standard error when that is impossible."""
+    try:
+        figures = measure(json.load(sys.stdin), Path(sys.argv[1]) if len(sys.argv) > 1 else None)
+    except TokkaError as error:
+        print(error.message, file=sys.stderr)
+        return 1
+    print(json.dumps(figures))
+    return 0
+
+
+def measure(job: Mapping[str, Any], scores: Path | None) -> dict[str, Any]:
+    """Every figure of `cost.Footprint`, from this process."""
+    import numpy as np
+
+    from tokka.evaluation.cost import LATENCY_REQUESTS, latency_in_turns
+
+    texts, pairs = job["texts"], job["pairs"]
+    predict = open_model(job)
+    predict(texts[:1], pairs[:1] if pairs else None)
+    cold_start = time.time() - psutil.Process().create_time()
+    began = time.perf_counter()
+    answered = predict(texts, pairs)
+    throughput = len(texts) / max(time.perf_counter() - began, 1e-9)
+    if scores is not None:
+        np.save(scores, answered)
+    requests = min(LATENCY_REQUESTS, max(20, len(texts)))
+    began = time.process_time()
+    latency = latency_in_turns(
+        {"it": lambda text, pair: predict([text], None if pair is None else [pair])}, texts, pairs, requests
+    )["it"]
+    return {
+        "cold_start_s": cold_start,
+        "memory_mb": peak_memory_mb(),
+        "cpu_ms": (time.process_time() - began) * 1e3 / requests,
+        "throughput": throughput,
+        "latency": {"p50": latency.p50, "p99": latency.p99},
+    }
+
+
+def open_model(job: Mapping[str, Any]) -> Predict:
+    """The job's model, ready to answer."""
+    folder = Path(job["folder"])
+    if job["kind"] == "specialist":
+        from tokka.training.predictor import load_predictor
+
+        predictor = load_predictor(folder)
+        return lambda texts, pairs: predictor.predict(texts, pairs).scores
+    from tokka.evaluation.general import GeneralModel
+
+    model = GeneralModel(folder, job["max_tokens"], job["labels"])
+    if known := job.get("known"):
+        model.learn_neighbours(known["texts"], known["pairs"], known["targets"])
+    return model.predict
+
+
+def peak_memory_mb() -> float:
+    """The most resident memory that this process ever had, without what it was forked from."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.is_file() else []
+    peak = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
+    return (peak or psutil.Process().memory_info().rss) / 1e6
+
+
+if __name__ == "__main__":
+    sys.exit(main())
