@@ -161,10 +161,12 @@ class FakeTarget:
         model = self.models[digest]
         return [self._answer(digest, model, row["text"], model.errors, model.accuracy) for row in rows]
 
-    def send(self, rows: Sequence[dict[str, Any]], endpoint: str = "", *, replayed: bool = True) -> None:
-        """Requests through the gateway with their labels as feedback, ten milliseconds apart."""
+    def send(
+        self, rows: Sequence[dict[str, Any]], endpoint: str = "", *, rate: float = 100.0, replayed: bool = True
+    ) -> None:
+        """Requests through the gateway, with their labels as feedback."""
         for row in rows:
-            self.clock.sleep(0.01)
+            self.clock.now += 1 / rate
             self._request(row["text"], row.get("target"), replayed)
 
     def _request(self, text: str, target: object, replayed: bool) -> None:

@@ -27,6 +27,7 @@ from tokka.deployment.targets.base import Target
 from tokka.errors import Refused, TokkaError
 from tokka.params import Params
 from tokka.registry.entities import SNAPSHOT
+from tokka.registry.publish import fetch_version
 from tokka.registry.review import decide_review
 from tokka.settings import Settings
 
@@ -34,6 +35,8 @@ Verdict = Literal["promoted", "rolled_back", "held", "superseded"]
 
 STEP = "canary"
 POLL_S = 0.5
+# Requests per second: faster ones would queue on a laptop and make everybody slow.
+REPLAY_RATE = 50.0
 # A rollback for these reasons was proven; the same version is not tried again unless somebody asks for it.
 PROVEN = ("quality", "live", "watch")
 FRACTION = {"warm_up": 0.1, "shadow": 0.3, "step": 0.6, "watch": 0.9, "idle": 1.0}
@@ -74,7 +77,7 @@ def run_rollout(
     """Roll a registry version out, or go on with its rollout; return when it is promoted or rolled back.
 
     Args:
-        traffic: `tokka.serving.traffic.replay`, used when `canary.replay` is on and too little live traffic comes.
+        traffic: as `tokka.serving.traffic.replay`; used when `canary.replay` is on and too little live traffic comes.
         again: try a version once more although evidence has rolled it back before.
         clock, read_log, fetch: where time, request records and verified model folders come from.
 
@@ -85,7 +88,7 @@ def run_rollout(
     rollout = _Rollout(version, registry, record, target, params, settings, clock)
     rollout.read_log = read_log or RequestLog(settings.home / "requests")
     rollout.traffic = _through_gateway(traffic, settings)
-    rollout.fetch = fetch or _fetch_with(params, settings)
+    rollout.fetch = fetch or (lambda version: fetch_version(version, params, settings))
     try:
         return rollout.run(again)
     except Superseded as error:
@@ -288,16 +291,7 @@ def _is_newer(one: str, other: str) -> bool:
     return one.isdigit() and other.isdigit() and int(one) > int(other)
 
 
-def _fetch_with(params: Params, settings: Settings) -> Callable[[str], Path]:
-    def fetch(version: str) -> Path:
-        from tokka.registry.publish import fetch_version
-
-        return fetch_version(version, params, settings)
-
-    return fetch
-
-
 def _through_gateway(traffic: Callable[..., Any] | None, settings: Settings) -> Callable[..., Any] | None:
     if traffic is None:
         return None
-    return lambda rows: traffic(rows, f"http://127.0.0.1:{settings.port}")
+    return lambda rows: traffic(rows, f"http://127.0.0.1:{settings.port}", rate=REPLAY_RATE)
