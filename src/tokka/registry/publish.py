@@ -121,6 +121,15 @@ def fetch_reference(version: str, params: Params, settings: Settings) -> Path:
     return _evidence_file("reference.parquet", version, params, settings)
 
 
+def fetch_replay(version: str, params: Params, settings: Settings) -> Path:
+    """replay.parquet of a version's evaluation: test rows that a rollout sends when there is no traffic.
+
+    Raises:
+        TokkaError: the version has none, or MLflow does not answer.
+    """
+    return _evidence_file("replay.parquet", version, params, settings)
+
+
 def fetch_lineage(version: str, params: Params, settings: Settings) -> dict[str, Any]:
     """Everything that made a version, as `log_evaluation` was given it: params, commit, every digest.
 

@@ -1,0 +1,130 @@
+"""Windows of live traffic, cut from the request log, and the labelled feedback in it.
+
+    found = cut(records, window_rows=250, version="3")
+    found.windows[-1].rows           # predictions of version 3, oldest first, each with its feedback or None
+
+A window is fixed once it is full: it is cut from the start of the log and never shifts, so that looking more often
+does not test more often. A window holds the predictions of one version only, since another version answers otherwise
+to the same traffic.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tokka import files
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Window:
+    """Consecutive predictions of one version; `number` counts from 1."""
+
+    number: int
+    rows: tuple[Record, ...]
+
+    @property
+    def digest(self) -> str:
+        """The window's identity: its predictions, in order."""
+        return files.digest_json([row["prediction_id"] for row in self.rows])
+
+    @property
+    def replayed(self) -> int:
+        """How many rows the pipeline itself replayed."""
+        return sum(bool(row.get("replayed")) for row in self.rows)
+
+    def describe(self) -> dict[str, Any]:
+        """The window as plain data, without its rows."""
+        return {
+            "number": self.number,
+            "rows": len(self.rows),
+            "replayed": self.replayed,
+            "began": float(self.rows[0]["time"]),
+            "ended": float(self.rows[-1]["time"]),
+            "digest": self.digest,
+        }
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Full windows, oldest first, and the rows that do not fill another one yet."""
+
+    windows: tuple[Window, ...] = ()
+    rest: tuple[Record, ...] = field(default=())
+
+
+def cut(records: Iterable[Record], window_rows: int, version: str = "", known: frozenset[str] = frozenset()) -> Cut:
+    """Cut the predictions of one version (empty: of all) into windows of `window_rows`.
+
+    Args:
+        records: the request log, in any order.
+        window_rows: rows of a window.
+        version: the champion's; predictions of a challenger on trial are not the champion's traffic.
+        known: texts that the pipeline replays out of the test set during a rollout; such rows are no traffic.
+    """
+    rows = [row for row in predictions(records) if not version or str(row.get("version")) == version]
+    rows = [row for row in rows if not is_own_replay(row, known)]
+    full = len(rows) // window_rows
+    slices = [rows[index * window_rows : (index + 1) * window_rows] for index in range(full)]
+    windows = tuple(Window(number + 1, tuple(part)) for number, part in enumerate(slices))
+    return Cut(windows, tuple(rows[full * window_rows :]))
+
+
+def predictions(records: Iterable[Record]) -> list[dict[str, Any]]:
+    """One row per prediction that a user got, oldest first, with the last feedback on it under `feedback`.
+
+    A retried request is logged twice under one id and counts once; shadow predictions, which no user saw, never.
+    """
+    rows: dict[str, dict[str, Any]] = {}
+    truths: dict[str, Record] = {}
+    for record in sorted(records, key=_time):
+        name = str(record.get("prediction_id", ""))
+        if record.get("kind") == "prediction" and not record.get("shadow"):
+            rows.setdefault(name, dict(record))
+        elif record.get("kind") == "feedback" and is_a_persons(record):
+            truths[name] = record
+    return [{**row, "feedback": truths.get(name)} for name, row in rows.items()]
+
+
+def labelled(records: Iterable[Record], known: frozenset[str] = frozenset()) -> list[dict[str, Any]]:
+    """Rows to learn from: text, the truth that came back about it, and when; in order of time, each text once.
+
+    The label is never the model's own: rows without feedback, and rows without their text, are left out. The last
+    truth about a text holds.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for row in predictions(records):
+        truth = _truth(row["feedback"])
+        if truth is None or not str(row.get("text") or "").strip() or is_own_replay(row, known):
+            continue
+        entry = {"text": str(row["text"]), "label": truth, "time": float(row["feedback"]["time"])}
+        pair = {"text_pair": str(row["text_pair"])} if row.get("text_pair") is not None else {}
+        found[files.digest_json([entry["text"], pair])] = {**entry, **pair}
+    return sorted(found.values(), key=lambda entry: (entry["time"], entry["text"]))
+
+
+def is_a_persons(feedback: Record) -> bool:
+    """Feedback that a model gave about itself teaches nothing but its own mistakes."""
+    return str(feedback.get("source", "person")) not in ("model", "self")
+
+
+def is_own_replay(row: Record, known: frozenset[str]) -> bool:
+    """A row of the test set that a rollout sent in order to have any traffic."""
+    return bool(row.get("replayed")) and str(row.get("text", "")) in known
+
+
+def _truth(feedback: Record | None) -> str | float | None:
+    if feedback is None:
+        return None
+    value: str | float | None = feedback.get("label", feedback.get("value"))
+    return value if value not in ("", None) else None
+
+
+def _time(record: Record) -> float:
+    return float(record["time"])
+
+
+def count_since(rows: Sequence[Mapping[str, Any]], moment: float) -> int:
+    """How many labelled rows came after a moment (seconds since 1970)."""
+    return sum(row["time"] > moment for row in rows)
