@@ -77,8 +77,8 @@ class VersionTags:
 class FakeRegistry:
     """Aliases, tags and evidence of versions, in memory; `guard` surrounds every write."""
 
-    def __init__(self, rows: int) -> None:
-        self.rows = rows
+    def __init__(self, rows: Sequence[dict[str, Any]] = ()) -> None:
+        self.rows = list(rows)
         self.of: dict[str, VersionTags] = {}
         self.alias: dict[str, str] = {}
         self.down = False
@@ -107,11 +107,9 @@ class FakeRegistry:
 
     def download_evidence(self, version: str, into: Path) -> None:
         into.mkdir(parents=True)
-        rows = [{"text": f"message {number}", "target": truth(f"message {number}")} for number in range(self.rows)]
-        pq.write_table(
-            pa.Table.from_pylist(rows, pa.schema([("text", pa.string()), ("target", pa.string())])),
-            into / "replay.parquet",
-        )
+        kind = pa.float64() if self.rows and isinstance(self.rows[0]["target"], float) else pa.string()
+        table = pa.Table.from_pylist(self.rows, pa.schema([("text", pa.string()), ("target", kind)]))
+        pq.write_table(table, into / "replay.parquet")
 
     @contextlib.contextmanager
     def _write(self) -> Any:
@@ -135,6 +133,7 @@ class FakeTarget:
         self.log: list[dict[str, Any]] = []
         self.down = False
         self.frozen = False
+        self.values = False
         self.guard: Callable[[], Any] = contextlib.nullcontext
 
     def apply(self, state: State) -> None:
@@ -191,20 +190,21 @@ class FakeTarget:
         status, latency = (500 if answer.error else 200), (900.0 if slow else 10.0)
         self.log.append({"kind": "request", **facts, **gateway, "status": status, "latency_ms": latency})
         if not answer.error:
-            said = {
-                "version": served.version,
-                "digest": served.digest,
-                "label": answer.label,
-                "text": text,
-            }
+            said = {"version": served.version, "digest": served.digest, "text": text, self._kind: self._said(answer)}
             self.log.append({"kind": "prediction", **facts, **said})
             if target is not None:
-                self.log.append(
-                    {"kind": "feedback", "prediction_id": identity, "time": self.clock.time(), "label": target}
-                )
+                told = {"prediction_id": identity, "time": self.clock.time(), self._kind: target}
+                self.log.append({"kind": "feedback", **told})
 
     def read_log(self, since: float) -> list[dict[str, Any]]:
         return [entry for entry in self.log if entry["time"] >= since]
+
+    @property
+    def _kind(self) -> str:
+        return "value" if self.values else "label"
+
+    def _said(self, answer: Answer) -> str | float | None:
+        return answer.value if self.values else answer.label
 
     def _alive(self, revision: Revision) -> bool:
         model = self.models[revision.digest]
@@ -216,6 +216,8 @@ class FakeTarget:
             return Answer(error="500: it broke")
         # Hard messages are hard for every model, so two models of one accuracy agree.
         right = chance(text, "right") < accuracy
+        if self.values:
+            return Answer(value=value(text) + (0.0 if right else 40.0))
         label = truth(text) if right else LABELS[(LABELS.index(truth(text)) + 1) % len(LABELS)]
         return Answer(label=label if model.sane else "", score=0.8)
 
@@ -223,6 +225,11 @@ class FakeTarget:
 def truth(text: str) -> str:
     """The right label of a made-up message."""
     return LABELS[int(text.rsplit(" ", 1)[1]) % len(LABELS)]
+
+
+def value(text: str) -> float:
+    """The right value of a made-up message."""
+    return float(int(text.rsplit(" ", 1)[1]) % 97)
 
 
 def chance(*parts: str) -> float:
@@ -244,18 +251,28 @@ class World:
     champion: Model = field(default_factory=Model)
     first: bool = False
     rows: int = 600
+    values: bool = False
     canary: dict[str, Any] = field(default_factory=dict)
     seed: int = 7
 
     def __post_init__(self) -> None:
         self.clock = Clock()
         models = {"1": self.champion, "2": self.challenger, "3": Model()}
-        self.registry = FakeRegistry(self.rows)
+        texts = [f"message {number}" for number in range(self.rows)]
+        answer = value if self.values else truth
+        self.registry = FakeRegistry([{"text": text, "target": answer(text)} for text in texts])
         self.registry.of = {version: VersionTags(dict(ADMITTED)) for version in models}
         self.target = FakeTarget({digest_of(name): model for name, model in models.items()}, self.clock, self.seed)
+        self.target.values = self.values
         self.url = f"sqlite:///{self.folder}/record.db"
         self.record = Record(self.url, self.clock)
-        self.params: Params = parse_params({"registry": {"model": ENDPOINT}, "canary": {**QUICK, **self.canary}})
+        self.params: Params = parse_params(
+            {
+                "task": {"type": "regression" if self.values else "classification"},
+                "registry": {"model": ENDPOINT},
+                "canary": {**QUICK, **self.canary},
+            }
+        )
         home = {"TOKKA_ROOT": str(self.folder), "TOKKA_HOME": "home"}
         self.settings = Settings.from_environment(home)
         if not self.first:

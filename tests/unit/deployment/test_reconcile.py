@@ -14,7 +14,7 @@ ROLLING = State(endpoint="desk", generation=4, champion=ONE, challenger=TWO, pha
 
 @pytest.fixture
 def registry():
-    fake = FakeRegistry(rows=0)
+    fake = FakeRegistry()
     fake.of = {version: VersionTags(dict(ADMITTED)) for version in ("1", "2", "3")}
     return fake
 

@@ -122,11 +122,10 @@ def test_progress_is_reported(here, capsys):
     assert "proven not worse" in said
 
 
-def test_values_are_rolled_out_like_classes(tmp_path):
-    here = World(tmp_path, canary=SHORT)
-    params = here.params.model_copy(update={"task": here.params.task.model_copy(update={"type": "regression"})})
-    # The made-up models answer with labels: for a task of values that is no answer, and nobody is promoted.
-    assert here.rollout(params=params).verdict == "rolled_back"
+@pytest.mark.parametrize(("accuracy", "verdict"), [(0.9, "promoted"), (0.95, "promoted"), (0.4, "rolled_back")])
+def test_values_are_rolled_out_by_their_errors(tmp_path, accuracy, verdict):
+    here = World(tmp_path, challenger=Model(accuracy=accuracy), values=True, canary=SHORT)
+    assert here.rollout().verdict == verdict
 
 
 def test_the_request_log_is_read_on(tmp_path):
