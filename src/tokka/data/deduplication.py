@@ -16,6 +16,8 @@ from tokka.data.splitting import Split
 SHINGLE = 3
 PERMUTATIONS = 64
 HASH_SEED = 1
+# A miss costs a leak, a false candidate only one set intersection.
+HIGHEST_MISS = 1e-3
 
 
 class Merged(NamedTuple):
@@ -70,6 +72,15 @@ def similarity(left: frozenset[str], right: frozenset[str]) -> float:
     return len(left & right) / len(left | right)
 
 
+def bands(threshold: float) -> tuple[int, int]:
+    """Bands and rows per band of the index: the fewest candidates at which a pair at the threshold is hardly missed."""
+    for rows in range(PERMUTATIONS // 4, 1, -1):
+        count = PERMUTATIONS // rows
+        if (1 - threshold**rows) ** count <= HIGHEST_MISS:
+            return count, rows
+    return PERMUTATIONS, 1
+
+
 def _key(row: Row) -> str:
     return normalising.key(row.text) + ("\n" + normalising.key(row.text_pair) if row.text_pair else "")
 
@@ -92,8 +103,7 @@ class _Index:
 
         self.sets, self.threshold = sets, threshold
         self.empty = MinHash(num_perm=PERMUTATIONS, seed=HASH_SEED)
-        # A miss costs a leak and a false candidate one set intersection: nearly all weight on misses.
-        self.lsh = MinHashLSH(threshold=threshold, num_perm=PERMUTATIONS, weights=(0.05, 0.95))
+        self.lsh = MinHashLSH(num_perm=PERMUTATIONS, params=bands(threshold))
         with self.lsh.insertion_session() as session:
             for key, found in sets.items():
                 session.insert(key, self._minhash(found), check_duplication=False)

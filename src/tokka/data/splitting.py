@@ -33,9 +33,9 @@ def split(
 ) -> list[Split]:
     """The split of each row, with every class in every split where it has rows enough and no group forbids it.
 
-    A class without a validation or test row of its own lends its lowest-placed training row. Such a row may come
-    back to training once the class has grown; the lowest-placed training row of a smaller data set is never a
-    *trained-on* row of it, so that what a champion was trained on still never becomes its test.
+    A class without a test or validation text of its own lends its lowest-placed training text, if it has two. That
+    one may come back to training once the class has grown, but a text that was trained on is never lent later: it
+    was not the lowest-placed, and growth only finds lower ones.
     """
     splits = [
         membership(row, validation_share=validation_share, test_share=test_share, official_test=official_test)
