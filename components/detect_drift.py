@@ -27,5 +27,5 @@ def detect_drift(
         out = Path(folder)
         outcome = step.run(parse_params(params), Settings.from_environment(), cause, out)
         shutil.copy(out / "drift.html", report.path)
-    metrics.log_metric("rows_in_window", float(outcome["rows"]))
+    metrics.log_metric("labelled_rows", float(outcome["labelled_rows"]))
     return outcome["verdict"], outcome["snapshot"]

@@ -42,7 +42,9 @@ def call(arguments: list[str]) -> int:
         message = error.format_message().replace("Value error, ", "")
         if not message:
             return 0
-        return report_error(UsageError(message, f"see `{context.command_path if context else 'tokka'} --help`"), as_json)
+        return report_error(
+            UsageError(message, f"see `{context.command_path if context else 'tokka'} --help`"), as_json
+        )
     except BaseException as error:
         return report_error(error, as_json)
 

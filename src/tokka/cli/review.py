@@ -1,7 +1,7 @@
 """tokka review: what can be done in the MLflow UI, from a terminal."""
 
 import getpass
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -81,7 +81,7 @@ def approve(
     review.approve(version, reviewer, comment, parsed, settings)
     out = console(json)
     out.print(f"version {version} is approved by {reviewer}")
-    final = {"version": version, "review": "approved", "gate": None, "canary": None}
+    final: dict[str, Any] = {"version": version, "review": "approved", "gate": None, "canary": None}
     if start:
         with progress(out) as shown:
             run_id = review.show_version(version, parsed, settings)["run_id"]

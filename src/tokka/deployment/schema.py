@@ -58,6 +58,16 @@ runs = Table(
     Column("updated", Float, nullable=False),
     Column("summary", Text, nullable=False),
 )
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("endpoint", String(255), nullable=False, index=True),
+    Column("time", Float, nullable=False),
+    Column("cause", String(32), nullable=False),
+    Column("trigger_key", String(255), nullable=False),
+    Column("outcome", String(32), nullable=False),
+)
 
 BUSY_S = 30.0
 # Any constant: whoever creates the tables of this project on a PostgreSQL server takes this lock.

@@ -16,6 +16,7 @@ def run(params: Params, settings: Settings, version: str, out: Path) -> dict[str
     Raises:
         TokkaError: nothing can serve (a taken port, a missing program).
     """
+    from tokka.deployment.attempts import FAILED, OUTCOMES, Attempts
     from tokka.deployment.record import Record
     from tokka.deployment.rollout import run_rollout
     from tokka.deployment.stack import ensure_up
@@ -37,6 +38,7 @@ def run(params: Params, settings: Settings, version: str, out: Path) -> dict[str
         outcome = result.as_dict()
         files.write_json(out / "canary.json", outcome)
         files.write_text(out / "canary.md", as_markdown(version, outcome))
+        Attempts(settings.record_url).finish(params.registry.model, OUTCOMES.get(outcome["verdict"], FAILED))
         progress.result(STEP, **outcome)
         return outcome
 

@@ -16,22 +16,26 @@ def run(params: Params, settings: Settings, cause: str, out: Path) -> dict[str, 
     Raises:
         TokkaError: the request log or the reference cannot be read.
     """
+    from tokka.deployment.attempts import Attempts
     from tokka.deployment.record import Record
     from tokka.monitoring.observe import detect_drift
-    from tokka.registry.publish import fetch_reference
+    from tokka.registry.publish import fetch_reference, fetch_replay
 
     with progress.step(STEP):
-        record = Record(settings.record_url)
-        champion = record.read(params.registry.model).champion
-        reference = fetch_reference(champion.version, params, settings) if champion else None
+        endpoint, attempts = params.registry.model, Attempts(settings.record_url)
+        champion = Record(settings.record_url).read(endpoint).champion
         outcome = detect_drift(
             params,
             settings,
             cause,
             out,
-            reference=reference,
+            reference=fetch_reference(champion.version, params, settings) if champion else None,
             champion_version=champion.version if champion else "",
-            history=record.decisions(params.registry.model, kind="retraining"),
+            history=attempts.recent(endpoint),
+            replayed=fetch_replay(champion.version, params, settings) if champion else None,
         )
+        outcome["snapshot"] = outcome["snapshot"] or (champion.snapshot if champion else "")
+        if outcome["verdict"] == "retrain":
+            attempts.begin(endpoint, cause, outcome["trigger_key"])
         progress.result(STEP, **outcome)
         return outcome

@@ -16,6 +16,7 @@ def run(params: Params, settings: Settings, *, evaluation: Path, run_id: str, ou
 
     An evaluation that cannot be read is a refusal with that reason, not a crash.
     """
+    from tokka.deployment.attempts import Attempts
     from tokka.evaluation.gate import decide
     from tokka.registry.publish import record_decision
 
@@ -24,6 +25,8 @@ def run(params: Params, settings: Settings, *, evaluation: Path, run_id: str, ou
         files.write_json(out / "gate.json", decision)
         files.write_text(out / "gate.md", as_markdown(decision))
         record_decision(run_id, decision, out, params, settings)
+        if decision["verdict"] != "pass":
+            Attempts(settings.record_url).finish(params.registry.model, "refused")
         progress.result(STEP, **decision)
         return decision
 

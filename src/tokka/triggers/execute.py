@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from tokka import provenance
+from tokka.deployment.attempts import FAILED, Attempts
 from tokka.deployment.record import Record
 from tokka.errors import UsageError
 from tokka.params import Params
@@ -49,8 +50,9 @@ def execute(request: Request, settings: Settings, on_event: OnEvent) -> dict[str
         if made is not None:
             return {**made, "cached": True, "steps": []}
         launch = Launch(settings, request.pipeline, arguments(request, settings, record), request.runner)
-        summary = summaries.summarise(launch.run(on_event))
-        summaries.check_complete(summary)
+        with attempt(request, settings):
+            summary = summaries.summarise(launch.run(on_event))
+            summaries.check_complete(summary)
         key = summary["results"].get("preflight", {}).get("key", key)
         final = summaries.final(summary, key=key, mlflow=settings.tracking_uri, endpoint="")
         if key and is_settled(final):
@@ -91,6 +93,18 @@ def is_settled(final: Mapping[str, Any]) -> bool:
     if final["gate"]["verdict"] == "refuse":
         return True
     return final["review"] == "refused" or (final["canary"] or {}).get("verdict") in {"promoted", "rolled_back"}
+
+
+@contextmanager
+def attempt(request: Request, settings: Settings) -> Iterator[None]:
+    """An attempt that an earlier crash or this run's failure cut short is over, so that it may be made again."""
+    attempts, endpoint = Attempts(settings.record_url), request.params.registry.model
+    attempts.finish(endpoint, FAILED, request.cause)
+    try:
+        yield
+    except BaseException:
+        attempts.finish(endpoint, FAILED, request.cause)
+        raise
 
 
 @contextmanager

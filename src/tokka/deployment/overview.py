@@ -1,0 +1,110 @@
+"""`tokka status`: what the record wants, what serves, and how the last minute of traffic fared.
+
+found = overview(settings, params); print(render(found))
+"""
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from tokka.deployment.record import Record
+from tokka.deployment.stack import status
+from tokka.params import Params
+from tokka.settings import Settings
+
+WINDOW_SECONDS = 60.0
+DECISIONS = 5
+
+
+def overview(settings: Settings, params: Params) -> dict[str, Any]:
+    """Record, stack, traffic of the last minute by version, and the last decisions, as plain data."""
+    from tokka.serving.request_log import read
+
+    record, endpoint = Record(settings.record_url), params.registry.model
+    info, now = status(settings), time.time()
+    return {
+        "record": record.read(endpoint).model_dump(),
+        "stack": info.model_dump(exclude={"processes"}) if info else None,
+        "traffic": traffic(read(settings.home / "requests", since=now - WINDOW_SECONDS)),
+        "decisions": record.decisions(endpoint, limit=DECISIONS),
+    }
+
+
+def traffic(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Predictions by version: count, requests per second, p50 and p99 in milliseconds, share replayed."""
+    import numpy as np
+
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for record in records:
+        if record.get("kind") == "prediction":
+            found.setdefault(str(record["version"]), []).append(record)
+    rows = []
+    for version, predictions in sorted(found.items()):
+        p50, p99 = np.percentile([row["latency_ms"] for row in predictions], [50, 99])
+        rows.append(
+            {
+                "version": version,
+                "predictions": len(predictions),
+                "per_second": len(predictions) / WINDOW_SECONDS,
+                "p50_ms": float(p50),
+                "p99_ms": float(p99),
+                "replayed": sum(bool(row.get("replayed")) for row in predictions) / len(predictions),
+            }
+        )
+    return rows
+
+
+def render(found: Mapping[str, Any]) -> RenderableType:
+    """The overview for a terminal."""
+    parts: list[RenderableType] = [_roles(found["record"], found["stack"])]
+    parts += [Text(problem, style="red") for problem in (found["stack"] or {}).get("problems", ())]
+    if found["traffic"]:
+        parts.append(_traffic(found["traffic"]))
+    if found["decisions"]:
+        parts.append(_decisions(found["decisions"]))
+    return Group(*parts)
+
+
+def _roles(state: Mapping[str, Any], stack: Mapping[str, Any] | None) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for role in ("champion", "challenger", "previous"):
+        revision = state[role]
+        table.add_row(role, f"version {revision['version']}  {revision['digest'][:12]}" if revision else "none")
+    table.add_row("share", f"{state['share']:.2%} wanted" + (f", {stack['share']:.2%} observed" if stack else ""))
+    table.add_row("phase", f"{state['phase']}, generation {state['generation']}")
+    if stack is None:
+        table.add_row("stack", "not running; `tokka up` starts it")
+    else:
+        ready = sum(worker["state"] == "ready" for worker in stack["workers"])
+        table.add_row("endpoint", stack["endpoint"])
+        table.add_row("workers", f"{ready} of {len(stack['workers'])} ready, {stack['restarts']} restarted")
+        table.add_row("MLflow", stack["mlflow"] or "starting")
+    return table
+
+
+def _traffic(rows: Iterable[Mapping[str, Any]]) -> Table:
+    table = Table(title=f"Last {WINDOW_SECONDS:.0f} s", title_justify="left", box=None, pad_edge=False)
+    for name in ("version", "predictions", "per second", "p50 ms", "p99 ms", "replayed"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        numbers = (f"{row['per_second']:.1f}", f"{row['p50_ms']:.1f}", f"{row['p99_ms']:.1f}", f"{row['replayed']:.0%}")
+        table.add_row(row["version"], str(row["predictions"]), *numbers)
+    return table
+
+
+def _decisions(decisions: Iterable[Mapping[str, Any]]) -> Table:
+    table = Table(title="Last decisions", title_justify="left", box=None, pad_edge=False)
+    for name in ("when", "version", "phase", "share", "decision", "why"):
+        table.add_column(name, overflow="fold")
+    for decision in decisions:
+        when = time.strftime("%H:%M:%S", time.localtime(decision["time"]))
+        why = "; ".join(decision["reasons"])
+        share = f"{decision['share']:.0%}"
+        table.add_row(when, decision["version"], decision["phase"], share, decision["action"], why)
+    return table
