@@ -17,14 +17,10 @@ from tokka.errors import TokkaError
 from tokka.monitoring import report, snapshot
 from tokka.monitoring.columns import from_reference
 from tokka.monitoring.drift import REFERENCE_ROWS, detect
-from tokka.monitoring.policy import Attempt, Decision, Facts, decide
+from tokka.monitoring.policy import CAUSES_WITH_FEEDBACK, Attempt, Decision, Facts, decide, learned_until
 from tokka.monitoring.windows import Cut, count_since, cut, labelled
 from tokka.params import Params
 from tokka.settings import Settings
-
-# Feedback is learned from when the traffic is the reason to train. A person's run trains on the data that params.yaml
-# names, so that the same command twice is the same run.
-CAUSES_WITH_FEEDBACK = ("drift", "schedule")
 
 
 def detect_drift(
@@ -72,7 +68,7 @@ def detect_drift(
         now=moment,
         windows=found,
         attempts=attempts,
-        labelled_rows=count_since(rows, max((one.time for one in attempts), default=0.0)),
+        labelled_rows=count_since(rows, learned_until(attempts)),
         trigger_key=_trigger_key(params, cause, champion_version, reference, snapshot.digest_of(rows)),
         champion=columns is not None,
     )

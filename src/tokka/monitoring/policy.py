@@ -30,9 +30,14 @@ from tokka.params import Monitoring, Retraining
 Cause = Literal["drift", "schedule", "git", "person"]
 Outcome = Literal["running", "promoted", "refused", "rolled_back", "held", "failed"]
 State = Literal["drifted", "suspected", "clean", "insufficient_data", "no_champion"]
+# Feedback is learned from when the traffic is the reason to train. A person's run trains on the data that params.yaml
+# names, so that the same command twice is the same run.
+CAUSES_WITH_FEEDBACK = ("drift", "schedule")
 HOUR, WEEK = 3600.0, 7 * 86400.0
 # A run that was killed never says how it ended: after so many hours it no longer blocks others.
 STALE_HOURS = 12.0
+# Which columns are named as the ones that differ; it decides nothing.
+SHOWN_P = 0.05
 UNHELPFUL = ("refused", "rolled_back")
 
 
@@ -107,7 +112,14 @@ def confirm(facts: Facts, monitoring: Monitoring) -> tuple[State, str]:
     )
     if last[-1].verdict != "drifted":
         return "clean", found
+    found += _where(last[-1])
     return ("drifted", found) if drifted >= monitoring.drifted_windows else ("suspected", found)
+
+
+def _where(window: WindowDrift) -> str:
+    """The columns that differ by themselves, with their means before and now."""
+    shown = [f"{one.name} {one.reference:.3g} to {one.window:.3g}" for one in window.columns if one.p < SHOWN_P]
+    return f"; what differs: {', '.join(shown)}" if shown else ""
 
 
 def _asked(facts: Facts) -> tuple[str, ...]:
@@ -157,19 +169,27 @@ def _too_soon(facts: Facts, state: State, monitoring: Monitoring, retraining: Re
 
 
 def _over_budget(facts: Facts, state: State, monitoring: Monitoring, retraining: Retraining) -> Iterator[str]:
-    count = sum(facts.now - attempt.time < WEEK for attempt in facts.attempts)
+    count = sum(facts.now - attempt.time < WEEK for attempt in facts.attempts if attempt.cause != "person")
     if count >= retraining.per_week:
         yield f"{count} retrainings within seven days, {retraining.per_week} are allowed"
 
 
 def unhelpful_in_a_row(attempts: Sequence[Attempt]) -> int:
-    """Newest attempts that a gate or a canary turned down; one that failed or waits says nothing either way."""
+    """Newest attempts that a gate or a canary turned down; one that failed or waits says nothing either way.
+
+    A person's experiment that was refused is not the loop going astray; one that was promoted sets it right again.
+    """
     count = 0
     for attempt in sorted(attempts, key=lambda attempt: attempt.time, reverse=True):
         if attempt.outcome == "promoted":
             break
-        count += attempt.outcome in UNHELPFUL
+        count += attempt.outcome in UNHELPFUL and attempt.cause != "person"
     return count
+
+
+def learned_until(attempts: Sequence[Attempt]) -> float:
+    """When labelled feedback was last trained on; rows since then are new."""
+    return max((attempt.time for attempt in attempts if attempt.cause in CAUSES_WITH_FEEDBACK), default=0.0)
 
 
 Rule = Callable[[Facts, State, Monitoring, Retraining], Iterator[str]]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tokka.errors import UsageError
 from tokka.monitoring.drift import WindowDrift
-from tokka.monitoring.policy import HOUR, Attempt, Facts, decide, unhelpful_in_a_row
+from tokka.monitoring.policy import HOUR, Attempt, Facts, decide, learned_until, unhelpful_in_a_row
 from tokka.params import Monitoring, Retraining
 
 NOW = 10_000_000.0
@@ -26,8 +26,8 @@ def facts(**changes: Any) -> Facts:
     return Facts(**{**good, "trigger_key": "new", **changes})
 
 
-def attempt(hours_ago: float, outcome: str = "promoted", key: str = "old") -> Attempt:
-    return Attempt(NOW - hours_ago * HOUR, "drift", key, outcome)
+def attempt(hours_ago: float, outcome: str = "promoted", key: str = "old", cause: str = "drift") -> Attempt:
+    return Attempt(NOW - hours_ago * HOUR, cause, key, outcome)
 
 
 def verdict(**changes: Any) -> tuple[str, str]:
@@ -72,12 +72,20 @@ def test_what_holds_a_retraining_back(changes: dict[str, Any], wanted: str, reas
         {"attempts": [attempt(25)]},
         {"attempts": [attempt(13, "running"), attempt(25)], "labelled_rows": 200},
         {"attempts": [attempt(40, "refused"), attempt(30, "promoted")]},
+        {"attempts": [attempt(hours, "refused", cause="person") for hours in (20, 30, 40, 50)]},
+        {"attempts": [attempt(60, "refused"), attempt(50, "refused"), attempt(30, "promoted", cause="person")]},
         {"attempts": [attempt(400, "refused"), attempt(300, "refused"), attempt(200, "promoted")]},
     ],
 )
 def test_what_does_not(changes: dict[str, Any]) -> None:
     retraining = Retraining(cool_down_hours=12.5)
     assert decide(facts(**changes), MONITORING, retraining).verdict == "retrain"
+
+
+def test_labels_are_new_since_they_were_last_learned_from() -> None:
+    attempts = [attempt(10, cause="person"), attempt(20, cause="git"), attempt(30), attempt(40, cause="schedule")]
+    assert learned_until(attempts) == NOW - 30 * HOUR
+    assert learned_until([]) == 0
 
 
 @pytest.mark.parametrize("cause", ["git", "schedule", "person"])
