@@ -106,6 +106,7 @@ class Finetuning(Section):
     head_warm_start: bool = True
     gradient_clip: Positive = 1.0
     precision: Literal["auto", "32", "bf16"] = "auto"
+    threads: Annotated[int, Field(ge=0, le=256)] = 0  # 0: as many as the process may use, up to what is useful
     time_budget: Annotated[str, Field(pattern=r"^\d+(s|m|h)$")] | None = None
     early_stopping: EarlyStopping = EarlyStopping()
     seed: Annotated[int, Field(ge=0, le=2**31)] = 7

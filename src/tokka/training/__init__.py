@@ -1,1 +1,1 @@
-"""From prepared rows and a general model to a specialist on disk."""
+"""From prepared rows and a general encoder to a specialist on disk, and its predictions."""

@@ -1,0 +1,66 @@
+"""How many steps fit into `finetuning.time_budget`, decided before the first one from measured speed.
+
+    plan = plan_steps(epochs=6, batches=141, seconds=120, batch_seconds=0.2, validation_seconds=2)
+
+The learning rate has to reach zero: a schedule that is cut off in the middle is worse than a shorter one.
+"""
+
+from dataclasses import dataclass
+
+from tokka.errors import UsageError
+from tokka.params import Finetuning
+
+UNITS = {"s": 1, "m": 60, "h": 3600}
+# Kept back for what the measurement did not see.
+RESERVE = 0.06
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Epochs of equal length: `batches` optimizer steps each, of the `full` number that would see every row."""
+
+    epochs: int
+    batches: int
+    full: int
+
+    @property
+    def total(self) -> int:
+        """Optimizer steps of the whole training."""
+        return self.epochs * self.batches
+
+
+def budget_seconds(params: Finetuning) -> float | None:
+    """`finetuning.time_budget` in seconds of wall clock."""
+    if params.time_budget is None:
+        return None
+    return float(int(params.time_budget[:-1]) * UNITS[params.time_budget[-1]])
+
+
+def plan_steps(*, epochs: int, batches: int, seconds: float, batch_seconds: float, validation_seconds: float) -> Plan:
+    """The longest training of at most `epochs` times `batches` steps that fits into `seconds`, validations included.
+
+    Raises:
+        UsageError: not even one step fits.
+    """
+    usable = seconds * (1 - RESERVE)
+    if epochs * (batches * batch_seconds + validation_seconds) <= usable:
+        return Plan(epochs=epochs, batches=batches, full=batches)
+    full_epoch = batches * batch_seconds + validation_seconds
+    wanted = min(epochs, max(1, -int(-usable // full_epoch)))
+    fitting = int((usable / wanted - validation_seconds) / batch_seconds)
+    if fitting < 1:
+        needed = (batch_seconds + validation_seconds) / (1 - RESERVE)
+        raise UsageError(
+            f"finetuning.time_budget leaves {seconds:.0f} s for training, one step needs {needed:.0f} s",
+            "a larger budget, a smaller batch, or strategy: frozen",
+        )
+    return Plan(epochs=wanted, batches=min(batches, fitting), full=batches)
+
+
+def remaining_batches(*, plan_batches: int, epochs_left: int, seconds_left: float, epoch_seconds: float) -> int:
+    """Steps per epoch for what is left, fewer than planned when the machine became slower; at least one.
+
+    epoch_seconds: what the last epoch of `plan_batches` steps took, validation included.
+    """
+    affordable = seconds_left / epochs_left / epoch_seconds * plan_batches
+    return max(1, min(plan_batches, int(affordable)))

@@ -1,0 +1,165 @@
+"""What happens at the end of an epoch, and what the user sees in between."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+
+from tokka import progress
+from tokka.training import checkpoints
+from tokka.training.budget import Plan, remaining_batches
+from tokka.training.datamodule import PreparedRows
+from tokka.training.lightning_module import FinetuningModule
+from tokka.training.optimisation import Schedule
+from tokka.training.validation import STEERING
+
+REPORT_SECONDS = 2.0
+
+
+class Course(pl.Callback):  # type: ignore[misc]  # Lightning ships no types that we read
+    """Curves, best weights, early stopping, the time budget, and a checkpoint, in this order at each epoch's end.
+
+    Args:
+        plan: epochs and steps.
+        work: where the checkpoint and the best weights lie.
+        deadline: seconds left for training when it starts; None without a time budget.
+    """
+
+    def __init__(self, module: FinetuningModule, data: PreparedRows, plan: Plan, work: Path, seconds: float | None):
+        self.module, self.data, self.plan, self.work, self.budget = module, data, plan, work, seconds
+        self.curves: list[dict[str, float]] = []
+        self.best_epoch, self.stopped = 0, False
+        self.seconds, self.cpu_seconds = 0.0, 0.0
+        self._began, self._cpu_began = time.monotonic(), time.process_time()
+        self.set_course(Schedule.linear(plan.total, module.params.warmup_share), plan.batches)
+
+    def set_course(self, schedule: Schedule, batches: int) -> None:
+        """Let module and data follow a schedule and a number of batches per epoch."""
+        self.module.schedule = schedule
+        self.data.limit = batches
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed training needs to go on as if nothing had happened."""
+        return {
+            "curves": self.curves,
+            "best_epoch": self.best_epoch,
+            "stopped": self.stopped,
+            "seconds": self.seconds,
+            "cpu_seconds": self.cpu_seconds,
+            "points": [list(point) for point in self.module.schedule.points],
+            "batches": self.data.limit,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The reverse of `state_dict`."""
+        self.curves, self.best_epoch, self.stopped = state["curves"], state["best_epoch"], state["stopped"]
+        self.seconds, self.cpu_seconds = state["seconds"], state["cpu_seconds"]
+        points = tuple((float(step), float(factor)) for step, factor in state["points"])
+        self.set_course(Schedule(points=points), state["batches"])
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """A training that had stopped early does not go on after a kill."""
+        trainer.should_stop = self.stopped
+        self._began, self._cpu_began = time.monotonic(), time.process_time()
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Note the epoch, keep the best weights, stop or shorten, and save."""
+        spent = self._tick()
+        self._note(trainer)
+        if self.best_epoch == len(self.curves):
+            checkpoints.save_best(self.work, self.module.model.state_dict())
+        self.stopped = len(self.curves) - self.best_epoch >= self.module.params.early_stopping.patience
+        trainer.should_stop = self.stopped
+        self._shorten(trainer.global_step, spent)
+        trainer.save_checkpoint(self.work / checkpoints.LAST)
+
+    def use_best(self) -> bool:
+        """Whether the best epoch is to be preferred to the last one.
+
+        The last has the fully decayed learning rate; an earlier one wins when it is better by more than the
+        standard error of the metric, or when training stopped early.
+        """
+        if not self.curves or self.best_epoch == len(self.curves):
+            return False
+        return self.stopped or -self._gain() > self.curves[-1]["validation_standard_error"]
+
+    def _tick(self) -> float:
+        """Add the time since the last call; return its seconds."""
+        now, cpu = time.monotonic(), time.process_time()
+        spent = now - self._began
+        self.seconds += spent
+        self.cpu_seconds += cpu - self._cpu_began
+        self._began, self._cpu_began = now, cpu
+        return spent
+
+    def _note(self, trainer: Any) -> None:
+        figures = {f"validation_{name}": value for name, value in self.module.validation.items()}
+        self.curves.append(
+            {
+                "epoch": float(len(self.curves) + 1),
+                "step": float(trainer.global_step),
+                "train_loss": self.module.take_mean_loss(),
+                **figures,
+                "seconds": self.seconds,
+                "cpu_seconds": self.cpu_seconds,
+            }
+        )
+        if not self.best_epoch or self._gain() > self.module.params.early_stopping.minimum_improvement:
+            self.best_epoch = len(self.curves)
+
+    def _gain(self) -> float:
+        """How much better the last epoch is than the best one; negative when it is worse."""
+        name, higher = STEERING[self.module.task]
+        difference = self.curves[-1][f"validation_{name}"] - self.curves[self.best_epoch - 1][f"validation_{name}"]
+        return difference if higher else -difference
+
+    def _shorten(self, step: int, spent: float) -> None:
+        left = self.plan.epochs - len(self.curves)
+        if self.budget is None or left < 1 or self.stopped:
+            return
+        present = self.data.limit or self.plan.batches
+        batches = remaining_batches(
+            plan_batches=present, epochs_left=left, seconds_left=self.budget - self.seconds, epoch_seconds=spent
+        )
+        if batches < present:
+            self.set_course(self.module.schedule.shortened(step, step + left * batches), batches)
+
+
+class Speaker(pl.Callback):  # type: ignore[misc]  # as above
+    """Says now and then how far training is."""
+
+    def __init__(self, course: Course) -> None:
+        self.course = course
+        self._spoken, self._began, self._first = 0.0, 0.0, 0
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Start the clock of the estimate."""
+        self._began, self._first = time.monotonic(), trainer.global_step
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Report at most every two seconds."""
+        now = time.monotonic()
+        if now - self._spoken < REPORT_SECONDS:
+            return
+        self._spoken = now
+        self._say(trainer, now)
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Report the validation figure."""
+        name, _ = STEERING[self.course.module.task]
+        figure = self.course.module.validation.get(name, 0.0)
+        message = f"epoch {trainer.current_epoch + 1} of {self.course.plan.epochs}: validation {name} {figure:.4f}"
+        progress.report("finetune", message, fraction=min(1.0, trainer.global_step / self._total(trainer)))
+
+    def _say(self, trainer: Any, now: float) -> None:
+        total, step = self._total(trainer), trainer.global_step
+        pace = (now - self._began) / max(1, step - self._first)
+        message = f"epoch {trainer.current_epoch + 1} of {self.course.plan.epochs}, {(total - step) * pace:.0f} s left"
+        progress.report("finetune", message, fraction=min(1.0, step / total))
+
+    def _total(self, trainer: Any) -> int:
+        left = self.course.plan.epochs - trainer.current_epoch
+        batches = self.course.data.limit or self.course.plan.batches
+        done = int(self.course.curves[-1]["step"]) if self.course.curves else 0
+        return int(max(1, done + left * batches))

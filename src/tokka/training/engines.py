@@ -1,0 +1,93 @@
+"""What computes a batch: ONNX Runtime, or torch where no ONNX form is wanted."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tokka.errors import Refused
+from tokka.training.tokenising import Encoded, Ids, pad
+
+Floats = NDArray[np.float32]
+# Padded input arrays by name in; outputs (rows, labels or 1) and unit-length vectors (rows, hidden) out.
+Engine = Callable[[dict[str, Ids]], tuple[Floats, Floats]]
+
+
+def onnx_engine(content: bytes, threads: int) -> Engine:
+    """A session of its own pool of `threads`; it never spins, so that idle workers cost nothing.
+
+    Raises:
+        Refused: the bytes are no ONNX model that this runtime knows.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime's errors share no base class
+        raise Refused(f"the ONNX model cannot be loaded: {str(error)[:160]}", "train the model again") from None
+
+    def run(inputs: dict[str, Ids]) -> tuple[Floats, Floats]:
+        outputs, embedding = session.run(["logits", "embedding"], inputs)
+        return outputs, embedding
+
+    return run
+
+
+def torch_engine(config: Mapping[str, Any], weights: bytes, settings: Mapping[str, Any], threads: int) -> Engine:
+    """The network itself, in float32.
+
+    Args:
+        config: the encoder's allow-listed configuration.
+        weights: a safetensors file's content, with encoder.* and head.*.
+        settings: outputs, pooling and feature_scale of the specialist.
+        threads: of torch, in this whole process.
+    """
+    import torch
+    from safetensors.torch import load
+
+    from tokka.training.model import Specialist, build_encoder
+
+    torch.set_num_threads(threads)
+    with torch.random.fork_rng():
+        model = Specialist(build_encoder(config), **settings)
+    model.load_state_dict(load(weights))
+    model.eval()
+
+    def run(inputs: dict[str, Ids]) -> tuple[Floats, Floats]:
+        with torch.inference_mode():
+            outputs, embedding = model(**{name: torch.from_numpy(value) for name, value in inputs.items()})
+        return outputs.numpy(), embedding.numpy()
+
+    return run
+
+
+def run_in_batches(
+    engine: Engine, encoded: Encoded, *, batch: int, padding: int, token_types: bool
+) -> tuple[Floats, Floats]:
+    """Run rows of like length together, and give outputs and vectors back in the rows' own order."""
+    outputs: list[Floats] = []
+    embeddings: list[Floats] = []
+    order = np.argsort(encoded.lengths, kind="stable")
+    for rows in _cut(order, batch):
+        found = engine(_inputs(encoded, rows, padding, token_types))
+        outputs.append(found[0])
+        embeddings.append(found[1])
+    back = np.argsort(order, kind="stable")
+    return np.concatenate(outputs)[back], np.concatenate(embeddings)[back]
+
+
+def _cut(order: Ids, batch: int) -> Iterator[Ids]:
+    return (order[start : start + batch] for start in range(0, len(order), batch))
+
+
+def _inputs(encoded: Encoded, rows: Ids, padding: int, token_types: bool) -> dict[str, Ids]:
+    ids, mask = pad([encoded.ids[row] for row in rows], padding)
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    if token_types:
+        inputs["token_type_ids"] = pad([encoded.types[row] for row in rows])[0]
+    return inputs

@@ -1,0 +1,163 @@
+"""Run Lightning's trainer over a job: within the budget, resumable, and silent but for our own progress."""
+
+import logging
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch import Tensor
+
+from tokka import files, progress
+from tokka.errors import TokkaError
+from tokka.training import checkpoints
+from tokka.training.budget import Plan, budget_seconds, plan_steps
+from tokka.training.course import Course, Speaker
+from tokka.training.datamodule import inputs_of
+from tokka.training.job import Job
+from tokka.training.lightning_module import FinetuningModule
+from tokka.training.optimisation import make_optimizer
+
+PLAN = "plan.json"
+MEASURED_BATCHES = 5
+# A forward pass over a validation token, as a share of a training token.
+VALIDATION_COST = 0.35
+
+
+def fit(job: Job, work: Path, began: float) -> Course:
+    """Train `job.model` in place, from `work`'s checkpoint where there is one.
+
+    Args:
+        job: the model and its rows.
+        work: a folder that outlives this process.
+        began: `time.monotonic()` when the fine-tuning started: the time budget counts from there.
+
+    Raises:
+        TokkaError: the loss is not finite, memory ran out, or the budget does not allow one step.
+    """
+    resumed = checkpoints.find_checkpoint(work)
+    plan = _plan(job, work, began, resumed is not None)
+    module = FinetuningModule(job.model, job.params.finetuning, job.prepared.task, len(job.validation.ids))
+    seconds = budget_seconds(job.params.finetuning)
+    left = None if seconds is None else seconds - (time.monotonic() - began)
+    course = Course(module, job.data, plan, work, left)
+    if resumed:
+        progress.report("finetune", "going on from the checkpoint of an interrupted training")
+    with _quiet(), _memory_errors(job):
+        trainer = make_trainer(job, plan, [Speaker(course), course])
+        trainer.fit(module, datamodule=job.data, ckpt_path=resumed, weights_only=True)
+    if course.use_best():
+        job.model.load_state_dict(checkpoints.load_best(work))
+    return course
+
+
+def make_trainer(job: Job, plan: Plan, callbacks: list[Any]) -> Any:
+    """A trainer that does nothing on the side: no logger, no bars, no sanity check, no summary."""
+    return pl.Trainer(
+        accelerator="auto",
+        devices=1,
+        precision=job.precision,
+        max_epochs=plan.epochs,
+        reload_dataloaders_every_n_epochs=1,
+        num_sanity_val_steps=0,
+        callbacks=callbacks,
+        plugins=[checkpoints.WholeOrAbsent()],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        default_root_dir=None,
+    )
+
+
+def _plan(job: Job, work: Path, began: float, resumed: bool) -> Plan:
+    """The plan of the interrupted training, or a new one."""
+    if resumed and (work / PLAN).is_file():
+        return Plan(**files.read_json(work / PLAN))
+    params, batches = job.params.finetuning, len(job.data.batches(0))
+    plan = Plan(epochs=params.epochs, batches=batches, full=batches)
+    seconds = budget_seconds(params)
+    if seconds is not None:
+        pace = seconds_per_token(job)
+        tokens = job.data.batches(0).tokens()
+        plan = plan_steps(
+            epochs=params.epochs,
+            batches=batches,
+            seconds=seconds - (time.monotonic() - began),
+            batch_seconds=pace * tokens / batches,
+            validation_seconds=pace * VALIDATION_COST * int(job.data.validation.lengths.sum()),
+        )
+        share = plan.total / (params.epochs * batches)
+        progress.report("finetune", f"{plan.total} steps fit into {params.time_budget} ({share:.0%} of all)")
+    files.write_json(work / PLAN, {"epochs": plan.epochs, "batches": plan.batches, "full": plan.full})
+    return plan
+
+
+def seconds_per_token(job: Job) -> float:
+    """Measure whole optimizer steps at a learning rate of zero, which leave the weights as they are."""
+    module = FinetuningModule(job.model, job.params.finetuning, job.prepared.task, 0)
+    optimizer = make_optimizer(job.model, job.params.finetuning)
+    batches = list(job.data.batches(0))
+    chosen = [batches[index] for index in np.linspace(0, len(batches) - 1, MEASURED_BATCHES + 1).astype(int)]
+    paces = []
+    for numbers in chosen:
+        batch, began = job.data.collate(job.data.train, numbers), time.monotonic()
+        _idle_step(module, optimizer, batch, job.precision == "bf16-mixed")
+        paces.append((time.monotonic() - began) / batch["input_ids"].numel())
+    job.model.zero_grad(set_to_none=True)
+    # The first step allocates and compiles kernels; the slowest of the others is the safe guess.
+    return float(np.mean(paces[1:]))
+
+
+def _idle_step(module: FinetuningModule, optimizer: Any, batch: dict[str, Tensor], autocast: bool) -> None:
+    optimizer.zero_grad()
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        loss = module.loss(batch)
+    torch.autograd.backward(loss)
+    optimizer.step()
+
+
+def predict_outputs(job: Job) -> Any:
+    """Outputs (rows, labels or 1) for the validation rows in float32, without dropout."""
+    model, data = job.model.cpu().eval(), job.data
+    found = np.empty((len(data.validation.ids), model.head.linear.out_features), dtype=np.float32)
+    with torch.inference_mode():
+        for batch in data.val_dataloader():
+            found[batch["row"].numpy()] = model(**inputs_of(batch))[0].numpy()
+    return found
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Lightning's advice is for people who write its calls, not for ours."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@contextmanager
+def _memory_errors(job: Job) -> Iterator[None]:
+    """Turn an exhausted memory into a sentence."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
+        size = job.params.finetuning.batch_size
+        raise TokkaError(
+            f"memory ran out with finetuning.batch_size {size}", f"try --set finetuning.batch_size={max(1, size // 2)}"
+        ) from None

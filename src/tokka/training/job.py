@@ -1,0 +1,138 @@
+"""All that one fine-tuning works on, put together in the order in which it is needed."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from tokka import progress
+from tokka.data.prepared import Prepared
+from tokka.errors import TokkaError
+from tokka.params import Params
+from tokka.training.base import BaseModelFolder
+from tokka.training.configuration import has_token_types, read_encoder_config, token_capacity
+from tokka.training.datamodule import PreparedRows, Rows, read_rows
+from tokka.training.model import Specialist, load_encoder
+from tokka.training.optimisation import freeze
+from tokka.training.precision import Precision, choose_precision, choose_threads
+from tokka.training.tokenising import TextEncoder
+from tokka.training.vocabulary import TrimmedVocabulary
+
+
+@dataclass
+class Job:
+    """The model on its trimmed vocabulary, the rows in the same numbers, and the facts that export writes down."""
+
+    params: Params
+    base: BaseModelFolder
+    prepared: Prepared
+    config: dict[str, Any]
+    model: Specialist
+    data: PreparedRows
+    validation: Rows
+    vocabulary: TrimmedVocabulary
+    precision: Precision
+    max_tokens: int
+
+    @property
+    def token_types(self) -> bool:
+        """Whether the network gets token_type_ids: only pairs need them."""
+        return uses_token_types(self.config, self.params)
+
+
+def prepare_job(prepared: Prepared, params: Params, base: BaseModelFolder) -> Job:
+    """Tokenise, load the encoder, trim its vocabulary.
+
+    Raises:
+        TokkaError: a split is empty, a class has no training row, there is one class only, targets are constant.
+        Refused: the base model's weights do not fit its configuration.
+    """
+    config = read_encoder_config(base.path / "config.json")
+    max_tokens = _bounded_tokens(params, config)
+    encoder = TextEncoder(base.path / "tokenizer.json", max_tokens)
+    train, validation = read_rows(prepared, "train", encoder), read_rows(prepared, "validation", encoder)
+    check_targets(prepared, train)
+    model = _build(prepared, params, base, train)
+    vocabulary = TrimmedVocabulary(model.encoder, [*train.ids, *validation.ids])
+    vocabulary.trim(model.encoder)
+    data = PreparedRows(
+        train.with_ids(vocabulary.translate(train.ids)),
+        validation.with_ids(vocabulary.translate(validation.ids)),
+        params.finetuning,
+        padding=vocabulary.padding,
+        token_types=uses_token_types(config, params),
+    )
+    return Job(
+        params=params,
+        base=base,
+        prepared=prepared,
+        config=config,
+        model=model,
+        data=data,
+        validation=validation,
+        vocabulary=vocabulary,
+        precision=choose_precision(params.finetuning),
+        max_tokens=max_tokens,
+    )
+
+
+def uses_token_types(config: dict[str, Any], params: Params) -> bool:
+    """Token types tell the texts of a pair apart; for single texts they are all zero and left out."""
+    return params.task.text_pair is not None and has_token_types(config)
+
+
+def check_targets(prepared: Prepared, train: Rows) -> None:
+    """Refuse targets from which nothing can be learned.
+
+    Raises:
+        TokkaError: fewer than two classes, a class without training rows, or a constant value.
+    """
+    if prepared.task == "regression":
+        if float(np.std(train.targets)) == 0.0:
+            raise TokkaError("every training target has the same value", "check task.target")
+        return
+    if len(prepared.labels) < 2:
+        raise TokkaError(
+            f"there is one class only: {', '.join(prepared.labels) or 'none'}", "a classifier needs two or more"
+        )
+    counts = Counter(train.targets.tolist())
+    absent = [label for index, label in enumerate(prepared.labels) if not counts[index]]
+    if absent:
+        raise TokkaError(
+            f"class {absent[0]!r} has no training row" + (f" (and {len(absent) - 1} more)" if absent[1:] else ""),
+            "collect rows of it, or raise preprocessing.minimum_class_size so that it is dropped",
+        )
+
+
+@contextmanager
+def own_randomness_and_threads(params: Params) -> Iterator[int]:
+    """Seed and thread count for one training; the caller's are as before afterwards."""
+    before, threads = torch.get_num_threads(), choose_threads(params.finetuning)
+    torch.set_num_threads(threads)
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(params.finetuning.seed)
+            yield threads
+    finally:
+        torch.set_num_threads(before)
+
+
+def _bounded_tokens(params: Params, config: dict[str, Any]) -> int:
+    capacity = token_capacity(config)
+    if params.model.max_tokens > capacity:
+        progress.report("finetune", f"model.max_tokens {params.model.max_tokens} is cut to the encoder's {capacity}")
+    return min(params.model.max_tokens, capacity)
+
+
+def _build(prepared: Prepared, params: Params, base: BaseModelFolder, train: Rows) -> Specialist:
+    outputs = max(1, len(prepared.labels))
+    model = Specialist(load_encoder(base.path), outputs=outputs, pooling=params.model.pooling)
+    if prepared.task == "regression":
+        model.head.scale.fill_(float(np.std(train.targets)))
+        model.head.shift.fill_(float(np.mean(train.targets)))
+    freeze(model, params.finetuning)
+    return model

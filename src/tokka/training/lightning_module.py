@@ -1,0 +1,94 @@
+"""The training step as Lightning calls it."""
+
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from tokka.errors import TokkaError
+from tokka.params import Finetuning
+from tokka.training.datamodule import Batch, inputs_of
+from tokka.training.model import Specialist
+from tokka.training.optimisation import Schedule, make_optimizer
+from tokka.training.validation import validation_metrics
+
+
+class FinetuningModule(pl.LightningModule):  # type: ignore[misc]  # Lightning ships no types that we read
+    """Loss, optimizer and learning rate; every random draw depends on the seed and the step's number alone."""
+
+    def __init__(self, model: Specialist, params: Finetuning, task: str, rows: int) -> None:
+        super().__init__()
+        self.model, self.params, self.task, self.rows = model, params, task, rows
+        self.schedule = Schedule.linear(1, params.warmup_share)
+        self.losses: list[Tensor] = []
+        self.validation: dict[str, float] = {}
+        self._outputs: Any = None
+        self._targets: Any = None
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW in groups; the rates are set before each step."""
+        return make_optimizer(self.model, self.params)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Seed the step's dropout, so that a resumed training draws what an uninterrupted one draws."""
+        torch.manual_seed(step_seed(self.params.seed, self.global_step))
+        factor = self.schedule.factor(self.global_step + 1)
+        for optimizer in self.trainer.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["base_rate"] * factor
+
+    def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
+        """Clip here: the trainer refuses to with a fused optimizer, though bf16 scales no gradients."""
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.params.gradient_clip)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of one batch.
+
+        Raises:
+            TokkaError: it is NaN or infinite; nothing has been written by then.
+        """
+        loss = self.loss(batch)
+        if not bool(torch.isfinite(loss)):
+            raise TokkaError(
+                f"the loss is {float(loss.detach())} at step {self.global_step + 1}: training diverged",
+                f"lower finetuning.learning_rate (now {self.params.learning_rate:g}), or set precision: 32",
+            )
+        self.losses.append(loss.detach())
+        return loss
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Cross-entropy with label smoothing, or the squared error in units of the target's variance."""
+        outputs, _ = self.model(**inputs_of(batch))
+        if self.task == "classification":
+            return functional.cross_entropy(outputs, batch["target"], label_smoothing=self.params.label_smoothing)
+        return functional.mse_loss(outputs[:, 0], batch["target"]) / self.model.head.scale**2
+
+    def on_validation_epoch_start(self) -> None:
+        """Make room for the outputs of all validation rows."""
+        self._outputs = np.empty((self.rows, self.model.head.linear.out_features), dtype=np.float32)
+        self._targets = np.empty(self.rows, dtype=np.float32 if self.task == "regression" else np.int64)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Keep the outputs: the metrics are over all rows at once."""
+        outputs, _ = self.model(**inputs_of(batch))
+        rows = batch["row"].cpu().numpy()
+        self._outputs[rows] = outputs.cpu().numpy()
+        self._targets[rows] = batch["target"].cpu().numpy()
+
+    def on_validation_epoch_end(self) -> None:
+        """The validation figures of this epoch."""
+        self.validation = validation_metrics(self.task, self._outputs, self._targets)
+
+    def take_mean_loss(self) -> float:
+        """The mean training loss since the last call."""
+        mean = float(torch.stack(self.losses).mean()) if self.losses else 0.0
+        self.losses.clear()
+        return mean
+
+
+def step_seed(seed: int, step: int) -> int:
+    """A seed of its own for every step, the same in every process."""
+    return int(np.random.SeedSequence([seed, step]).generate_state(1)[0])

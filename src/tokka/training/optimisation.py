@@ -1,0 +1,83 @@
+"""What the optimizer is told: which parameters move, at which rate, and how the rate runs over the steps."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from tokka.params import Finetuning
+from tokka.training.model import Specialist, encoder_layers
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The learning rate's factor as straight lines between points (step, factor).
+
+        schedule = Schedule.linear(total=600, warmup_share=0.06)
+        schedule.factor(1), schedule.factor(600)        # steps count from 1
+
+    `shortened` bends what is left of it so that it still ends at zero, when time runs out sooner than planned.
+    """
+
+    points: tuple[tuple[float, float], ...]
+
+    @classmethod
+    def linear(cls, total: int, warmup_share: float) -> "Schedule":
+        """Up from zero over the share of steps, down to zero right after step `total`."""
+        top = max(1.0, round(total * warmup_share))
+        return cls(points=((0.0, 0.0), (min(top, total), 1.0), (total + 1.0, 0.0)))
+
+    def factor(self, step: int) -> float:
+        """The factor in [0, 1] for the step of this number, from 1."""
+        steps, factors = zip(*self.points, strict=True)
+        return float(np.interp(step, steps, factors))
+
+    def shortened(self, done: int, total: int) -> "Schedule":
+        """The same up to step `done`, then straight down to zero right after the new `total`."""
+        past = tuple(point for point in self.points if point[0] < done)
+        return Schedule(points=(*past, (float(done), self.factor(done)), (max(total, done) + 1.0, 0.0)))
+
+
+def freeze(model: Specialist, params: Finetuning) -> None:
+    """Leave only what the strategy trains with gradients: everything, the last layers, or the head."""
+    if params.strategy == "full":
+        return
+    model.encoder.requires_grad_(False)
+    if params.strategy == "partial":
+        for layer in list(encoder_layers(model.encoder))[-params.layers :]:
+            layer.requires_grad_(True)
+
+
+def parameter_groups(model: Specialist, params: Finetuning) -> list[dict[str, Any]]:
+    """AdamW's groups: rates fall by `layer_decay` per layer from the head down; `base_rate` is a group's full rate.
+
+    Biases, norms and embeddings are not decayed: shrinking them only moves the function.
+    """
+    groups: dict[tuple[int, bool], dict[str, Any]] = {}
+    for name, parameter, depth in _with_depths(model):
+        decayed = parameter.ndim > 1 and "embedding" not in name.lower()
+        rate = params.learning_rate * params.layer_decay**depth
+        group = groups.setdefault(
+            (depth, decayed),
+            {"params": [], "base_rate": rate, "lr": 0.0, "weight_decay": params.weight_decay if decayed else 0.0},
+        )
+        group["params"].append(parameter)
+    return [groups[key] for key in sorted(groups)]
+
+
+def make_optimizer(model: Specialist, params: Finetuning) -> torch.optim.AdamW:
+    """AdamW, fused: one pass over the memory of each parameter."""
+    return torch.optim.AdamW(parameter_groups(model, params), fused=True)
+
+
+def _with_depths(model: Specialist) -> Iterator[tuple[str, nn.Parameter, int]]:
+    """Each trained parameter and its distance from the head: 0 the head, 1 the last layer, then down."""
+    layers = encoder_layers(model.encoder)
+    place = {id(parameter): index for index, layer in enumerate(layers) for parameter in layer.parameters()}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            depth = 0 if name.startswith("head.") else len(layers) - place.get(id(parameter), -1)
+            yield name, parameter, depth

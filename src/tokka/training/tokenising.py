@@ -1,0 +1,88 @@
+"""Texts to token ids, the same way in training and in serving.
+
+    encoder = TextEncoder(folder / "tokenizer.json", max_tokens=128)
+    encoded = encoder.encode(["where is my card?"])
+
+Uses the `tokenizers` library alone: no torch, no transformers, so that a server starts quickly.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tokka.errors import Refused
+
+# No tokenizer needs more letters for one token of real language; longer texts are cut before they cost anything.
+CHARACTERS_PER_TOKEN = 48
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids by row, unpadded, and what is known about them.
+
+    ids, types: one array (tokens,) per row; types tell the first text (0) from the second (1).
+    unknown: (rows,) share of [UNK] among the tokens that stand for text.
+    """
+
+    ids: list[Ids]
+    types: list[Ids]
+    unknown: NDArray[np.float64]
+
+    @property
+    def lengths(self) -> Ids:
+        """(rows,) tokens, with the special ones."""
+        return np.fromiter((len(row) for row in self.ids), dtype=np.int64, count=len(self.ids))
+
+
+class TextEncoder:
+    """A tokenizer.json with our own truncation and no padding, whatever the file itself asks for."""
+
+    def __init__(self, source: Path | bytes, max_tokens: int) -> None:
+        from tokenizers import Tokenizer
+
+        content = source.read_bytes() if isinstance(source, Path) else source
+        try:
+            self._tokenizer: Any = Tokenizer.from_str(content.decode())
+        except Exception as error:  # the binding raises plain Exception
+            raise Refused(f"tokenizer.json cannot be read: {str(error)[:160]}", "use another base model") from None
+        self._tokenizer.enable_truncation(max_length=max_tokens, strategy="longest_first")
+        self._tokenizer.no_padding()
+        self._unknown = self._tokenizer.token_to_id("[UNK]")
+        if self._unknown is None:
+            self._unknown = self._tokenizer.token_to_id("<unk>")
+        self._characters = CHARACTERS_PER_TOKEN * max_tokens
+
+    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Encoded:
+        """Tokenise texts, or texts with their pairs; longer ones are cut to `max_tokens`."""
+        cut = [text[: self._characters] for text in texts]
+        rows = cut if pairs is None else list(zip(cut, (text[: self._characters] for text in pairs), strict=True))
+        found = self._tokenizer.encode_batch(rows)
+        ids = [np.asarray(row.ids, dtype=np.int64) for row in found]
+        types = [np.asarray(row.type_ids, dtype=np.int64) for row in found]
+        special = [np.asarray(row.special_tokens_mask, dtype=bool) for row in found]
+        return Encoded(ids=ids, types=types, unknown=self._unknown_shares(ids, special))
+
+    def _unknown_shares(self, ids: list[Ids], special: list[NDArray[np.bool_]]) -> NDArray[np.float64]:
+        shares = np.zeros(len(ids))
+        for row, (tokens, mask) in enumerate(zip(ids, special, strict=True)):
+            # [UNK] itself is listed among the special tokens of some tokenizers: count it by its id.
+            unknown = int((tokens == self._unknown).sum())
+            words = int((~mask | (tokens == self._unknown)).sum())
+            shares[row] = unknown / words if words else 0.0
+        return shares
+
+
+def pad(rows: Sequence[Ids], value: int = 0) -> tuple[Ids, Ids]:
+    """Stack rows of different lengths: (rows, longest) values and the attention mask of the same shape."""
+    lengths = [len(row) for row in rows]
+    values = np.full((len(rows), max(lengths, default=0)), value, dtype=np.int64)
+    mask = np.zeros_like(values)
+    for index, row in enumerate(rows):
+        values[index, : lengths[index]] = row
+        mask[index, : lengths[index]] = 1
+    return values, mask
