@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 
 from tokka.deployment.schema import decisions, endpoints, history, open_engine, runs
@@ -53,7 +54,8 @@ class Record:
         try:
             self._engine = open_engine(url)
         except (ArgumentError, ModuleNotFoundError, ValueError) as error:
-            raise UsageError(f"the record's URL {url!r} cannot be used: {error}", "set TOKKA_RECORD_URL") from None
+            # Without the URL: it may hold a password, and one that cannot be parsed cannot be masked.
+            raise UsageError(f"the record's URL cannot be used: {error}", "mend TOKKA_RECORD_URL") from None
         except (DBAPIError, OSError) as error:
             raise _unreachable(url, error) from None
 
@@ -211,7 +213,8 @@ def _json(value: Mapping[str, Any]) -> str:
 
 def _unreachable(url: str, error: Exception) -> TokkaError:
     reason = str(getattr(error, "orig", None) or error).strip().splitlines()
+    shown = make_url(url).render_as_string(hide_password=True)
     return TokkaError(
-        f"the deployment record at {url} does not answer: {reason[0] if reason else error!r}",
+        f"the deployment record at {shown} does not answer: {reason[0] if reason else repr(error)}",
         "check the disk, the path and the permissions of TOKKA_RECORD_URL",
     )
