@@ -105,9 +105,13 @@ class MlflowPage:
         """The running process, if any."""
         return self._child.pids
 
+    def has_registry(self) -> bool:
+        """Whether there is a registry yet: its SQLite file is made by whoever writes to it first."""
+        return not self._is_ours or Path(self._settings.tracking_uri.removeprefix("sqlite:///")).is_file()
+
     def keep(self) -> None:
-        """Start it when it should run and does not; its tables are made by whoever writes to the registry first."""
-        if not self._is_ours or not Path(self._settings.tracking_uri.removeprefix("sqlite:///")).is_file():
+        """Start it when it should run and does not."""
+        if not self._is_ours or not self.has_registry():
             return
         self._child.reap()
         if self._child.pids:

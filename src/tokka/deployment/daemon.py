@@ -36,6 +36,7 @@ VERIFY_SECONDS = 1.0
 SWEEP_SECONDS = 5.0
 # The MLflow page costs seconds of processor time: the endpoint comes first, but it does not wait for ever.
 PAGE_SECONDS = 20.0
+CALM_SECONDS = 5.0
 
 
 class Daemon:
@@ -185,14 +186,18 @@ class Daemon:
     def _keep_up(self, wanted: set[Revision]) -> None:
         """What needs MLflow, once the endpoint has what it needs: aliases, missing model folders, the page."""
         self._upkeep.reap()
+        if not self._page.has_registry():
+            return
         missing = [one for one in wanted if not (self._settings.home / "models" / one.digest).is_dir()]
         roles = [self._state.champion, self._state.challenger, self._state.previous]
         shown = "|".join(fleets.key(revision) if revision else NOBODY for revision in roles)
         settled = (
             all(self._fleet.ready(revision) for revision in wanted) or time.monotonic() - self._born > PAGE_SECONDS
         )
-        if missing or (settled and self._state.generation > 0 and self._upkeep.purpose != shown):
-            self._upkeep.start([sys.executable, "-m", "tokka.deployment.upkeep", self._params.model_dump_json()], shown)
+        # A running rollout shows its own steps in the registry: what importing MLflow costs is not spent beside it.
+        calm = settled and self._state.generation > 0 and time.time() - self._state.updated > CALM_SECONDS
+        if missing or (calm and self._upkeep.purpose != shown):
+            self._upkeep.start([sys.executable, "-m", "tokka.deployment.upkeep"], shown)
         if settled:
             self._page.keep()
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tokka.deployment.state import Revision
 from tokka.errors import TokkaError
@@ -200,7 +200,7 @@ def _send(worker: Worker, number: int) -> None:
     process.send(worker.pid, worker.started, number)
 
 
-def _read(path: Path) -> dict[str, object]:
+def _read(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError):

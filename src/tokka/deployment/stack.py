@@ -137,6 +137,11 @@ def configuration(params: Params) -> str:
     return files.digest_json(known)[:16]
 
 
+def read_params(settings: Settings) -> Params:
+    """The params that the stack was started with."""
+    return Params.model_validate(files.read_json(_folder(settings) / "params.json"))
+
+
 def publish(settings: Settings, info: StackInfo) -> None:
     """Write state.json at once or not at all; without a sync, since it describes processes that a crash ends too."""
     path = _folder(settings) / "state.json"
@@ -147,8 +152,8 @@ def publish(settings: Settings, info: StackInfo) -> None:
 
 def main() -> int:
     """Become the daemon; returns to its starter at once."""
-    params = Params.model_validate_json(sys.argv[1])
     settings = Settings.from_environment()
+    params = read_params(settings)
     from tokka.deployment.daemon import Daemon
 
     if os.fork():
@@ -168,7 +173,8 @@ def _spawn(settings: Settings, params: Params) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
     (_folder(settings) / "state.json").unlink(missing_ok=True)
     environment = {**os.environ, **settings.environment(), "PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, "-m", "tokka.deployment.stack", params.model_dump_json()]
+    files.write_json(_folder(settings) / "params.json", params.model_dump(mode="json"))
+    command = [sys.executable, "-m", "tokka.deployment.stack"]
     with log.open("ab") as output:
         started = subprocess.run(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False, timeout=60

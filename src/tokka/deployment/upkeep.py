@@ -1,6 +1,6 @@
 """What the daemon needs MLflow for, as a process of its own that ends when it is done.
 
-    python -m tokka.deployment.upkeep PARAMS_AS_JSON
+    python -m tokka.deployment.upkeep
 
 It fetches the model folders that the record names and this machine lacks, and shows the record's champion,
 challenger and previous as the registry's aliases.
@@ -8,6 +8,7 @@ challenger and previous as the registry's aliases.
 
 import sys
 
+from tokka.deployment import stack
 from tokka.deployment.reconcile import project_aliases
 from tokka.deployment.record import Record
 from tokka.errors import TokkaError
@@ -17,9 +18,9 @@ from tokka.settings import Settings
 
 def main() -> int:
     """Do it once; the exit code is 0 when all of it was done."""
-    params, settings = Params.model_validate_json(sys.argv[1]), Settings.from_environment()
+    settings = Settings.from_environment()
     try:
-        bring_in_line(params, settings)
+        bring_in_line(stack.read_params(settings), settings)
     except TokkaError as error:
         print(f"{error.message}\n{error.hint}", file=sys.stderr)
         return error.exit_code

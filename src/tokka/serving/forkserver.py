@@ -101,7 +101,7 @@ def main() -> None:
     sys.modules["pyarrow"] = None  # type: ignore[assignment]
     from tokka.serving import server
 
-    server.load_transport()
+    server.preload()
     _say({"ready": True, "seconds": round(time.process_time(), 2)})
     while line := sys.stdin.buffer.readline():
         request = json.loads(line)
@@ -140,6 +140,7 @@ def _fork_twice(supervisor: int) -> int:
 
 def _become_worker(request: dict[str, Any], run: Any) -> None:
     process.die_with_parent(request["supervisor"])
+    process.rename("tokka-worker")
     log = os.open(request["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for source, target in ((nothing, 0), (log, 1), (log, 2)):

@@ -12,6 +12,7 @@ import time
 import psutil
 
 _SET_PARENT_DEATH_SIGNAL = 1
+_SET_NAME = 15
 _SET_CHILD_SUBREAPER = 36
 # Loaded at import: between fork and exec nothing may be imported or allocated that a lock protects.
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -36,6 +37,12 @@ def adopt_orphans() -> None:
     """Become the parent of every descendant whose own parent ends (Linux: child subreaper)."""
     if _LIBC is not None:
         _LIBC.prctl(_SET_CHILD_SUBREAPER, 1)
+
+
+def rename(name: str) -> None:
+    """Give this process a name of at most 15 letters, for `ps` and `top`."""
+    if _LIBC is not None:
+        _LIBC.prctl(_SET_NAME, name.encode()[:15])
 
 
 def identity(pid: int) -> float:

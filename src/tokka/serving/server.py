@@ -7,6 +7,7 @@ is taken, and what was taken is answered.
 """
 
 import argparse
+import importlib
 import json
 import logging
 import os
@@ -65,6 +66,13 @@ def load_transport() -> ModuleType:
     finally:
         sys.argv = own
     return transport
+
+
+def preload() -> None:
+    """Import what every worker needs and what may be forked: onnxruntime, which starts a thread, may not."""
+    load_transport()
+    for name in ("model_signing.verifying", "tokenizers", "tokka.registry.signing", "tokka.training.predictor"):
+        importlib.import_module(name)
 
 
 def make_service(wanted: argparse.Namespace) -> Service:

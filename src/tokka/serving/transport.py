@@ -16,7 +16,7 @@ import uvicorn
 import uvloop
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from grpc import aio
+from grpc import aio  # type: ignore[import-untyped]
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc
 from kserve.protocol.grpc.interceptors import ExceptionToStatusInterceptor
 from kserve.protocol.grpc.servicer import InferenceServicer

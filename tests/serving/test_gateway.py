@@ -1,0 +1,288 @@
+"""Traffic through the real gateway to real workers."""
+
+import threading
+import time
+
+import httpx
+import pytest
+
+from tokka.deployment.targets.local import LocalTarget
+from tokka.errors import TokkaError
+from tokka.serving import request_log
+from tokka.serving.client import predict
+from tokka.serving.traffic import Replayed, replay
+
+
+@pytest.fixture(autouse=True)
+def alone(world):
+    """Each test begins with the champion alone."""
+    world.retire()
+
+
+class Stream:
+    """Requests in the background, as fast as they are answered, until the block ends."""
+
+    def __init__(self, url: str, threads: int = 3) -> None:
+        self.statuses: list[int] = []
+        self.versions: list[str] = []
+        self._url, self._stop = url, threading.Event()
+        self._threads = [threading.Thread(target=self._send) for _ in range(threads)]
+
+    def __enter__(self) -> "Stream":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _send(self) -> None:
+        with httpx.Client(trust_env=False, timeout=20) as client:
+            while not self._stop.is_set():
+                try:
+                    answer = client.post(f"{self._url}/predict", json={"text": "refund please"})
+                    self.statuses.append(answer.status_code)
+                    self.versions.append(answer.json().get("model_version", ""))
+                except httpx.HTTPError:
+                    self.statuses.append(0)
+                time.sleep(0.005)
+
+
+def test_an_answer_says_who_gave_it(world):
+    (answer,) = predict(world.url, ["where is my card?"])
+    assert answer["model_version"] == "1"
+    assert answer["canary"] is False
+    assert answer["label"] in ("card", "order", "password", "printer", "refund")
+    assert 0 < answer["score"] <= 1
+    assert len(answer["prediction_id"]) >= 32
+
+
+def test_the_same_answer_comes_alone_and_in_a_batch(world):
+    texts = [f"my order {number} is late" for number in range(40)]
+    together = predict(world.url, texts)
+    alone = predict(world.url, texts[:1])
+    assert together[0]["label"] == alone[0]["label"]
+    assert together[0]["score"] == pytest.approx(alone[0]["score"], abs=0.02)
+    assert len({answer["prediction_id"] for answer in together}) == 40
+
+
+def test_the_share_is_respected_and_logged(world):
+    world.challenge("2", 0.25)
+    since = time.time()
+    results = replay([{"text": f"card {number}"} for number in range(800)], world.url, feedback=False)
+    assert {result.status for result in results} == {200}
+    canary = sum(result.canary for result in results) / len(results)
+    # Three standard deviations of 800 draws.
+    assert abs(canary - 0.25) < 0.046
+    assert all(result.canary == (result.version == "2") for result in results)
+    ids = {result.prediction_id: result for result in results}
+
+    def logged():
+        return [one for one in records(world, since, "request") if one["prediction_id"] in ids]
+
+    world.wait(lambda: len(logged()) == 800)
+    assert {one["share"] for one in logged()} == {0.25}
+    assert all(one["canary"] == ids[one["prediction_id"]].canary for one in logged())
+
+
+def test_a_user_stays_with_one_revision(world):
+    world.challenge("2", 0.5)
+    users = {
+        user: {predict(world.url, ["x"], user=user)[0]["model_version"] for _ in range(4)}
+        for user in map(str, range(24))
+    }
+    assert all(len(versions) == 1 for versions in users.values())
+    assert set.union(*users.values()) == {"1", "2"}
+
+
+def test_what_a_client_says_about_the_split_is_not_believed(world):
+    since = time.time()
+    forged = {"x-tokka-share": "0.9", "x-tokka-canary": "1", "x-tokka-champion": "9@ff", "x-tokka-shadow": "1"}
+    answer = world.ask(**forged, **{"x-request-id": "forged"}).json()
+    assert answer["canary"] is False
+    assert answer["prediction_id"] != "forged"
+    (found,) = [one for one in records(world, since, "prediction") if one["prediction_id"] == answer["prediction_id"]]
+    assert (found["share"], found["assigned"], found["replayed"]) == (0.0, False, False)
+
+
+def test_replayed_traffic_and_its_truth_are_joined(world):
+    since = time.time()
+    rows = [{"text": f"printer {number}", "target": "printer"} for number in range(20)]
+    results = replay(rows, world.url, rate=200)
+    assert all(isinstance(result, Replayed) and result.status == 200 for result in results)
+    world.wait(lambda: sum(1 for one in joined(world, since) if one["request"]) == 20)
+    for row in joined(world, since):
+        assert row["replayed"] is True
+        assert row["feedback"]["label"] == "printer"
+        assert row["request"]["status"] == 200
+        assert row["text"].startswith("printer ")
+
+
+def test_a_killed_worker_costs_no_request_and_is_back(world):
+    with Stream(world.url) as stream:
+        time.sleep(0.3)
+        (killed,) = world.kill("1")
+        seconds = world.wait(lambda: killed not in pids(world, "1") and len(world.workers("1")) == 2)
+        time.sleep(0.3)
+    assert seconds < 5
+    assert set(stream.statuses) == {200}
+    assert len(stream.statuses) > 50
+
+
+def test_a_killed_challenger_costs_no_request_and_the_champion_answers(world):
+    world.challenge("2", 0.5)
+    since = time.time()
+    with Stream(world.url) as stream:
+        time.sleep(0.3)
+        world.kill("2", all_of_them=True)
+        time.sleep(0.7)
+    assert set(stream.statuses) == {200}
+    assert set(stream.versions) == {"1", "2"}
+    stand_ins = [one for one in records(world, since, "request") if one["stand_in"]]
+    assert stand_ins
+    answers = {one["prediction_id"]: one for one in records(world, since, "prediction")}
+    assert all(answers[one["prediction_id"]]["canary"] is False for one in stand_ins)
+    # The share comes back by itself as soon as there is somebody to send it to.
+    world.wait(lambda: world.target.observe().share == 0.5)
+
+
+def test_promotion_and_rollback_under_traffic_fail_nothing(world):
+    world.challenge("2", 0.5)
+    first, second = world.revisions["1"], world.revisions["2"]
+    with Stream(world.url) as stream:
+        time.sleep(0.3)
+        world.change(champion=second, previous=first, challenger=None, share=0.0, phase="idle")
+        world.wait(lambda: world.target.observe().champion == second.digest)
+        time.sleep(0.3)
+        settled = len(stream.versions)
+        time.sleep(0.2)
+        assert set(stream.versions[settled + 10 :]) == {"2"}
+        world.change(champion=first, previous=second)
+        seconds = world.wait(lambda: world.ask().json()["model_version"] == "1")
+        time.sleep(0.3)
+    assert seconds < 1
+    assert set(stream.statuses) == {200}
+    world.change(previous=None)
+
+
+def test_a_killed_gateway_comes_back(world):
+    import os
+    import signal
+
+    import psutil
+
+    (gateway,) = [pid for pid in world.info().processes if psutil.Process(pid).name() == "haproxy"]
+    os.kill(gateway, signal.SIGKILL)
+    world.wait(lambda: answers(world))
+    assert world.ask().json()["model_version"] == "1"
+
+
+def test_one_revision_is_asked_off_the_live_path(world):
+    since = time.time()
+    rows = [{"text": f"order {number}"} for number in range(11)]
+    found = world.target.infer(world.revisions["1"].digest, rows)
+    assert [one.error for one in found] == [""] * 11
+    assert found[3].label == predict(world.url, ["order 3"])[0]["label"]
+    assert all(one.latency_ms > 0 for one in found)
+    assert len(records(world, since, "prediction")) == 1
+    with pytest.raises(TokkaError, match="no worker"):
+        world.target.infer("f" * 64, rows)
+
+
+def test_observe_says_what_serves(world):
+    seen = LocalTarget(world.settings, world.params).observe()
+    assert (seen.champion, seen.challenger, seen.share) == (world.revisions["1"].digest, None, 0.0)
+    assert world.revisions["1"].digest in seen.ready
+    assert seen.generation == world.record.read("helpdesk").generation
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/predict", b"{", 400),
+        ("/predict", b"[]", 400),
+        ("/predict", b'{"text": 3}', 400),
+        ("/predict", b'{"text": "a", "texts": ["b"]}', 400),
+        ("/predict", b'{"text": "\\ud800"}', 400),
+        ("/predict", b'{"text": "a", "text_pair": "b"}', 400),
+        ("/predict", b'{"txt": "a"}', 400),
+        ("/predict", b"[" * 100_000, 400),
+        ("/predict", b'{"texts": [' + b",".join([b'"a"'] * 257) + b"]}", 422),
+        ("/predict", b'{"text": "' + b"a" * 20_001 + b'"}', 422),
+        ("/predict", b"a" * 1_000_001, 413),
+        ("/feedback", b'{"prediction_id": "x"}', 400),
+        ("/feedback", b'{"prediction_id": "x", "value": 1e999}', 400),
+        ("/feedback", b'{"prediction_id": "../x", "label": "a"}', 400),
+        ("/v2/models/helpdesk/infer", b"{", 400),
+        ("/v2/models/helpdesk/infer", b'{"inputs": []}', 400),
+        ("/v2/models/nobody/infer", b'{"inputs": []}', 404),
+        (
+            "/v2/models/helpdesk/infer",
+            b'{"inputs": [{"name": "text", "shape": [1], "datatype": "FP32", "data": [1]}]}',
+            400,
+        ),
+        ("/v2/repository/models/helpdesk/unload", b"", 404),
+        ("/metrics", b"", 404),
+    ],
+)
+def test_a_client_s_mistake_gets_a_sentence(world, path, body, status):
+    headers = {"content-type": "application/json"}
+    answer = httpx.post(f"{world.url}{path}", content=body, headers=headers, trust_env=False, timeout=20)
+    assert answer.status_code == status
+    assert answer.json()["error"]
+    assert "Traceback" not in answer.text
+
+
+def test_the_open_inference_protocol(world):
+    with httpx.Client(base_url=world.url, trust_env=False) as client:
+        assert client.get("/v2/health/live").json() == {"live": True}
+        assert client.get("/v2/health/ready").json() == {"ready": True}
+        metadata = client.get("/v2/models/helpdesk").json()
+        assert [tensor["name"] for tensor in metadata["outputs"]] == ["prediction_id", "label", "score"]
+        tensor = {"name": "text", "shape": [2], "datatype": "BYTES", "data": ["my card", "my order"]}
+        answer = client.post("/v2/models/helpdesk/infer", json={"inputs": [tensor]}).json()
+    outputs = {output["name"]: output["data"] for output in answer["outputs"]}
+    plain = predict(world.url, ["my card", "my order"])
+    assert outputs["label"] == [one["label"] for one in plain]
+    assert answer["model_version"] == "1"
+    assert answer["parameters"]["canary"] is False
+
+
+def test_the_open_inference_protocol_over_grpc(world):
+    import grpc
+    from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
+    from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
+
+    text = messages.ModelInferRequest.InferInputTensor(name="text", datatype="BYTES", shape=[1])
+    text.contents.bytes_contents.append(b"my card")
+    with grpc.insecure_channel(f"127.0.0.1:{world.workers('1')[0].grpc_port}") as channel:
+        stub = GRPCInferenceServiceStub(channel)
+        assert stub.ServerReady(messages.ServerReadyRequest(), timeout=5).ready
+        answer = stub.ModelInfer(messages.ModelInferRequest(model_name="helpdesk", inputs=[text]), timeout=5)
+        with pytest.raises(grpc.RpcError) as refused:
+            stub.ModelInfer(messages.ModelInferRequest(model_name="helpdesk"), timeout=5)
+    labels = [output for output in answer.outputs if output.name == "label"]
+    assert labels[0].contents.bytes_contents[0].decode() == predict(world.url, ["my card"])[0]["label"]
+    assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+def records(world, since, kind):
+    found = request_log.read(world.settings.home / "requests", since)
+    return [one for one in found if one["kind"] == kind]
+
+
+def joined(world, since):
+    return request_log.join(request_log.read(world.settings.home / "requests", since))
+
+
+def pids(world, version):
+    return [worker.pid for worker in world.workers(version)]
+
+
+def answers(world):
+    try:
+        return world.ask().status_code == 200
+    except httpx.HTTPError:
+        return False
