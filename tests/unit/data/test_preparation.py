@@ -42,7 +42,9 @@ def test_what_was_trained_on_never_becomes_test(old: list[Row], new: list[Row]) 
     first = sorted({Row(one.text, target=labels[normalising.key(one.text)]) for one in old})
     second = sorted({Row(one.text, target=labels[normalising.key(one.text)]) for one in [*old, *new]})
     training = [one for one in first if splitting.membership(one, **SHARES) == "train"]
-    large = {label for label in "abc" if len({normalising.key(one.text) for one in training if one.target == label}) > 1}
+    large = {
+        label for label in "abc" if len({normalising.key(one.text) for one in training if one.target == label}) > 1
+    }
     trained = {one for one, split in zip(first, splitting.split(first, **SHARES), strict=True) if split == "train"}
     tested = {one for one, split in zip(second, splitting.split(second, **SHARES), strict=True) if split == "test"}
     assert not {one for one in trained & tested if one.target in large}

@@ -41,7 +41,11 @@ def test_plain_rows_keep_their_line_numbers(write: Write) -> None:
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 def test_delimiter_is_found_in_the_header(write: Write, delimiter: str) -> None:
-    found = read(write("a.csv", f"id{delimiter}text{delimiter}label\n1{delimiter}a, b; c{delimiter}x\n".replace("a, b; c", "abc")))
+    found = read(
+        write(
+            "a.csv", f"id{delimiter}text{delimiter}label\n1{delimiter}a, b; c{delimiter}x\n".replace("a, b; c", "abc")
+        )
+    )
     assert found.rows[0].text == "abc"
 
 
