@@ -159,6 +159,7 @@ def _config(job: Job, temperature: float) -> dict[str, Any]:
         "token_types": job.token_types,
         "padding": _padding(job),
         "base": {"name": job.base.name, "digest": job.base.digest},
+        "data_digest": job.prepared.digest,
         "serve": job.params.export.serve,
     }
 

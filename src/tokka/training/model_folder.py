@@ -57,6 +57,8 @@ class ModelConfig(Strict):
     token_types: bool
     padding: int = Field(ge=0)
     base: BaseName
+    # Of what it was trained on: the gate refuses a model that is judged on other data.
+    data_digest: str = ""
     serve: Form
     files: dict[str, Entry]
 
