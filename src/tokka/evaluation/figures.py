@@ -67,7 +67,7 @@ class Line(NamedTuple):
 
 def forest(lines: Sequence[Line], *, percent: bool, zero: bool = False, margin: float | None = None) -> str:
     """Intervals under each other; `zero` draws the line of no difference, `margin` the most that may be lost."""
-    with _Canvas(720, 46 + 34 * len(lines)) as canvas:
+    with _Canvas(640, 46 + 32 * len(lines), scale=1.3) as canvas:
         axes = canvas.axes
         if zero:
             axes.axvline(0, color=SOFT, linewidth=1)
@@ -84,13 +84,15 @@ def forest(lines: Sequence[Line], *, percent: bool, zero: bool = False, margin: 
                 canvas.tip(dot[0], mark.tip)
         axes.set_yticks(range(len(lines)), [_short(line.label, 38) for line in lines])
         axes.set_ylim(len(lines) - 0.4, -0.6)
-        axes.xaxis.set_major_formatter(_percent if percent else _plain)
+        axes.xaxis.set_major_formatter(_plain if not percent else _points if zero else _percent)
+        if percent and zero:
+            axes.set_xlabel("percentage points")
         return canvas.svg("intervals")
 
 
 def reliability(calibration: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
     """Share right against confidence, candidate in front; the size of a dot grows with the rows of its bin."""
-    with _Canvas(340, 320) as canvas:
+    with _Canvas(340, 320, scale=1.2) as canvas:
         axes = canvas.axes
         axes.plot([0, 1], [0, 1], color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
         for name in ("champion", "candidate"):
@@ -114,7 +116,7 @@ def reliability(calibration: Mapping[str, Sequence[Mapping[str, float]]]) -> str
 
 def roc(curve: Mapping[str, Sequence[float]]) -> str:
     """The micro-averaged ROC curve of the candidate."""
-    with _Canvas(340, 320) as canvas:
+    with _Canvas(340, 320, scale=1.2) as canvas:
         canvas.axes.plot([0, 1], [0, 1], color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
         canvas.axes.plot(curve["fpr"], curve["tpr"], color=CANDIDATE, linewidth=2)
         return _unit_square(canvas, "false positives", "true positives", "ROC curve")
@@ -122,7 +124,7 @@ def roc(curve: Mapping[str, Sequence[float]]) -> str:
 
 def scatter(residuals: Mapping[str, Sequence[float]]) -> str:
     """Predicted value against the truth."""
-    with _Canvas(460, 420) as canvas:
+    with _Canvas(460, 420, scale=1.2) as canvas:
         axes = canvas.axes
         both = [*residuals["target"], *residuals["value"]]
         axes.plot([min(both), max(both)], [min(both), max(both)], color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
@@ -153,7 +155,7 @@ def confusion(labels: Sequence[str], matrix: Sequence[Sequence[int]]) -> str:
                 if count := matrix[truth][guess]:
                     right, share = truth == guess, count / total
                     patch = Rectangle((column, row), 1, 1, facecolor=SOFT if right else BAD, linewidth=0)
-                    patch.set_alpha(round((0.12 + 0.4 * share) if right else min(1.0, 0.25 + 1.5 * share), 2))
+                    patch.set_alpha(round((0.12 + 0.4 * share) if right else min(1.0, 0.35 + 2.0 * share), 2))
                     tip = f"{labels[truth]}: {count} of {total} " + ("right" if right else f"called {labels[guess]}")
                     canvas.tip(canvas.axes.add_patch(patch), tip)
                     if cell >= 22:
@@ -201,6 +203,10 @@ def _percent(value: float, _: Any = None) -> str:
     return f"{100 * value:.10g} %"
 
 
+def _points(value: float, _: Any = None) -> str:
+    return f"{100 * value:+.10g}" if value else "0"
+
+
 def _plain(value: float, _: Any = None) -> str:
     return f"{value:.4g}"
 
@@ -210,10 +216,15 @@ def _short(text: str, most: int) -> str:
 
 
 class _Canvas:
-    """One figure with one pair of axes, in pixels of the page; `edges` (left, right, bottom, top) fixes the margins."""
+    """One figure with one pair of axes, in pixels of the page; `edges` (left, right, bottom, top) fixes the margins.
 
-    def __init__(self, width: float, height: float, edges: tuple[float, float, float, float] | None = None) -> None:
-        self._size, self._edges, self._tips = (width, height), edges, list[str]()
+    A page that is wide enough shows it `scale` times as large.
+    """
+
+    def __init__(
+        self, width: float, height: float, edges: tuple[float, float, float, float] | None = None, scale: float = 1.0
+    ) -> None:
+        self._size, self._edges, self._scale, self._tips = (width, height), edges, scale, list[str]()
 
     def __enter__(self) -> "_Canvas":
         import matplotlib
@@ -251,6 +262,6 @@ class _Canvas:
         for colour, variable in VARIABLES.items():
             text = text.replace(colour, f"var(--{variable})")
         width, height = self._size
-        head = f'<svg role="img" aria-label="{html.escape(name)}" style="max-width: {width:.0f}px"'
+        head = f'<svg role="img" aria-label="{html.escape(name)}" style="max-width: {width * self._scale:.0f}px"'
         head += f' viewBox="0 0 {width:g} {height:g}">'
         return head + text[text.index(">") + 1 :]

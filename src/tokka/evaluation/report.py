@@ -69,9 +69,12 @@ def tiles(evaluation: Tree) -> list[dict[str, str]]:
     """The five figures that a hurried reader needs."""
     candidate, metric = evaluation["candidate"], evaluation["metric"]
     found = [_tile(metric_name(metric), *interval(metric, candidate["metrics"][metric]))]
-    for name, title in (("champion", "against the champion"), ("general", "against the general model")):
+    for name, title in (("champion", "against the champion"), ("general", "against the un-tuned")):
         if compared := evaluation["comparison"][name]:
-            found.append(_tile(title, *difference(metric, compared)))
+            value, bounds = difference(metric, compared)
+            found.append(
+                _tile(title, value.removesuffix(" points"), f"points, {bounds}" if is_share(metric) else bounds)
+            )
     found.append(_tile("latency, 99 of 100", f"{candidate['latency_ms']['p99']:.1f} ms", "one text, one thread"))
     found.append(_tile("size", f"{candidate['size_mb']:.1f} MB", f"{candidate['form']} form"))
     return found

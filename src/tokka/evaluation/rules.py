@@ -115,7 +115,7 @@ def absolute_minimum(evaluation: Evaluation, params: Params) -> Answer:
     else:
         name, least = evaluation.metric, params.gate.minimum
     found = evaluation.candidate.metrics[name]
-    return found.low >= least, f"{name} {found.value:.4f}, at least {found.low:.4f}; {least:.4f} needed"
+    return found.low >= least, f"{name} {found.value:.4f}, low end {found.low:.4f}; the low end must reach {least:.4f}"
 
 
 def beats_general(evaluation: Evaluation, params: Params) -> Answer:
