@@ -12,10 +12,9 @@ keeps racers apart; across machines both look again after they created, and the 
 import functools
 import logging
 import os
-import re
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +53,8 @@ class Registry:
     @functools.cached_property
     def _client(self) -> Any:
         self._make_sqlite()
-        return _client(self.settings.tracking_uri)
+        uri = self.settings.tracking_uri
+        return _import_mlflow().MlflowClient(tracking_uri=uri, registry_uri=uri)
 
     def _make_sqlite(self) -> None:
         """Make the SQLite file under a lock; aside first, since one that a kill left half-made is of no use."""
@@ -92,6 +92,10 @@ class Registry:
             )
         return str(found.experiment_id)
 
+    def _writing(self) -> AbstractContextManager[None]:
+        # An upload to a far server takes its time; whoever waits for it must not give up early.
+        return locked(self.settings, f"registry-{self.model}", timeout=900.0)
+
     @contextmanager
     def _translated(self, doing: str) -> Iterator[None]:
         """MLflow's and the disk's errors as one line that names the server and what was tried."""
@@ -127,7 +131,7 @@ class Registry:
         """
         model = tags.get(entities.MODEL_DIGEST) or files.digest_folder(folder_model)
         content = files.digest_json([files.digest_folder(folder_evidence), model])
-        with locked(self.settings, f"registry-{self.model}"), self._translated(f"log the run of key {key}"):
+        with self._writing(), self._translated(f"log the run of key {key}"):
             log = self._runs()
             run = log.open(entities.checked_key(key), content, has_version=self._version_of)
             if entities.LOGGED not in run.data.tags:
@@ -175,7 +179,7 @@ class Registry:
         run = self.run(run_id)
         if entities.LOGGED not in run.tags:
             raise TokkaError(f"run {run_id} was cut short before its model was stored", "run the evaluation again")
-        with locked(self.settings, f"registry-{self.model}"), self._translated(f"register run {run_id}"):
+        with self._writing(), self._translated(f"register run {run_id}"):
             existing = self._version_of(run_id)
             if existing:
                 return existing
@@ -186,7 +190,7 @@ class Registry:
                 f"{uri}/{entities.MODEL_FOLDER}",
                 run_id,
                 tags={name: str(value) for name, value in tags.items()},
-                description=description[: page.MAXIMUM_DESCRIPTION],
+                description=page.shortened(description),
                 await_creation_for=0,
             )
             first = self._version_of(run_id) or str(made.version)
@@ -262,10 +266,7 @@ class Registry:
                 self._client.delete_registered_model_alias(self.model, alias)
 
     def download_model(self, version: str, into: Path) -> None:
-        """Copy a version's model folder into `into`, without the files that only MLflow's page reads.
-
-        The caller verifies signature and digest (`publish.fetch_version` does): bytes from here are not yet trusted.
-        """
+        """Copy a version's model folder, without the files of MLflow's page, to be verified by the caller."""
         run_id = self.version(version).run_id
         if not run_id:
             raise TokkaError(f"version {version} of {self.model} has no run", "only versions made by tokka are used")
@@ -273,7 +274,7 @@ class Registry:
 
     def download_evidence(self, version_or_run: str, into: Path) -> None:
         """Copy the evaluation's evidence, by version number or by run id, into `into`."""
-        is_version = re.fullmatch(r"[1-9][0-9]{0,8}", version_or_run) is not None
+        is_version = version_or_run.isdigit() and len(version_or_run) < 10
         run_id = self.version(version_or_run).run_id if is_version else version_or_run
         self.download_artifacts(run_id, entities.EVIDENCE_FOLDER, into)
 
@@ -292,16 +293,8 @@ def _import_mlflow() -> Any:
     for name, value in address.CLIENT_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     import mlflow
-    from mlflow.exceptions import MlflowException  # noqa: F401  binds mlflow.exceptions
+    import mlflow.exceptions
 
     for name in ("mlflow.store.db.utils", "alembic", "mlflow.tracking"):
         logging.getLogger(name).setLevel(logging.WARNING)
     return mlflow
-
-
-@functools.cache
-def _client(uri: str) -> Any:
-    _import_mlflow()
-    from mlflow import MlflowClient
-
-    return MlflowClient(tracking_uri=uri, registry_uri=uri)

@@ -45,6 +45,14 @@ def write_page_files(folder: Path, *, classification: bool, pair: bool, example:
     files.write_json(folder / "input_example.json", {"columns": texts, "data": [[example] * len(texts)]})
 
 
+def shortened(card: str) -> str:
+    """The card as a description: cut at a line's end where it is too long, and said to be cut."""
+    note = "\n\n(Cut: the whole card is `evidence/model_card.md` of the run.)\n"
+    if len(card) <= MAXIMUM_DESCRIPTION:
+        return card
+    return card[: MAXIMUM_DESCRIPTION - len(note)].rpartition("\n")[0] + note
+
+
 def move(found: Path, into: Path, *, without_page_files: bool) -> None:
     """Move what was downloaded, one file or a folder's content, into a folder."""
     for path in [found] if found.is_file() else sorted(found.iterdir()):

@@ -94,7 +94,7 @@ def register_candidate(run_id: str, params: Params, settings: Settings, override
         text = _card(folder, decision, run, params, override.strip())
         files.write_text(Path(staging) / CARD, text)
         registry.log_artifact(run_id, Path(staging) / CARD)
-    registry.tag_run(run_id, {"mlflow.note.content": text[: page.MAXIMUM_DESCRIPTION]})
+    registry.tag_run(run_id, {"mlflow.note.content": page.shortened(text)})
     version = registry.register(run_id, description=text, tags=_version_tags(run, params, override.strip()))
     _name_challenger(registry, version)
     return version
