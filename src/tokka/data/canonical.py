@@ -10,6 +10,8 @@ from tokka.data.rows import Row
 from tokka.params import Data, Task
 
 LABEL_CHARACTERS = 200
+# The year 2286: what is larger counts milliseconds.
+LATEST_SECONDS = 1e10
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
@@ -79,15 +81,17 @@ def _number(cell: Any, task: Task) -> float:
 def _time(cell: Any, name: str) -> str:
     if isinstance(cell, datetime.date):
         return cell.isoformat()
+    if isinstance(cell, int | float) and not isinstance(cell, bool) and 0 <= cell < LATEST_SECONDS:
+        return datetime.datetime.fromtimestamp(cell, datetime.UTC).isoformat(timespec="seconds")
     word = _plain(cell, name).strip()
     try:
-        return (
-            datetime.datetime.fromisoformat(word).isoformat()
-            if len(word) > 10
-            else datetime.date.fromisoformat(word).isoformat()
-        )
+        # A date stays a date: midnight would be a claim that the file does not make.
+        kind = datetime.datetime if len(word) > len("2026-05-31") else datetime.date
+        return kind.fromisoformat(word).isoformat()
     except ValueError:
-        raise Unusable(f"{name!r} is {word[:40]!r}, expected an ISO 8601 time such as 2026-05-31T12:00:00") from None
+        raise Unusable(
+            f"{name!r} is {word[:40]!r}, expected an ISO 8601 time such as 2026-05-31T12:00:00 or seconds since 1970"
+        ) from None
 
 
 def _word(cell: Any, name: str, limits: Data) -> str:

@@ -7,6 +7,7 @@ The digest is over the rows' content. DVC knows files by md5 and does not verify
 the output is verified by sha256 before it is used.
 """
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any, Literal
@@ -42,17 +43,20 @@ def preprocess(validated: Path, params: Params, settings: Settings, out: Path) -
     if _fetch(store, key, settings, out):
         progress.report(STEP, "the same data was prepared before", fraction=1.0)
         return {**files.read_json(out / "versioning.json"), "origin": "store"}
-    folder = settings.home / "workspaces" / key
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        workspace = Workspace(folder, settings)
+    workspaces = settings.home / "workspaces"
+    workspaces.mkdir(parents=True, exist_ok=True)
+    with FileLock(workspaces / f"{key}.lock"):
+        # A folder of its own: children of a killed run may still be writing into theirs.
+        for stale in workspaces.glob(f"{key}-*"):
+            shutil.rmtree(stale, ignore_errors=True)
+        workspace = Workspace(workspaces / f"{key}-{os.getpid()}", settings)
         workspace.make(validated, params, provenance.environment_versions() | {"code": provenance.code_version("data")})
         origin = _reproduce(workspace)
         progress.report(STEP, f"pushing to {settings.remote}")
         workspace.push()
         result = _collect(workspace, key, origin, params, out)
+        shutil.rmtree(workspace.folder)
     store.save(STEP, key, out)
-    shutil.rmtree(folder)
     return result
 
 

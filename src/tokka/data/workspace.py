@@ -30,12 +30,11 @@ class Workspace:
         self.folder, self.settings = folder, where
 
     def make(self, validated: Path, params: Params, environment: dict[str, str]) -> None:
-        """Lay out inputs, params.yaml, dvc.yaml and the configuration; what a killed run left is overwritten."""
-        (self.folder / ".dvc").mkdir(parents=True, exist_ok=True)
+        """Lay out inputs, params.yaml, dvc.yaml and the configuration."""
+        (self.folder / ".dvc").mkdir(parents=True)
         # Whoever may write into DVC's folders may run code through its disk cache.
         for folder in (self.folder, self.folder / ".dvc"):
             folder.chmod(0o700)
-        shutil.rmtree(self.folder / VALIDATED, ignore_errors=True)
         (self.folder / VALIDATED).mkdir(parents=True)
         for name in ("rows.parquet", "test.parquet"):
             shutil.copyfile(validated / name, self.folder / VALIDATED / name)
@@ -46,6 +45,9 @@ class Workspace:
 
     def fetch_runs(self) -> bool:
         """Ask the remote for runs that were made elsewhere; False when it has none or cannot be read."""
+        remote = self.settings.remote
+        if "://" not in remote and not Path(remote, "runs").is_dir():
+            return False
         return self._dvc("fetch", "--run-cache").returncode == 0
 
     def reproduce(self, *options: str) -> bool:

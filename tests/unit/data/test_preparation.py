@@ -171,7 +171,7 @@ def test_too_few_classes_are_refused(rows: list[Row], words: str) -> None:
 
 def test_official_test_with_a_class_of_its_own_is_refused() -> None:
     params = params_for("x.csv", data={"test": "test.csv"})
-    with pytest.raises(Refused, match="data.source lacks, such as 'alien'"):
+    with pytest.raises(Refused, match=r"data\.source lacks, such as 'alien'"):
         preprocessing.decide(corpus(100), [Row("new", target="alien")], params)
 
 

@@ -122,6 +122,11 @@ def test_time_must_be_iso(write: Write) -> None:
     assert "ISO 8601" in found.quarantined[0]["reason"]
 
 
+def test_time_may_be_seconds(write: Write) -> None:
+    found = read(write("a.jsonl", '{"text": "a", "label": "x", "when": 1767225600.5}\n'), Task(time="when"))
+    assert found.rows[0].time == "2026-01-01T00:00:00+00:00"
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
