@@ -18,6 +18,7 @@ from tokka.serving.traffic import replay
 CANARY = {
     "shadow_rows": 60, "steps": (0.2, 0.5), "step_requests": 60, "quality_margin": 0.1, "watch_s": 0.5,
     "warm_up_s": 60.0, "maximum_wait_s": 60.0, "slow_ms": 5000.0,
+    "error_margin": 0.1, "slow_margin": 0.2,
 }  # fmt: skip
 WORDS = ("card", "order", "password", "printer", "refund", "parcel", "login", "invoice", "screen", "delivery")
 

@@ -35,6 +35,22 @@ def excess_on_canary(on_canary: Floats, share: Floats) -> Floats:
     return _log_mean(np.outer(on_canary, np.log(RATIOS)) - shift)
 
 
+def against_excess_of(margin: float, event: Floats, on_canary: Floats, share: Floats) -> Floats:
+    """Evidence against "events are more frequent on the canary by `margin` or more" (so: in favour of promoting it).
+
+    Args:
+        margin: a difference of rates, in (0, 1].
+        event: (n,) 1 where the request failed (was slow, was wrong), else 0; every request counts, not only events.
+        on_canary, share: (n,) as above; share in (0, 1).
+
+    With w the share, x (1 - x) the assignment and y the event, z = y x / w - y (1 - x) / (1 - w) has the difference of
+    the two rates as its mean, whatever else changes, since the assignment is random. The stake is a part of w, so
+    that the capital stays positive: 1 + stake * w * (margin - z).
+    """
+    surprise = event * (on_canary - (1.0 - on_canary) * share / (1.0 - share))
+    return _log_mean(np.log1p(np.outer(share * margin - surprise, STAKES)))
+
+
 def against_no_worse(difference: Floats) -> Floats:
     """Evidence against "the challenger is at least as good": mean over stakes of prod(1 - stake * difference).
 

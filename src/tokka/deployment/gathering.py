@@ -123,8 +123,8 @@ class Gatherer:
         live = here.size - float(here.replayed.sum())
         if live * PATIENCE_S >= canary.step_requests * max(elapsed, 1.0):
             return 0
-        # Enough requests and still here: chance sent too few to the challenger, or they came after the last look.
-        return max(canary.step_requests - here.size, canary.step_requests // 4, 1)
+        # Enough requests and still here: too few went to the challenger, or a promotion is not proven yet.
+        return canary.step_requests - here.size if here.size < canary.step_requests else canary.step_requests
 
     def _watched(self, state: State, champion: Revision) -> tuple[Traffic, Traffic]:
         records = self._read_log(state.started)

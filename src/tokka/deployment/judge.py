@@ -69,12 +69,14 @@ def judge_pairs(pairs: Pairs, canary: Canary) -> Judgement:
     return _weigh_pairs(back, good, limits, values | counts, canary)
 
 
-def judge_traffic(traffic: Traffic, share: float, canary: Canary) -> Judgement:
+def judge_traffic(traffic: Traffic, share: float, canary: Canary, *, last: bool = False) -> Judgement:
     """Live traffic: is the canary proven to fail, to be slow or to be wrong more often than the champion?
 
     Args:
         traffic: every request since the rollout began, whatever the share was then.
         share: the share of the present step, in (0, 1]; enough requests at it must have been seen to go on.
+        last: whether a promotion comes next, which needs proof that it does not fail more often (`error_margin`) and
+            is not slow more often (`slow_margin`). Nothing else may be promoted on, so alpha is not split here.
     """
     usable = traffic.usable()
     unusable = traffic.size - int(usable.sum())
@@ -96,7 +98,8 @@ def judge_traffic(traffic: Traffic, share: float, canary: Canary) -> Judgement:
         return Judgement(
             "hold", (f"{unusable} of {traffic.size + unusable} requests in the log make no sense",), values
         )
-    return _weigh_step(traffic, share, canary, values)
+    step = _weigh_step(traffic, share, canary, values)
+    return _ask_for_proof(step, traffic, canary) if last and step.verdict == "promote" else step
 
 
 def judge_watch(before: Traffic, after: Traffic, canary: Canary) -> Judgement:
@@ -178,6 +181,22 @@ def _weigh_step(traffic: Traffic, share: float, canary: Canary, values: dict[str
     if answered < max(1.0, wanted / 2):
         return Judgement("hold", (f"too few answers by the challenger: {seen}",), values)
     return Judgement("promote", (f"nothing stands against it: {seen}",), values)
+
+
+def _ask_for_proof(step: Judgement, traffic: Traffic, canary: Canary) -> Judgement:
+    """Hold what nothing speaks against until something speaks for it."""
+    between = traffic.where((traffic.share > 0) & (traffic.share < 1))
+    missing, values = [], dict(step.values)
+    for name, margin in (("errors", canary.error_margin), ("slow", canary.slow_margin)):
+        if margin < 1.0:
+            log_e = betting.against_excess_of(margin, _column(between, name), between.canary, between.share)
+            values |= {f"{name}_proof": _e(betting.highest(log_e)), f"{name}_proof_limit": 1.0 / canary.alpha}
+            if betting.highest(log_e) < math.log(1.0 / canary.alpha):
+                e_values = f"e-value {values[f'{name}_proof']:.3g} of {1 / canary.alpha:g}"
+                missing.append(
+                    f"not yet proven that {NAMES[name]} are less than {margin:.1%} more frequent ({e_values})"
+                )
+    return Judgement("hold" if missing else "promote", (*missing, *step.reasons), values)
 
 
 def _column(traffic: Traffic, name: str) -> Floats:

@@ -129,7 +129,8 @@ def _shadow(state: State, evidence: Evidence, canary: Canary) -> Action:
 
 def _step(state: State, evidence: Evidence, canary: Canary, now: float) -> Action:
     assert state.challenger is not None
-    judgement = judge_traffic(evidence.traffic, state.share, canary)
+    later = _later_steps(state.share, canary.steps)
+    judgement = judge_traffic(evidence.traffic, state.share, canary, last=not later)
     if judgement.verdict == "roll_back":
         return roll_back(state, "live", *judgement.reasons, values=judgement.values)
     if not is_applied(state, evidence.observed):
@@ -138,7 +139,6 @@ def _step(state: State, evidence: Evidence, canary: Canary, now: float) -> Actio
         )
     if judgement.verdict == "hold" or now - state.updated < canary.minimum_wait_s:
         return _wait("requests", judgement)
-    later = _later_steps(state.share, canary.steps)
     if not later:
         return _promote(state, state.challenger, canary, judgement.reasons, judgement.values)
     return Action("go_on", "step", judgement.reasons, {"share": later[0]}, judgement.values)

@@ -103,6 +103,33 @@ def test_a_step_needs_its_own_requests_its_share_and_answers_by_the_challenger()
     assert "too few answers" in judge_traffic(silent, 0.01, CANARY).reasons[0]
 
 
+@pytest.mark.parametrize(
+    ("n", "on_canary", "verdict"), [(100, 0.0, "hold"), (2000, 0.005, "promote"), (2000, 0.04, "hold")]
+)
+def test_the_last_step_asks_for_proof(n, on_canary, verdict):
+    requests = traffic(n, 0.03 if on_canary == 0.04 else on_canary, on_canary, 11, share=0.5)
+    assert judge_traffic(requests, 0.5, CANARY).verdict == "promote"
+    last = judge_traffic(requests, 0.5, CANARY, last=True)
+    assert last.verdict == verdict
+    assert (last.values["errors_proof"] >= last.values["errors_proof_limit"]) == (verdict == "promote")
+
+
+def test_the_proof_is_the_formula_it_says_it_is():
+    w, x, y = np.array([0.05, 0.5, 0.25, 0.25]), np.array([1.0, 0, 1, 0]), np.array([1.0, 1, 0, 0])
+    z = y * x / w - y * (1 - x) / (1 - w)
+    expected = np.mean([np.prod(1 + stake * w * (0.02 - z)) for stake in betting.STAKES])
+    assert math.exp(betting.against_excess_of(0.02, y, x, w)[-1]) == pytest.approx(expected)
+
+
+def test_an_excess_of_the_margin_is_promoted_on_less_often_than_alpha():
+    promoted = 0
+    for seed in range(200):
+        requests = traffic(3000, 0.02, 0.04, seed, share=0.5)
+        log_e = betting.against_excess_of(0.02, requests.failed, requests.canary, requests.share)
+        promoted += betting.highest(log_e) >= math.log(1 / CANARY.alpha)
+    assert promoted / 200 <= CANARY.alpha
+
+
 def test_quality_is_proven_either_way_or_undecided():
     assert judge_pairs(pairs(400, 0.01, 0.08, 5), CANARY).verdict == "roll_back"
     assert judge_pairs(pairs(800, 0.04, 0.01, 5), CANARY).verdict == "promote"

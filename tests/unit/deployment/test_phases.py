@@ -10,7 +10,7 @@ from tokka.deployment.targets.base import Answer, Observed
 from tokka.params import Canary
 
 ONE, TWO = Revision(version="1", digest="a" * 64), Revision(version="2", digest="b" * 64)
-CANARY = Canary(steps=(0.1, 0.5), step_requests=50, shadow_rows=100)
+CANARY = Canary(steps=(0.1, 0.5), step_requests=50, shadow_rows=100, error_margin=0.3, slow_margin=0.3)
 WARM = State(endpoint="desk", generation=4, champion=ONE, challenger=TWO, phase="warm_up", updated=100.0)
 SHADOW = WARM.model_copy(update={"phase": "shadow"})
 STEP = WARM.model_copy(update={"phase": "step", "share": 0.1})
@@ -83,6 +83,16 @@ def test_steps_follow_each_other_up_to_the_promotion():
     assert (
         next_action(LAST, Evidence(seen(LAST, TWO), traffic=requests(60, 0.5)), quick, 102.0).changes["phase"] == "idle"
     )
+
+
+def test_a_promotion_needs_proof_and_an_earlier_step_does_not():
+    strict = CANARY.model_copy(update={"error_margin": 0.02})
+    assert next_action(STEP, Evidence(seen(STEP, TWO), traffic=requests(60, 0.1)), strict, 102.0).kind == "go_on"
+    action = next_action(LAST, Evidence(seen(LAST, TWO), traffic=requests(60, 0.5)), strict, 102.0)
+    assert action.kind == "wait" and "not yet proven that failures" in action.reasons[0]
+    late = next_action(LAST, Evidence(seen(LAST, TWO), traffic=requests(60, 0.5)), strict, 100 + strict.maximum_wait_s)
+    assert late.kind == "roll_back"
+    assert next_action(LAST, Evidence(seen(LAST, TWO), traffic=requests(900, 0.5)), strict, 102.0).kind == "promote"
 
 
 def test_a_step_is_not_passed_before_its_time_nor_on_a_split_that_is_not_there():

@@ -52,6 +52,14 @@ def test_live_traffic_is_used_before_any_is_replayed(here):
     assert shadow["values"]["replayed"] < shadow["values"]["pairs"]
 
 
+def test_a_promotion_waits_for_proof_by_live_requests(tmp_path):
+    here = World(tmp_path, canary={**SHORT, "error_margin": 0.02, "slow_margin": 0.1, "maximum_wait_s": 100})
+    result = here.rollout()
+    promotion = next(phase for phase in result.phases if phase["action"] == "promote")
+    assert promotion["values"]["errors_proof"] >= promotion["values"]["errors_proof_limit"] == 20
+    assert promotion["values"]["step_requests"] > 400
+
+
 def test_the_first_version_needs_no_champion(tmp_path):
     here = World(tmp_path, first=True, canary=SHORT)
     result = here.rollout("1")
