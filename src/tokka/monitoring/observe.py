@@ -9,16 +9,17 @@ goes on.
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tokka import files, provenance
 from tokka.errors import TokkaError
 from tokka.monitoring import report, snapshot
-from tokka.monitoring.columns import from_reference
-from tokka.monitoring.drift import REFERENCE_ROWS, detect
+from tokka.monitoring.columns import Columns, from_reference
+from tokka.monitoring.drift import REFERENCE_ROWS, WindowDrift, detect
 from tokka.monitoring.policy import CAUSES_WITH_FEEDBACK, Attempt, Decision, Facts, decide, learned_until
-from tokka.monitoring.windows import Cut, count_since, cut, labelled
+from tokka.monitoring.windows import Cut, Window, count_since, cut, labelled
 from tokka.params import Params
 from tokka.settings import Settings
 
@@ -56,43 +57,58 @@ def detect_drift(
         TokkaError: the reference cannot be read.
         UsageError: the cause is unknown, or monitoring.alpha too fine.
     """
-    moment = time.time() if now is None else now
-    records, damaged = _read(settings.home / "requests")
-    known, columns = _texts(replayed), from_reference(reference, REFERENCE_ROWS) if reference else None
-    cuts = cut(records, params.monitoring.window_rows, champion_version, known) if columns else Cut()
-    recent = cuts.windows[-params.monitoring.of_windows :]
-    found = [detect(window, columns, params.monitoring) for window in recent] if columns else []
-    rows, attempts = labelled(records, known), [_attempt(entry) for entry in history]
+    seen = _look(params, settings, reference, champion_version, replayed)
+    attempts = [_attempt(entry) for entry in history]
     facts = Facts(
         cause=cause,
-        now=moment,
-        windows=found,
+        now=time.time() if now is None else now,
+        windows=seen.found,
         attempts=attempts,
-        labelled_rows=count_since(rows, learned_until(attempts)),
-        trigger_key=_trigger_key(params, cause, champion_version, reference, snapshot.digest_of(rows)),
-        champion=columns is not None,
+        labelled_rows=count_since(seen.labelled, learned_until(attempts)),
+        trigger_key=_trigger_key(params, cause, champion_version, reference, snapshot.digest_of(seen.labelled)),
+        champion=seen.reference is not None,
     )
     decision = decide(facts, params.monitoring, params.retraining)
     learn = decision.verdict == "retrain" and cause in CAUSES_WITH_FEEDBACK
-    path = snapshot.write(rows, settings.home / "snapshots") if learn else None
-    outcome = _outcome(decision, facts, cuts, path, damaged)
-    newest = recent[-1] if recent else None
-    report.write(out / "drift.html", outcome, found, newest, columns, params.monitoring.alpha)
+    path = snapshot.write(seen.labelled, settings.home / "snapshots") if learn else None
+    outcome = _outcome(decision, facts, seen, path)
+    report.write(out / "drift.html", outcome, seen.found, seen.newest, seen.reference, params.monitoring.alpha)
     files.write_json(out / "drift.json", outcome | _inputs(facts, champion_version))
     return outcome
 
 
-def _outcome(decision: Decision, facts: Facts, cuts: Cut, path: Path | None, damaged: int) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Seen:
+    """What the log and the reference hold: full windows with what was found in them, and labelled rows."""
+
+    reference: Columns | None
+    found: list[WindowDrift]
+    newest: Window | None
+    waiting: int
+    labelled: list[dict[str, Any]]
+    damaged: int
+
+
+def _look(params: Params, settings: Settings, reference: Path | None, version: str, replayed: Path | None) -> _Seen:
+    records, damaged = _read(settings.home / "requests")
+    known, columns = _texts(replayed), from_reference(reference, REFERENCE_ROWS) if reference else None
+    cuts = cut(records, params.monitoring.window_rows, version, known) if columns else Cut()
+    recent = cuts.windows[-params.monitoring.of_windows :]
+    found = [detect(window, columns, params.monitoring) for window in recent] if columns else []
+    return _Seen(columns, found, recent[-1] if recent else None, len(cuts.rest), labelled(records, known), damaged)
+
+
+def _outcome(decision: Decision, facts: Facts, seen: _Seen, path: Path | None) -> dict[str, Any]:
     reasons = list(decision.reasons)
-    if damaged:
-        reasons.append(f"{damaged} lines of the request log could not be read")
+    if seen.damaged:
+        reasons.append(f"{seen.damaged} lines of the request log could not be read")
     return {
         "verdict": "retrain" if decision.verdict == "retrain" else "wait",
         "alert": decision.verdict == "alert",
         "drift": decision.drift,
         "reasons": reasons,
         "windows": [window.as_dict() for window in facts.windows],
-        "rows_waiting": len(cuts.rest),
+        "rows_waiting": seen.waiting,
         "labelled_rows": facts.labelled_rows,
         "snapshot": str(path) if path else "",
         "trigger_key": facts.trigger_key,
