@@ -122,7 +122,7 @@ class MlflowPage:
             self.problems = [f"no MLflow page: {error.message}"]
             return
         self.problems = []
-        command = [sys.executable, "-m", "uvicorn", "--host", HOST, "--port", str(self._port), "--workers", "1"]
+        command = [sys.executable, "-P", "-m", "uvicorn", "--host", HOST, "--port", str(self._port), "--workers", "1"]
         self._child.start([*command, "--log-level", "warning", "mlflow.server.fastapi_app:app"], "page")
 
     def stop(self) -> None:

@@ -34,6 +34,7 @@ TICK_SECONDS = 0.1
 SAY_SECONDS = 0.5
 VERIFY_SECONDS = 1.0
 SWEEP_SECONDS = 5.0
+REVIVE_SECONDS = 1.0
 # The MLflow page costs seconds of processor time: the endpoint comes first, but it does not wait for ever.
 PAGE_SECONDS = 20.0
 CALM_SECONDS = 5.0
@@ -55,7 +56,7 @@ class Daemon:
         self._record_problem = ""
         self._ending = False
         self._born = time.monotonic()
-        self._last = dict.fromkeys(("say", "verify", "sweep"), 0.0)
+        self._last = dict.fromkeys(("say", "verify", "sweep", "revive"), 0.0)
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT.
@@ -122,12 +123,14 @@ class Daemon:
             self._record_problem = error.message
 
     def _revive(self) -> None:
-        if not self._gateway.alive():
+        if not self._gateway.alive() and self._is_due("revive", REVIVE_SECONDS):
             self._log("the gateway died, it is started again")
             self._gateway.stop()
-            with contextlib.suppress(TokkaError):
+            try:
                 self._gateway = self._make_gateway()
                 self._split = Split()
+            except TokkaError as error:
+                self._log(error.message)
         if not self._fork_server.alive():
             self._log("the fork server died, it is started again; the workers go on")
             self._fork_server.stop()
@@ -197,7 +200,7 @@ class Daemon:
         # A running rollout shows its own steps in the registry: what importing MLflow costs is not spent beside it.
         calm = settled and self._state.generation > 0 and time.time() - self._state.updated > CALM_SECONDS
         if missing or (calm and self._upkeep.purpose != shown):
-            self._upkeep.start([sys.executable, "-m", "tokka.deployment.upkeep"], shown)
+            self._upkeep.start([sys.executable, "-P", "-m", "tokka.deployment.upkeep"], shown)
         if settled:
             self._page.keep()
 

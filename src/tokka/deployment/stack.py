@@ -33,6 +33,7 @@ from tokka.settings import Settings
 STOP_SECONDS = 25.0
 # A daemon that has written nothing for so long is stuck; it writes twice a second.
 STUCK_SECONDS = 30.0
+OF_A_RUN = ("TOKKA_EVENTS", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_CONTEXT")
 
 
 class WorkerInfo(BaseModel):
@@ -172,13 +173,16 @@ def _spawn(settings: Settings, params: Params) -> None:
     log = _log(settings)
     log.parent.mkdir(parents=True, exist_ok=True)
     (_folder(settings) / "state.json").unlink(missing_ok=True)
-    environment = {**os.environ, **settings.environment(), "PYTHONUNBUFFERED": "1"}
+    # What belongs to the run that starts it is none of the daemon's.
+    own = {name: value for name, value in os.environ.items() if name not in OF_A_RUN}
+    environment = {**own, **settings.environment(), "PYTHONUNBUFFERED": "1"}
     files.write_json(_folder(settings) / "params.json", params.model_dump(mode="json"))
-    command = [sys.executable, "-m", "tokka.deployment.stack"]
+    command = [sys.executable, "-P", "-m", "tokka.deployment.stack"]
     with log.open("ab") as output:
         started = subprocess.run(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False, timeout=60
-        )
+            command, env=environment, cwd=settings.home, check=False, timeout=60,
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+        )  # fmt: skip
     if started.returncode != 0:
         raise TokkaError(f"the stack does not start: {_tail(log)}", f"see {log}")
     deadline = time.monotonic() + 10

@@ -2,7 +2,7 @@
 
     python -m tokka.serving.forkserver          # one JSON request per line on standard input, one answer per line
 
-KServe takes 3 seconds and 190 MB to import; a fork has it at once and shares the memory. Each worker is forked
+KServe takes seconds and 130 MB to import; a fork has it at once and shares the memory. Each worker is forked
 twice, so that it becomes the child of the supervisor and not of this process: it dies with the supervisor, and
 outlives the fork server.
 """
@@ -33,7 +33,7 @@ class ForkServer:
         supervisor = os.getpid()
         with log.open("ab") as output:
             self._child = subprocess.Popen(
-                [sys.executable, "-m", "tokka.serving.forkserver"],
+                [sys.executable, "-P", "-m", "tokka.serving.forkserver"],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=output,
                 env={**environment, **process.SINGLE_THREAD},
                 preexec_fn=lambda: process.die_with_parent(supervisor),
@@ -97,11 +97,9 @@ def main() -> None:
     """Import once, then fork for every line."""
     process.die_with_parent(os.getppid())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # pandas, which KServe imports, would start the threads of pyarrow's allocator: a fork would lack them.
-    sys.modules["pyarrow"] = None  # type: ignore[assignment]
-    from tokka.serving import server
+    from tokka.serving import kserve_import, server
 
-    server.preload()
+    kserve_import.preload()
     _say({"ready": True, "seconds": round(time.process_time(), 2)})
     while line := sys.stdin.buffer.readline():
         request = json.loads(line)

@@ -7,7 +7,6 @@ is taken, and what was taken is answered.
 """
 
 import argparse
-import importlib
 import json
 import logging
 import os
@@ -17,12 +16,12 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from tokka import files
 from tokka.errors import TokkaError
 from tokka.serving.engine import Engine
+from tokka.serving.kserve_import import load_transport
 from tokka.serving.request_log import Writer
 from tokka.serving.service import Options, Service
 from tokka.settings import Settings
@@ -56,23 +55,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN if wanted.ready_file else signal.SIG_DFL)
     server.run(announce)
     return 0
-
-
-def load_transport() -> ModuleType:
-    """Import KServe, which reads sys.argv while it is imported and exits on options that are not its own."""
-    own, sys.argv = sys.argv, sys.argv[:1]
-    try:
-        from tokka.serving import transport
-    finally:
-        sys.argv = own
-    return transport
-
-
-def preload() -> None:
-    """Import what every worker needs and what may be forked: onnxruntime, which starts a thread, may not."""
-    load_transport()
-    for name in ("model_signing.verifying", "tokenizers", "tokka.registry.signing", "tokka.training.predictor"):
-        importlib.import_module(name)
 
 
 def make_service(wanted: argparse.Namespace) -> Service:

@@ -22,6 +22,8 @@ from tokka.serving.service import SHADOW
 from tokka.settings import Settings
 
 TIMEOUT_SECONDS = 30.0
+# The daemon speaks twice a second; what it said so long ago may not be so any more.
+STALE_SECONDS = 10.0
 
 
 class LocalTarget:
@@ -49,6 +51,8 @@ class LocalTarget:
         info = stack.status(self._settings)
         if info is None:
             raise TokkaError("no stack is running", "`tokka up` starts it")
+        if time.time() - info.updated > STALE_SECONDS:
+            raise TokkaError("the stack's daemon is stuck", "`tokka up` restarts it")
         return Observed(
             generation=info.generation,
             champion=info.champion,

@@ -1,0 +1,95 @@
+"""Micro-batching: greedy when idle, fuller when busy, and one bad row is nobody else's."""
+
+import asyncio
+
+import pytest
+
+from tokka.serving.batching import Batcher, Overloaded
+
+
+def run(scenario):
+    return asyncio.run(scenario)
+
+
+def test_an_idle_worker_does_not_wait():
+    async def scenario():
+        batcher = Batcher(lambda rows: rows, max_rows=16, max_delay=10.0)
+        return await asyncio.wait_for(batcher.submit([1, 2]), 1)
+
+    assert run(scenario()) == [1, 2]
+
+
+def test_what_waits_together_runs_together_in_order():
+    seen = []
+
+    async def scenario():
+        batcher = Batcher(lambda rows: seen.append(list(rows)) or [row * 10 for row in rows], max_rows=4, max_delay=0.0)
+        return await asyncio.gather(*(batcher.submit([number, number + 100]) for number in range(3)))
+
+    assert run(scenario()) == [[0, 1000], [10, 1010], [20, 1020]]
+    assert [len(batch) for batch in seen] == [4, 2]
+
+
+def test_a_busy_worker_waits_for_a_fuller_batch_but_not_longer_than_allowed():
+    seen = []
+
+    async def scenario():
+        batcher = Batcher(lambda rows: seen.append(len(rows)) or rows, max_rows=8, max_delay=0.05)
+        await asyncio.gather(batcher.submit([1]), batcher.submit([2]))
+        late = asyncio.create_task(batcher.submit([3]))
+        await asyncio.sleep(0.01)
+        later = asyncio.create_task(batcher.submit([4]))
+        await asyncio.wait_for(asyncio.gather(late, later), 1)
+
+    run(scenario())
+    assert seen == [2, 2]
+
+
+def test_a_full_batch_does_not_wait():
+    async def scenario():
+        batcher = Batcher(lambda rows: rows, max_rows=2, max_delay=30.0)
+        await asyncio.gather(batcher.submit([1]), batcher.submit([2]))
+        await asyncio.wait_for(asyncio.gather(batcher.submit([3]), batcher.submit([4])), 1)
+
+    run(scenario())
+
+
+def test_one_bad_row_fails_alone():
+    def answer(rows):
+        if "bad" in rows:
+            raise ValueError("bad row")
+        return rows
+
+    async def scenario():
+        batcher = Batcher(answer, max_rows=16, max_delay=0.0)
+        return await asyncio.gather(
+            batcher.submit(["good"]), batcher.submit(["bad"]), batcher.submit(["fine"]), return_exceptions=True
+        )
+
+    first, second, third = run(scenario())
+    assert (first, third) == (["good"], ["fine"])
+    assert isinstance(second, ValueError)
+
+
+def test_too_much_waiting_is_refused_at_once():
+    async def scenario():
+        batcher = Batcher(lambda rows: rows, max_rows=2, max_delay=0.0, max_waiting=4)
+        waiting = asyncio.create_task(batcher.submit([1, 2, 3]))
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded):
+            await batcher.submit([4, 5])
+        return await waiting
+
+    assert run(scenario()) == [1, 2, 3]
+
+
+def test_every_row_gets_its_own_answer_whatever_the_sizes():
+    async def scenario():
+        batcher = Batcher(lambda rows: [row * 2 for row in rows], max_rows=7, max_delay=0.001)
+        requests = [list(range(size * 10, size * 10 + size % 5 + 1)) for size in range(60)]
+        answers = await asyncio.gather(*(batcher.submit(rows) for rows in requests))
+        assert answers == [[row * 2 for row in rows] for rows in requests]
+        assert batcher.rows == sum(map(len, requests))
+        assert batcher.batches < batcher.rows
+
+    run(scenario())

@@ -1,0 +1,75 @@
+"""What may be sent to /predict and /feedback: anything else is a sentence with a status, and never an exception."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tokka.serving.engine import Row
+from tokka.serving.protocol import BadRequest, parse_feedback, parse_predict
+
+
+def test_one_text_and_several():
+    one = parse_predict(b'{"text": "hello"}', max_rows=4, pairs=False)
+    assert (one.rows, one.several) == ([Row("hello")], False)
+    several = parse_predict(b'{"texts": ["a", "b"]}', max_rows=4, pairs=False)
+    assert (several.rows, several.several) == ([Row("a"), Row("b")], True)
+
+
+def test_pairs():
+    assert parse_predict(b'{"text": "a", "text_pair": "b"}', max_rows=4, pairs=True).rows == [Row("a", "b")]
+    body = b'{"texts": ["a", "c"], "text_pairs": ["b", "d"]}'
+    assert parse_predict(body, max_rows=4, pairs=True).rows == [Row("a", "b"), Row("c", "d")]
+    for wrong in (b'{"text": "a"}', b'{"texts": ["a", "b"], "text_pairs": ["c"]}'):
+        with pytest.raises(BadRequest):
+            parse_predict(wrong, max_rows=4, pairs=True)
+
+
+def test_too_many_rows_are_422():
+    with pytest.raises(BadRequest, match="at most 2") as refused:
+        parse_predict(b'{"texts": ["a", "b", "c"]}', max_rows=2, pairs=False)
+    assert refused.value.status == 422
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
+    max_leaves=12,
+)
+keys = st.sampled_from(["text", "texts", "text_pair", "text_pairs", "prediction_id", "label", "value"])
+
+
+@given(st.one_of(st.binary(), st.builds(lambda tree: json.dumps(tree).encode(), st.dictionaries(keys, json_values))))
+def test_whatever_comes_it_is_taken_or_refused(body):
+    for parse in (lambda: parse_predict(body, max_rows=8, pairs=False), lambda: parse_feedback(body)):
+        try:
+            parse()
+        except BadRequest as error:
+            assert 400 <= error.status < 500
+            assert "\n" not in str(error)
+
+
+def test_feedback_is_a_label_or_a_number():
+    assert parse_feedback(b'{"prediction_id": "a-1.0", "label": "card"}') == {"prediction_id": "a-1.0", "label": "card"}
+    assert parse_feedback(b'{"prediction_id": "a", "value": 3}') == {"prediction_id": "a", "value": 3.0}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"label": "card"}',
+        b'{"prediction_id": "a"}',
+        b'{"prediction_id": "a", "label": "x", "value": 1}',
+        b'{"prediction_id": "a", "label": ""}',
+        b'{"prediction_id": "a", "label": "' + b"x" * 201 + b'"}',
+        b'{"prediction_id": "a", "value": true}',
+        b'{"prediction_id": "a", "value": NaN}',
+        b'{"prediction_id": "a", "value": 1' + b"0" * 400 + b"}",
+        b'{"prediction_id": "a b", "label": "x"}',
+        b'{"prediction_id": "a", "label": "x", "more": 1}',
+    ],
+)
+def test_other_feedback_is_refused(body):
+    with pytest.raises(BadRequest):
+        parse_feedback(body)

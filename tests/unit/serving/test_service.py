@@ -1,0 +1,88 @@
+"""One revision's answers: what is said, what is logged, who is a canary; with a real model in this process."""
+
+import asyncio
+
+import pytest
+
+from tests.serving.models import LABELS, make_model
+from tokka.errors import Refused
+from tokka.serving.engine import Engine, Row
+from tokka.serving.request_log import Writer, read
+from tokka.serving.service import Context, Options, Service
+
+
+@pytest.fixture(scope="module")
+def engines(tmp_path_factory):
+    root = tmp_path_factory.mktemp("models")
+    shapes = {"classes": {}, "value": {"labels": ()}, "pairs": {"pairs": True}}
+    for name, shape in shapes.items():
+        make_model(root / name, seed=5, **shape)
+    return {name: Engine.load(root / name) for name in shapes}
+
+
+def answer(engine, rows, context, folder=None, *, store_text=True):
+    writer = Writer(folder, "worker") if folder else None
+    service = Service(engine, Options("helpdesk", "7", store_text=store_text), writer)
+    return asyncio.run(service.answer(rows, context))
+
+
+def test_a_class_with_its_score(engines, tmp_path):
+    (found,) = answer(engines["classes"], [Row("my card")], Context("id"), tmp_path)
+    assert found["label"] in LABELS
+    assert {"prediction_id", "model_version", "canary", "label", "score"} == set(found)
+    (logged,) = read(tmp_path)
+    assert logged["digest"] == engines["classes"].digest
+    assert (logged["text"], logged["length"] > 2, logged["unknown"]) == ("my card", True, 0.0)
+
+
+def test_a_value_for_regression(engines, tmp_path):
+    (found,) = answer(engines["value"], [Row("my card")], Context("id"), tmp_path)
+    assert set(found) == {"prediction_id", "model_version", "canary", "value"}
+    assert read(tmp_path)[0]["value"] == found["value"]
+
+
+def test_pairs_are_two_texts(engines, tmp_path):
+    rows = [Row("card", "refund"), Row("card", "printer")]
+    first, second = answer(engines["pairs"], rows, Context("id"), tmp_path)
+    assert first["score"] != second["score"]
+    assert {record["text_pair"] for record in read(tmp_path)} == {"refund", "printer"}
+
+
+def test_text_is_kept_only_when_it_may_be(engines, tmp_path):
+    answer(engines["classes"], [Row("a secret")], Context("id"), tmp_path, store_text=False)
+    assert "secret" not in (next(tmp_path.iterdir())).read_text()
+
+
+def test_a_shadow_request_leaves_no_trace(engines, tmp_path):
+    assert answer(engines["classes"], [Row("x")], Context("id", shadow=True), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_canary_is_who_is_not_the_champion_wherever_the_request_was_sent(engines):
+    own = f"7@{engines['classes'].digest}"
+    service = Service(engines["classes"], Options("helpdesk", "7"), None)
+    assert service.is_canary(Context("id", champion="6@ff")) is True
+    assert service.is_canary(Context("id", champion=own, assigned=True)) is False
+    assert service.is_canary(Context("id")) is False
+
+
+def test_headers_are_read_and_nonsense_counts_as_absent():
+    context = Context.from_headers({"x-request-id": "a", "x-tokka-share": "0.25", "x-tokka-replayed": "1"})
+    assert (context.request_id, context.share, context.replayed, context.shadow) == ("a", 0.25, True, False)
+    assert Context.from_headers({"x-tokka-share": "lots"}).share == 0.0
+    assert len(Context.from_headers({}).request_id) == 32
+
+
+def test_another_model_than_promised_is_refused(tmp_path):
+    make_model(tmp_path / "model", seed=1)
+    with pytest.raises(Refused, match="deployment record"):
+        Engine.load(tmp_path / "model", digest="f" * 64)
+
+
+def test_the_forms_agree(tmp_path):
+    make_model(tmp_path / "model", seed=3)
+    rows = [Row(f"order {number} refund") for number in range(20)]
+    forms = [Engine.load(tmp_path / "model", form=form) for form in ("fp32", "int8")]
+    labels = [[result.label for result in engine.predict(rows)] for engine in forms]
+    assert sum(one == other for one, other in zip(*labels, strict=True)) >= 18
+    assert forms[0].warm_up(16) >= 0
