@@ -74,6 +74,12 @@ def make_sample(path: Path, rows: int = 6000, seed: int = 7, drift: bool = False
     files.write_text(path.with_name(path.name + ".md"), about)
 
 
+def is_sample(path: Path) -> bool:
+    """Whether a file lies beside the note that `make_sample` writes."""
+    note = path.with_name(path.name + ".md")
+    return note.is_file() and note.read_text(encoding="utf-8").startswith(f"# {path.name} is synthetic")
+
+
 def make_traffic(rows: int, seed: int, drift: bool) -> list[dict[str, str]]:
     """Synthetic messages of the weeks after the sample, all before the drift or all after it.
 

@@ -49,6 +49,7 @@ def find_champion(params: Params, settings: Settings) -> Champion:
 def lineage(params: Params, settings: Settings, prepared: Path, model: Path, snapshot: str) -> dict[str, Any]:
     """Everything that made this candidate, from raw file to model: what `tokka reproduce` walks."""
     from tokka.data.fetching import source_digest
+    from tokka.data.sample import is_sample
     from tokka.training.predictor import model_digest
 
     lock = prepared / "dvc.lock"
@@ -63,4 +64,5 @@ def lineage(params: Params, settings: Settings, prepared: Path, model: Path, sna
         "data_digest": files.read_json(prepared / "digest.json")["digest"],
         "base_digest": files.read_json(model / "tokka.json")["base"]["digest"],
         "model_digest": model_digest(model),
+        "synthetic": is_sample(settings.root / params.data.source),
     }

@@ -1,0 +1,136 @@
+"""A world of its own for one loop: a home, a port, a small corpus, a tiny base model, and the command line."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import yaml
+
+from tokka.data.sample import make_sample
+from tokka.deployment.record import Record
+from tokka.params import Params, load_params
+from tokka.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+TIMEOUT = 240
+
+
+def free_port() -> int:
+    """A port whose neighbours (MLflow's page) are most likely free as well."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return min(probe.getsockname()[1], 64000)
+
+
+class World:
+    """Everything that one loop needs; `close` takes the stack down."""
+
+    def __init__(self, folder: Path, base: Path, rows: int = 1500, **sections: dict) -> None:
+        self.home = folder / "home"
+        self.data = folder / "sample.csv"
+        self.params_file = folder / "params.yaml"
+        make_sample(self.data, rows=rows, seed=3)
+        tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+        tree["data"]["source"] = str(self.data)
+        tree["model"]["base"] = str(base)
+        for section, values in {**SMALL, **sections}.items():
+            tree[section] |= {**SMALL.get(section, {}), **values}
+        self.params_file.write_text(yaml.safe_dump(tree))
+        self.environment = {
+            **os.environ,
+            "TOKKA_ROOT": str(ROOT),
+            "TOKKA_HOME": str(self.home),
+            "TOKKA_PORT": str(free_port()),
+            "HF_HUB_OFFLINE": "1",
+        }
+
+    @property
+    def settings(self) -> Settings:
+        return Settings.from_environment(self.environment)
+
+    def params(self, *overrides: str) -> Params:
+        return load_params(self.params_file, overrides)
+
+    def start(self, *arguments: str) -> subprocess.Popen:
+        """A `tokka` command in the background, in a process group of its own."""
+        command = [sys.executable, "-m", "tokka.cli.main", *arguments, "--params", str(self.params_file)]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(
+            command, env=self.environment, cwd=ROOT, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+        )
+
+    def tokka(self, *arguments: str, code: int = 0) -> dict:
+        """A `tokka … --json` command to its end; its last line as an object."""
+        return self.finish(self.start(*arguments, "--json"), code)
+
+    def finish(self, child: subprocess.Popen, code: int = 0) -> dict:
+        """Wait for a command and read its object; the exit code must be `code`."""
+        out, error = child.communicate(timeout=TIMEOUT)
+        assert child.returncode == code, f"exit {child.returncode}\n{out[-2000:]}\n{error[-4000:]}"
+        assert "Traceback" not in error
+        return json.loads(out.splitlines()[-1])
+
+    def wait_for_event(self, step: str, event: str, timeout: float = TIMEOUT) -> None:
+        """Until the newest run has reported this."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            for path in sorted(self.home.glob("runs/*/events.jsonl"))[-1:]:
+                events = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
+                if any(found["step"] == step and found["event"] == event for found in events):
+                    return
+            time.sleep(0.05)
+        raise AssertionError(f"{step} never said {event}")
+
+    def state(self):
+        """The deployment record of the endpoint."""
+        return Record(self.settings.record_url).read(self.params().registry.model)
+
+    def processes(self) -> list[psutil.Process]:
+        """Every process that works on this world's home."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                ours = process.environ().get("TOKKA_HOME") == str(self.home) and process.pid != os.getpid()
+                if ours and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
+
+    def wait_until_quiet(self, timeout: float = 15.0) -> list[str]:
+        """What is still running after a while; empty when nothing is."""
+        deadline = time.monotonic() + timeout
+        while self.processes() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return [" ".join(process.cmdline()) for process in self.processes()]
+
+    def close(self) -> None:
+        """Stop the stack, and whatever a failed test left."""
+        command = [sys.executable, "-m", "tokka.cli.main", "down"]
+        subprocess.run(command, env=self.environment, cwd=ROOT, check=False, timeout=TIMEOUT, capture_output=True)
+        for process in self.processes():
+            process.send_signal(signal.SIGKILL)
+
+
+# Small enough for seconds, real in everything.
+SMALL = {
+    "task": {"slices": []},
+    "finetuning": {"epochs": 3, "learning_rate": 0.003, "batch_size": 32},
+    "evaluation": {"bootstrap": 300},
+    "gate": {"minimum": 0.05, "beat_general": True, "slice_margin": 0.5, "noninferiority_margin": 0.2},
+    "canary": {
+        "shadow_rows": 100,
+        "steps": [0.5],
+        "step_requests": 20,
+        "minimum_wait_s": 0.0,
+        "maximum_wait_s": 90.0,
+        "watch_s": 0.0,
+        "quality_margin": 0.3,
+    },
+}
