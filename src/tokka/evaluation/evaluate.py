@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tokka import files, progress
+from tokka import progress
 from tokka.errors import TokkaError
 from tokka.params import Params
 
@@ -35,13 +35,11 @@ def evaluate(
     out: Path,
     *,
     cache: Path | None = None,
-    trained_on: str | None = None,
 ) -> dict[str, Any]:
     """Write evaluation.json, details.json, report.html and the row files into `out`; return the evaluation.
 
     Args:
         cache: where a base model from the hub is kept; default, the folder of the settings.
-        trained_on: the digest of the data that the candidate was trained on, when its folder does not say.
 
     Raises:
         TokkaError: the candidate, the data or the base model cannot be used. A champion that cannot be used does
@@ -59,14 +57,17 @@ def evaluate(
     known = [label for model in models for label in model.predictor.labels]
     test = open_test(data, known, params.evaluation.slices_minimum_rows)
     progress.report(STEP, f"{len(models)} models on {test.rows} test rows", fraction=0.1)
-    scored = {model.name: subjects.score(model, test) for model in models}
+    scored = {"candidate": subjects.score(offered, test)}
+    if serving:
+        try:
+            scored["champion"] = subjects.score(serving, test)
+        except TokkaError as error:
+            champion, models = _unreachable(champion, error.message), [offered]
     if params.evaluation.general:
         progress.report(STEP, "the general baseline", fraction=0.4)
         scored["general"] = subjects.score_general(test, data, params, cache or _default_cache())
     progress.report(STEP, f"intervals from {params.evaluation.bootstrap} resamples", fraction=0.7)
     evaluation = _evaluation(data, test, scored, _latencies(models, scored, test), champion, params)
-    if trained_on is not None:
-        evaluation["candidate"]["data_digest"] = trained_on
     evidence.write(out, evaluation, data, test, scored, offered, params, seconds=time.monotonic() - began)
     return evaluation
 
@@ -148,13 +149,3 @@ def _default_cache() -> Path:
     from tokka.settings import Settings
 
     return Settings.from_environment().home / "base"
-
-
-def read(folder: Path) -> dict[str, Any]:
-    """evaluation.json of an evidence folder.
-
-    Raises:
-        TokkaError: it is missing or no JSON.
-    """
-    found: dict[str, Any] = files.read_json(folder / "evaluation.json")
-    return found

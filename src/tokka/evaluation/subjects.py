@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from tokka import files
 from tokka.evaluation import cost, general, metrics, resampling
 from tokka.evaluation.cost import Footprint, Latency
 from tokka.evaluation.intervals import intervals
@@ -63,8 +62,8 @@ def open_specialist(name: str, version: str, folder: Path) -> Specialist:
     """
     from tokka.training.predictor import load_predictor
 
-    config = files.read_json(folder / "tokka.json")
-    return Specialist(name, version, folder, load_predictor(folder), str(config.get("data_digest", "")))
+    predictor = load_predictor(folder)
+    return Specialist(name, version, folder, predictor, predictor.config.data_digest)
 
 
 def score(model: Specialist, test: TestSet) -> Scored:

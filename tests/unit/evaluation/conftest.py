@@ -61,7 +61,7 @@ def write_prepared(folder, task):
     return folder
 
 
-def make_specialist(folder, base, prepared, *, labels=None, blur=0.0):
+def make_specialist(folder, base, prepared, *, labels=None, blur=0.0, trained_on=None, text_pair=False):
     """Fit a head on the frozen tiny encoder and write a model folder; `blur` spoils the head."""
     import torch
     from safetensors.torch import save_file
@@ -92,9 +92,10 @@ def make_specialist(folder, base, prepared, *, labels=None, blur=0.0):
     write_fp32(network.eval(), folder / "model.onnx", token_types=True)
     config = read_encoder_config(base / "config.json")
     (folder / "config.json").write_text(json.dumps(config))
-    described = {"task": data.task, "labels": labels, "text_pair": False, "max_tokens": 48, "pooling": "mean",
+    described = {"task": data.task, "labels": labels, "text_pair": text_pair, "max_tokens": 48, "pooling": "mean",
                  "feature_scale": FEATURE_SCALE, "temperature": 1.0, "token_types": True, "padding": 0,
-                 "base": {"name": "tiny", "digest": "b" * 64}, "serve": "fp32"}  # fmt: skip
+                 "base": {"name": "tiny", "digest": "b" * 64}, "serve": "fp32",
+                 "data_digest": data.digest if trained_on is None else trained_on}  # fmt: skip
     write_model_config(folder, described)
     return folder
 

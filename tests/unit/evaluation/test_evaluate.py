@@ -18,7 +18,6 @@ from tokka.evaluation.evaluate import Champion, evaluate
 from tokka.evaluation.gate import decide
 
 NONE = Champion("none", "", None, "nothing serves yet")
-DATA = "d" * 64
 
 
 def refusals(evaluation, params):
@@ -32,7 +31,7 @@ def first(tmp_path_factory, prepared, specialist, base):
     out = tmp_path_factory.mktemp("evidence") / "out"
     rules = parse_params({"model": {"base": str(base), "max_tokens": 48},
                           "evaluation": {"bootstrap": 200, "slices_minimum_rows": 20}})  # fmt: skip
-    return evaluate(prepared, specialist, NONE, rules, out, trained_on=DATA), out, rules
+    return evaluate(prepared, specialist, NONE, rules, out), out, rules
 
 
 def test_the_first_version_passes_on_absolute_rules_and_beats_the_general_model(first):
@@ -109,10 +108,10 @@ def test_a_spoilt_candidate_is_refused_against_the_champion(tmp_path, prepared, 
     rules = params(evaluation={"general": False}, gate={"beat_general": False, "minimum": 0.0})
     spoilt = make_specialist(tmp_path / "spoilt", base, prepared, blur=3.0)
     champion = Champion("present", "4", specialist, "")
-    evaluation = evaluate(prepared, spoilt, champion, rules, tmp_path / "out", trained_on=DATA)
+    evaluation = evaluate(prepared, spoilt, champion, rules, tmp_path / "out")
     assert "not_inferior" in refusals(evaluation, rules)
     assert evaluation["comparison"]["champion"]["high"] < 0
-    same = evaluate(prepared, specialist, champion, rules, tmp_path / "same", trained_on=DATA)
+    same = evaluate(prepared, specialist, champion, rules, tmp_path / "same")
     assert same["comparison"]["champion"]["difference"] == 0
     # Latency on a busy machine is not what this is about.
     assert refusals(same, rules) <= {"not_slower"}
@@ -122,10 +121,10 @@ def test_a_spoilt_candidate_is_refused_against_the_champion(tmp_path, prepared, 
 def test_classes_that_come_and_go_are_matched_by_name(tmp_path, prepared, specialist, base, params):
     rules = params(evaluation={"general": False}, gate={"beat_general": False, "slowdown": 100.0})
     older = make_specialist(tmp_path / "older", base, prepared, labels=["card lost", "refund"])
-    grown = evaluate(prepared, specialist, Champion("present", "1", older, ""), rules, tmp_path / "a", trained_on=DATA)
+    grown = evaluate(prepared, specialist, Champion("present", "1", older, ""), rules, tmp_path / "a")
     assert grown["champion"]["metrics"]["accuracy"]["value"] <= 2 / 3
     assert refusals(grown, rules) == set()
-    shrunk = evaluate(prepared, older, Champion("present", "1", specialist, ""), rules, tmp_path / "b", trained_on=DATA)
+    shrunk = evaluate(prepared, older, Champion("present", "1", specialist, ""), rules, tmp_path / "b")
     assert "labels_complete" in refusals(shrunk, rules)
 
 
@@ -134,7 +133,7 @@ def test_a_champion_that_cannot_be_used_is_unreachable_and_refused(tmp_path, pre
     broken = shutil.copytree(specialist, tmp_path / "broken")
     (broken / "model.onnx").write_bytes(b"changed")
     champion = Champion("present", "1", broken, "")
-    evaluation = evaluate(prepared, specialist, champion, rules, tmp_path / "out", trained_on=DATA)
+    evaluation = evaluate(prepared, specialist, champion, rules, tmp_path / "out")
     assert evaluation["champion_status"] == "unreachable"
     assert refusals(evaluation, rules) == {
         "champion_known",
@@ -143,6 +142,15 @@ def test_a_champion_that_cannot_be_used_is_unreachable_and_refused(tmp_path, pre
         "not_slower",
         "not_bigger",
     }
+
+
+def test_a_champion_that_cannot_answer_these_rows_is_unreachable(tmp_path, prepared, base, specialist, params):
+    rules = params(evaluation={"general": False}, gate={"beat_general": False})
+    of_pairs = make_specialist(tmp_path / "pairs", base, prepared, text_pair=True)
+    evaluation = evaluate(prepared, specialist, Champion("present", "1", of_pairs, ""), rules, tmp_path / "out")
+    assert evaluation["champion"] is None
+    assert "champion_known" in refusals(evaluation, rules)
+    assert "two texts" in evaluation["champion_reason"]
 
 
 def test_a_broken_candidate_stops_the_evaluation_and_leaves_nothing(tmp_path, prepared, specialist, params):
@@ -161,14 +169,16 @@ def test_test_rows_in_the_training_data_are_counted_and_refused(tmp_path, prepar
     kept = train.slice(2).to_pylist()
     pq.write_table(pa.Table.from_pylist(kept + rows, schema=train.schema), leaky / "train.parquet")
     rules = params(evaluation={"general": False}, gate={"beat_general": False})
-    evaluation = evaluate(leaky, specialist, NONE, rules, tmp_path / "out", trained_on=DATA)
+    evaluation = evaluate(leaky, specialist, NONE, rules, tmp_path / "out")
     assert evaluation["overlap"] == {"row_ids": 1, "texts": 2}
     assert refusals(evaluation, rules) == {"no_leak"}
 
 
-def test_a_candidate_that_does_not_say_what_it_was_trained_on_is_refused(tmp_path, prepared, specialist, params):
+@pytest.mark.parametrize("trained_on", ["", "e" * 64])
+def test_a_candidate_that_was_trained_on_other_data_is_refused(tmp_path, prepared, base, params, trained_on):
     rules = params(evaluation={"general": False}, gate={"beat_general": False})
-    evaluation = evaluate(prepared, specialist, NONE, rules, tmp_path / "out", trained_on="")
+    stranger = make_specialist(tmp_path / "stranger", base, prepared, trained_on=trained_on)
+    evaluation = evaluate(prepared, stranger, NONE, rules, tmp_path / "out")
     assert refusals(evaluation, rules) == {"trained_on_this_data"}
 
 
@@ -176,7 +186,7 @@ def test_a_candidate_that_does_not_say_what_it_was_trained_on_is_refused(tmp_pat
 def test_regression_takes_the_same_path(tmp_path, prepared_regression, base, params):
     rules = params("regression")
     model = make_specialist(tmp_path / "model", base, prepared_regression)
-    evaluation = evaluate(prepared_regression, model, NONE, rules, tmp_path / "out", trained_on=DATA)
+    evaluation = evaluate(prepared_regression, model, NONE, rules, tmp_path / "out")
     assert evaluation["metric"] == "mae"
     assert set(evaluation["candidate"]["metrics"]) == {"mae", "rmse", "r2", "pearson", "spearman"}
     assert "nearest neighbours" in evaluation["general"]["form"]
