@@ -86,7 +86,7 @@ def _locate(model: Model, cache: Path) -> tuple[Path, str]:
     if model.base.startswith("package:"):
         return _package_folder(model.base.removeprefix("package:")), model.base
     folder = Path(model.base).expanduser()
-    if folder.is_dir():
+    if model.base.strip() and folder.is_dir():
         return folder.resolve(), f"folder:{folder.resolve().name}"
     if not HUB_ID.fullmatch(model.base):
         raise UsageError(

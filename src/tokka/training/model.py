@@ -88,7 +88,8 @@ def build_encoder(config: Mapping[str, Any]) -> nn.Module:
 
     keys = {key: value for key, value in config.items() if key != "model_type"}
     settings = AutoConfig.for_model(config["model_type"], **keys)
-    encoder: nn.Module = AutoModel.from_config(settings, attn_implementation="sdpa")
+    # Without a word about attention, transformers takes the fused kernel (SDPA) wherever the network has it.
+    encoder: nn.Module = AutoModel.from_config(settings)
     if hasattr(encoder, "pooler"):
         encoder.register_module("pooler", None)
     return encoder

@@ -28,6 +28,7 @@ class TrimmedVocabulary:
         """Put the small table into the encoder."""
         rows = self._full.weight.detach()[torch.from_numpy(self.ids)].clone()
         small = nn.Embedding(rows.shape[0], rows.shape[1], padding_idx=self.padding, _weight=rows)
+        small.weight.requires_grad_(self._full.weight.requires_grad)
         encoder.set_input_embeddings(small)  # type: ignore[operator]
 
     def restore(self, encoder: nn.Module) -> None:
