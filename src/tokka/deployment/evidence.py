@@ -21,12 +21,14 @@ class Pairs:
         it is 1{challenger right} - 1{champion right}; for a value the difference of their absolute errors in units
         of `scale`, clipped.
     disagreement: (n,) a bound on |difference| that needs no label, in [0, 1].
+    speed: (n,) 1{champion slow} - 1{challenger slow}.
     replayed: how many inputs were replayed test rows and not live traffic. live: is there live traffic at all.
     exhausted: no further input can be had now.
     """
 
     difference: Floats = field(default_factory=lambda: NOTHING)
     disagreement: Floats = field(default_factory=lambda: NOTHING)
+    speed: Floats = field(default_factory=lambda: NOTHING)
     replayed: int = 0
     failed: int = 0
     live: bool = False
@@ -94,10 +96,15 @@ def is_sound(answer: Answer, scale: float | None) -> bool:
     return answer.value is not None and math.isfinite(answer.value)
 
 
-def pairs_of(rows: Sequence[tuple[float, float]], **facts: Any) -> Pairs:
-    """`compare`'s results as arrays."""
-    columns = np.array(rows, dtype=np.float64).reshape(-1, 2)
-    return Pairs(difference=columns[:, 0], disagreement=columns[:, 1], **facts)
+def compare_speed(champion: Answer, challenger: Answer, slow_ms: float) -> float:
+    """1 when only the champion was slow, -1 when only the challenger was, else 0."""
+    return float(champion.latency_ms > slow_ms) - float(challenger.latency_ms > slow_ms)
+
+
+def pairs_of(rows: Sequence[tuple[float, float, float]], **facts: Any) -> Pairs:
+    """Rows of (difference, disagreement, speed) as arrays."""
+    columns = np.array(rows, dtype=np.float64).reshape(-1, 3)
+    return Pairs(difference=columns[:, 0], disagreement=columns[:, 1], speed=columns[:, 2], **facts)
 
 
 def traffic_of(

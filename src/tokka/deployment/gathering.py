@@ -7,6 +7,7 @@ that as no evidence.
 import itertools
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ class Gatherer:
         self._replay = _held_out_rows(registry, version, home)
         scale = scale_of(self._replay) if params.task.type == "regression" else None
         self._scale = scale
-        self._shadow = Shadow(target.infer, scale)
+        self._shadow = Shadow(target.infer, scale, params.canary.slow_ms)
         self._pairs = Pairs()
         self._missing_since: float | None = None
         self._cycle = itertools.cycle(self._replay)
@@ -99,10 +100,7 @@ class Gatherer:
             pairs = self._shadow.ask_more(champion, challenger, live, replay)
         except TokkaError:
             return self._pairs
-        self._pairs = Pairs(
-            difference=pairs.difference, disagreement=pairs.disagreement, replayed=pairs.replayed,
-            failed=pairs.failed, live=_is_live(records, state.started), exhausted=pairs.exhausted,
-        )  # fmt: skip
+        self._pairs = replace(pairs, live=_is_live(records, state.started))
         return self._pairs
 
     def _requests(self, state: State, challenger: Revision, observed: Observed | None) -> Traffic:

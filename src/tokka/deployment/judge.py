@@ -22,7 +22,7 @@ from tokka.params import Canary
 Verdict = Literal["promote", "roll_back", "hold"]
 
 # What can end a rollout; each gets an equal part of alpha.
-METRICS = ("quality", "errors", "slow", "wrong")
+METRICS = ("quality", "speed", "errors", "slow", "wrong")
 NAMES = {"errors": "failures", "slow": "slow answers", "wrong": "wrong labels"}
 # The watch after a promotion is a decision of its own: nothing is left to compare with but what was before.
 WATCHED = ("errors", "slow", "wrong")
@@ -48,25 +48,31 @@ class Judgement:
 
 
 def judge_pairs(pairs: Pairs, canary: Canary) -> Judgement:
-    """Quality in the shadow: is the challenger proven worse, or proven not worse by `quality_margin`?
+    """The shadow: is the challenger proven worse or slower, or proven not worse by `quality_margin`?
 
     Labels are not needed where both agree. Where they disagree and no label came, promoting assumes the worst
     and rolling back assumes nothing.
     """
     known, worst, apart = _read_pairs(pairs)
     back = betting.highest(betting.against_no_worse(known))
+    slower = betting.highest(betting.against_no_worse(np.where(np.abs(pairs.speed) <= 1, pairs.speed, 0.0)))
     labelled = betting.against_worse_by(worst, canary.quality_margin)
     label_free = betting.against_disagreement(apart, canary.quality_margin)
     # Both are evidence against the same claim, so their mean is too: no part of alpha is spent on the choice.
     good = betting.highest(np.logaddexp(labelled, label_free) - math.log(2.0))
-    limits = {"quality": len(METRICS) / canary.alpha, "no_worse": 1.0 / canary.alpha}
-    values = {"quality": _e(back), "quality_limit": limits["quality"]} | {
+    e_values = {
+        "quality": _e(back),
+        "speed": _e(slower),
         "no_worse": _e(good),
-        "no_worse_limit": limits["no_worse"],
         "label_free": _e(betting.highest(label_free)),
     }
-    counts = _count_pairs(pairs, known, apart)
-    return _weigh_pairs(back, good, limits, values | counts, canary)
+    limits = {"quality_limit": len(METRICS) / canary.alpha, "speed_limit": len(METRICS) / canary.alpha}
+    values = {**e_values, **limits, "no_worse_limit": 1.0 / canary.alpha, **_count_pairs(pairs, known, apart)}
+    if slower >= math.log(limits["speed_limit"]):
+        mine, its = (int((pairs.speed == side).sum()) for side in (-1, 1))
+        reason = f"only the challenger was slow in {mine} of {pairs.speed.size} pairs, only the champion in {its}"
+        return Judgement("roll_back", (reason,), values)
+    return _weigh_pairs(back, good, values, canary)
 
 
 def judge_traffic(traffic: Traffic, share: float, canary: Canary, *, last: bool = False) -> Judgement:
@@ -147,19 +153,17 @@ def _count_pairs(pairs: Pairs, known: Floats, apart: Floats) -> dict[str, float]
     }
 
 
-def _weigh_pairs(
-    back: float, good: float, limits: dict[str, float], values: dict[str, float], canary: Canary
-) -> Judgement:
+def _weigh_pairs(back: float, good: float, values: dict[str, float], canary: Canary) -> Judgement:
     seen = (
         f"{values['pairs']:.0f} paired inputs ({values['replayed']:.0f} replayed), "
         f"{values['disagreements']:.0f} disagreements, mean difference {values['mean_difference']:+.4f}"
     )
-    if back >= math.log(limits["quality"]):
+    if back >= math.log(values["quality_limit"]):
         return Judgement("roll_back", (f"the challenger's quality is proven worse: {seen}",), values)
-    if good >= math.log(limits["no_worse"]):
+    if good >= math.log(values["no_worse_limit"]):
         reason = f"proven not worse by {canary.quality_margin:g} or more: {seen}"
         return Judgement("promote", (reason,), values)
-    reason = f"quality is undecided (e-value {_e(good):.3g} of {limits['no_worse']:g}): {seen}"
+    reason = f"quality is undecided (e-value {_e(good):.3g} of {values['no_worse_limit']:g}): {seen}"
     return Judgement("hold", (reason if values["pairs"] else "no paired input was answered",), values)
 
 

@@ -8,6 +8,7 @@ once: asking it again is no new evidence. No input is used that the challenger m
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ import numpy as np
 
 from tokka.data import normalising, splitting
 from tokka.data.rows import Row
-from tokka.deployment.evidence import Pairs, compare, is_sound, pairs_of
+from tokka.deployment.evidence import Pairs, compare, compare_speed, is_sound, pairs_of
 from tokka.deployment.state import Revision
 from tokka.deployment.targets.base import Answer
 from tokka.params import Params
+
+Ask = Callable[[str, Sequence[dict[str, Any]]], list[Answer]]
 
 BATCH = 50
 # Logged inputs older than this may come from another world than today's traffic.
@@ -51,13 +54,15 @@ class Shadow:
     Args:
         ask: (digest, rows) to answers, as `Target.infer`.
         scale: the unit of a value's error; None for classes.
+        slow_ms: an answer that takes longer is slow.
     """
 
-    def __init__(self, ask: Callable[[str, Sequence[dict[str, Any]]], list[Answer]], scale: float | None) -> None:
+    def __init__(self, ask: Ask, scale: float | None, slow_ms: float) -> None:
         self._ask = ask
         self._scale = scale
+        self._slow_ms = slow_ms
         self._used: set[str] = set()
-        self._rows: list[tuple[float, float]] = []
+        self._rows: list[tuple[float, float, float]] = []
         self._replayed = 0
         self._failed = 0
 
@@ -67,19 +72,23 @@ class Shadow:
         """Ask both for the next unused inputs, live ones first, and return all pairs so far."""
         batch = self._next([*live, *replay])
         if batch:
-            rows = [entry.as_row() for entry in batch]
-            answers = [self._ask(revision.digest, rows) for revision in (champion, challenger)]
+            answers = self._ask_both(champion, challenger, [entry.as_row() for entry in batch])
             # Only now: what could not be asked because nothing answered may be asked again.
             self._used |= {entry.key for entry in batch}
             for entry, old, new in zip(batch, *answers, strict=True):
                 self._add(entry, old, new)
         return pairs_of(self._rows, replayed=self._replayed, failed=self._failed, exhausted=len(batch) < BATCH)
 
+    def _ask_both(self, champion: Revision, challenger: Revision, rows: list[dict[str, Any]]) -> list[list[Answer]]:
+        """At the same time: what else the machine does then slows both down, and not the one that was asked second."""
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            return list(pool.map(self._ask, (champion.digest, challenger.digest), (rows, rows)))
+
     def _add(self, entry: Input, old: Answer, new: Answer) -> None:
         self._failed += not is_sound(new, self._scale)
         compared = compare(old, new, entry.target, self._scale)
         if compared is not None:
-            self._rows.append(compared)
+            self._rows.append((*compared, compare_speed(old, new, self._slow_ms)))
             self._replayed += entry.replayed
 
     def _next(self, inputs: Iterable[Input]) -> list[Input]:

@@ -138,4 +138,4 @@ def test_a_line_that_makes_no_sense_is_no_evidence(line):
 def test_nothing_is_empty_columns():
     assert traffic_of([], challenger="2", slow_ms=1.0).size == 0
     assert pairs_of([]).difference.shape == (0,)
-    assert np.isnan(pairs_of([(math.nan, 1.0)]).difference).all()
+    assert np.isnan(pairs_of([(math.nan, 1.0, 0.0)]).difference).all()

@@ -11,11 +11,12 @@ from hypothesis.extra.numpy import arrays
 
 from tokka.deployment import betting
 from tokka.deployment.evidence import Pairs, Traffic
-from tokka.deployment.judge import judge_pairs, judge_traffic, judge_watch
+from tokka.deployment.judge import METRICS, judge_pairs, judge_traffic, judge_watch
 from tokka.params import Canary
 
 CANARY = Canary()
 SHARE = 0.25
+LIMIT = math.log(len(METRICS) / CANARY.alpha)
 RANK = {"promote": 0, "hold": 1, "roll_back": 2}
 ANY = st.floats(allow_nan=True, allow_infinity=True) | st.sampled_from([0.0, 1.0, -1.0, 0.25])
 
@@ -136,6 +137,17 @@ def test_quality_is_proven_either_way_or_undecided():
     assert judge_pairs(pairs(60, 0.05, 0.05, 5), CANARY).verdict == "hold"
 
 
+def test_a_challenger_that_is_slower_in_the_shadow_is_rolled_back():
+    def verdict(speed: list[float]) -> str:
+        zeros = np.zeros(len(speed))
+        return judge_pairs(Pairs(difference=zeros, disagreement=zeros, speed=np.array(speed)), CANARY).verdict
+
+    assert verdict([-1.0] * 20 + [0.0] * 480) == "roll_back"
+    assert verdict([1.0] * 20 + [0.0] * 480) == "promote"
+    assert verdict([-1.0, 1.0] * 20 + [0.0] * 460) == "promote"
+    assert verdict([math.nan, 9.0] * 20 + [0.0] * 460) == "promote", "what is not known speaks for nobody"
+
+
 def test_disagreements_without_labels_count_as_the_worst_for_promoting_and_as_nothing_for_rolling_back():
     blind = pairs(600, 0.1, 0.0, 6, labelled=0.0)
     assert judge_pairs(blind, CANARY).verdict == "hold"
@@ -248,6 +260,6 @@ def test_a_loss_of_five_points_is_found_with_few_labels():
     for seed in range(100):
         difference = pairs(3000, 0.02, 0.07, seed).difference
         log_e = betting.against_no_worse(difference)
-        stop = int(np.argmax(log_e >= math.log(80)))
-        labels.append(int((difference[: stop + 1] != 0).sum()) if log_e.max() >= math.log(80) else 10_000)
+        stop = int(np.argmax(log_e >= LIMIT))
+        labels.append(int((difference[: stop + 1] != 0).sum()) if log_e.max() >= LIMIT else 10_000)
     assert np.median(labels) <= 50
