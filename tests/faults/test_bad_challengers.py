@@ -36,19 +36,27 @@ def test_a_bad_challenger_is_rolled_back(tmp_path, name):
     assert here.registry.of["2"].tags["tokka.canary"] == "rolled_back"
 
 
-@pytest.mark.parametrize("fault", ["signature", "refused", "waiting", "not admitted"])
-def test_what_is_not_signed_or_not_approved_changes_nothing(tmp_path, fault):
+@pytest.mark.parametrize("fault", ["signature", "refused", "not admitted"])
+def test_what_is_not_signed_or_not_admitted_changes_nothing(tmp_path, fault):
     here = World(tmp_path, challenger=Model(signed=fault != "signature"), canary=SHORT)
     tags = here.registry.of["2"].tags
     tags |= {"refused": {"tokka.review": "refused"}, "not admitted": {"tokka.gate": "refuse"}}.get(fault, {})
-    params = here.params
-    if fault == "waiting":
-        params = params.model_copy(update={"registry": params.registry.model_copy(update={"review": "required"})})
     before = here.state
-    result = here.rollout(params=params)
+    result = here.rollout()
     assert result.verdict == "rolled_back" and result.reasons[0].startswith("refused before anything")
     assert here.state == before
     assert here.record.decisions(ENDPOINT, version="2")[0]["phase"] == "verify"
+
+
+def test_what_waits_for_its_review_is_held_and_stays_the_challenger(tmp_path):
+    here = World(tmp_path, canary=SHORT)
+    params = here.params.model_copy(update={"registry": here.params.registry.model_copy(update={"review": "required"})})
+    before = here.state
+    assert here.rollout(params=params).verdict == "held"
+    assert here.state == before
+    assert here.registry.alias == {"champion": "1", "challenger": "2"}
+    here.registry.of["2"].tags |= {"tokka.review": "approved", "tokka.reviewer": "ana@example.org"}
+    assert here.rollout(params=params).verdict == "promoted"
 
 
 def test_quality_that_stays_undecided_is_refused(tmp_path):

@@ -12,6 +12,7 @@ import pytest
 from tests.fakes.world import ENDPOINT, Clock, Killed, Model, World
 from tokka.deployment.reconcile import end_abandoned
 from tokka.deployment.record import Record
+from tokka.deployment.rollout import rollback
 
 SHORT = {"quality_margin": 0.1, "step_requests": 40, "watch_s": 0.6}
 PROMOTED = {"champion": "2", "previous": "1"}
@@ -159,13 +160,12 @@ def test_an_older_version_does_not_interrupt_a_newer_one_that_lives(tmp_path):
     assert verdicts == ["superseded", "promoted"]
 
 
-def test_a_rollback_by_hand_ends_a_rollout(tmp_path):
-    from tokka.deployment.rollout import rollback
-
+@pytest.mark.parametrize("phase", ["warm_up", "shadow", "step", "watch"])
+def test_a_rollback_by_hand_ends_a_rollout(tmp_path, phase):
     here = World(tmp_path, canary=SHORT)
 
     def interrupt() -> None:
-        if here.state.phase == "shadow":
+        if here.state.phase == phase:
             here.clock.on_sleep = lambda: None
             rollback(here.record, ENDPOINT, "complaints")
 

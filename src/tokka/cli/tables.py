@@ -9,6 +9,8 @@ from rich.text import Text
 
 SHOWN_METRICS = ("accuracy", "f1_macro", "f1_weighted", "roc_auc", "mae", "rmse", "r2", "pearson")
 
+SHOWN_REASONS = 4
+
 
 def run_summary(final: Mapping[str, Any], seconds: float) -> RenderableType:
     """Steps and seconds, metrics side by side, verdicts with reasons, and where to look."""
@@ -66,7 +68,9 @@ def _facts(final: Mapping[str, Any], seconds: float) -> Table:
 
 
 def _verdict(decision: Mapping[str, Any]) -> str:
-    return f"{decision['verdict']}: " + "; ".join(decision["reasons"])
+    reasons = list(decision["reasons"])
+    more = f"; and {len(reasons) - SHOWN_REASONS} more in the report" if len(reasons) > SHOWN_REASONS + 1 else ""
+    return f"{decision['verdict']}: " + "; ".join(reasons[:SHOWN_REASONS] if more else reasons) + more
 
 
 def verdict_line(name: str, decision: Mapping[str, Any] | None) -> Text:
