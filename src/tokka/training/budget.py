@@ -46,15 +46,15 @@ def plan_steps(*, epochs: int, batches: int, seconds: float, batch_seconds: floa
     if epochs * (batches * batch_seconds + validation_seconds) <= usable:
         return Plan(epochs=epochs, batches=batches, full=batches)
     full_epoch = batches * batch_seconds + validation_seconds
-    wanted = min(epochs, max(1, -int(-usable // full_epoch)))
-    fitting = int((usable / wanted - validation_seconds) / batch_seconds)
-    if fitting < 1:
-        needed = (batch_seconds + validation_seconds) / (1 - RESERVE)
-        raise UsageError(
-            f"finetuning.time_budget leaves {seconds:.0f} s for training, one step needs {needed:.0f} s",
-            "a larger budget, a smaller batch, or strategy: frozen",
-        )
-    return Plan(epochs=wanted, batches=min(batches, fitting), full=batches)
+    for wanted in range(min(epochs, max(1, -int(-usable // full_epoch))), 0, -1):
+        fitting = min(batches, int((usable / wanted - validation_seconds) / batch_seconds))
+        if fitting >= 1:
+            return Plan(epochs=wanted, batches=fitting, full=batches)
+    needed = (batch_seconds + validation_seconds) / (1 - RESERVE)
+    raise UsageError(
+        f"finetuning.time_budget leaves {seconds:.0f} s for training, one step needs {needed:.0f} s",
+        "a larger budget, a smaller batch, or strategy: frozen",
+    )
 
 
 def remaining_batches(*, plan_batches: int, epochs_left: int, seconds_left: float, epoch_seconds: float) -> int:

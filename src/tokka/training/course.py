@@ -23,7 +23,7 @@ class Course(pl.Callback):  # type: ignore[misc]  # Lightning ships no types tha
     Args:
         plan: epochs and steps.
         work: where the checkpoint and the best weights lie.
-        deadline: seconds left for training when it starts; None without a time budget.
+        seconds: left for training when it starts; None without a time budget.
     """
 
     def __init__(self, module: FinetuningModule, data: PreparedRows, plan: Plan, work: Path, seconds: float | None):

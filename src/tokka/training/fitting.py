@@ -22,6 +22,7 @@ from tokka.training.datamodule import inputs_of
 from tokka.training.job import Job
 from tokka.training.lightning_module import FinetuningModule
 from tokka.training.optimisation import make_optimizer
+from tokka.training.precision import choose_device
 
 PLAN = "plan.json"
 MEASURED_BATCHES = 5
@@ -48,7 +49,7 @@ def fit(job: Job, work: Path, began: float) -> Course:
     course = Course(module, job.data, plan, work, left)
     if resumed:
         progress.report("finetune", "going on from the checkpoint of an interrupted training")
-    with _quiet(), _memory_errors(job):
+    with _quiet(), explained(job):
         trainer = make_trainer(job, plan, [Speaker(course), course])
         trainer.fit(module, datamodule=job.data, ckpt_path=resumed, weights_only=True)
     if course.use_best():
@@ -59,7 +60,7 @@ def fit(job: Job, work: Path, began: float) -> Course:
 def make_trainer(job: Job, plan: Plan, callbacks: list[Any]) -> Any:
     """A trainer that does nothing on the side: no logger, no bars, no sanity check, no summary."""
     return pl.Trainer(
-        accelerator="auto",
+        accelerator="gpu" if choose_device() == "cuda" else "cpu",
         devices=1,
         precision=job.precision,
         max_epochs=plan.epochs,
@@ -107,17 +108,20 @@ def seconds_per_token(job: Job) -> float:
     chosen = [batches[index] for index in np.linspace(0, len(batches) - 1, MEASURED_BATCHES + 1).astype(int)]
     paces = []
     for numbers in chosen:
-        batch, began = job.data.collate(job.data.train, numbers), time.monotonic()
+        began = time.monotonic()
+        batch = {name: value.to(choose_device()) for name, value in job.data.collate(job.data.train, numbers).items()}
         _idle_step(module, optimizer, batch, job.precision == "bf16-mixed")
+        if choose_device() == "cuda":
+            torch.cuda.synchronize()
         paces.append((time.monotonic() - began) / batch["input_ids"].numel())
     job.model.zero_grad(set_to_none=True)
-    # The first step allocates and compiles kernels; the slowest of the others is the safe guess.
+    # The first step allocates memory and compiles kernels: it says nothing about the others.
     return float(np.mean(paces[1:]))
 
 
 def _idle_step(module: FinetuningModule, optimizer: Any, batch: dict[str, Tensor], autocast: bool) -> None:
     optimizer.zero_grad()
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+    with torch.autocast(choose_device(), dtype=torch.bfloat16, enabled=autocast):
         loss = module.loss(batch)
     torch.autograd.backward(loss)
     optimizer.step()
@@ -150,14 +154,17 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _memory_errors(job: Job) -> Iterator[None]:
-    """Turn an exhausted memory into a sentence."""
+def explained(job: Job) -> Iterator[None]:
+    """Turn an exhausted memory or a full disk into a sentence."""
     try:
         yield
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
-            raise
+    except (MemoryError, RuntimeError, OSError) as error:
         size = job.params.finetuning.batch_size
-        raise TokkaError(
-            f"memory ran out with finetuning.batch_size {size}", f"try --set finetuning.batch_size={max(1, size // 2)}"
-        ) from None
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error):
+            raise TokkaError(
+                f"memory ran out with finetuning.batch_size {size}",
+                f"try --set finetuning.batch_size={max(1, size // 2)}",
+            ) from None
+        if isinstance(error, OSError) or "PytorchStreamWriter" in str(error):
+            raise TokkaError(f"training could not write its checkpoint: {error}", "free some disk space") from None
+        raise

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it ships no types
 
 from tokka import progress
 from tokka.data.prepared import Prepared
@@ -114,7 +115,7 @@ def own_randomness_and_threads(params: Params) -> Iterator[int]:
     before, threads = torch.get_num_threads(), choose_threads(params.finetuning)
     torch.set_num_threads(threads)
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(), threadpool_limits(threads, user_api="blas"):
             torch.manual_seed(params.finetuning.seed)
             yield threads
     finally:

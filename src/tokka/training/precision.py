@@ -24,6 +24,11 @@ def has_fast_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
+def choose_device() -> Literal["cuda", "cpu"]:
+    """A GPU where there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def choose_precision(params: Finetuning) -> Precision:
     """What `finetuning.precision` means here, as Lightning calls it."""
     wanted = params.precision
