@@ -74,7 +74,8 @@ def _draw_quality(case: Case, n: int, random: np.random.Generator) -> Floats:
 
 def _draw_speed(case: Case, n: int, random: np.random.Generator) -> Floats:
     champion, challenger = (latencies(slowdown, n, random) > CANARY.slow_ms for slowdown in (1.0, case.slowdown))
-    return champion.astype(float) - challenger.astype(float)
+    difference: Floats = champion.astype(float) - challenger.astype(float)
+    return difference
 
 
 def _steps(case: Case, rate: float, random: np.random.Generator) -> Outcome:

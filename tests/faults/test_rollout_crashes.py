@@ -80,7 +80,7 @@ def assert_one_champion(record: Record, champions: int) -> None:
     assert len(changes) == champions
 
 
-@pytest.mark.parametrize("at", [4, 9, 14, 17])
+@pytest.mark.parametrize("at", [9, 17])
 def test_sigkilled_for_real_and_run_again_by_a_new_process(tmp_path, at):
     command = (
         "import os, signal; from pathlib import Path; from tests.faults.test_rollout_crashes import world; "
@@ -160,7 +160,7 @@ def test_an_older_version_does_not_interrupt_a_newer_one_that_lives(tmp_path):
     assert verdicts == ["superseded", "promoted"]
 
 
-@pytest.mark.parametrize("phase", ["warm_up", "shadow", "step", "watch"])
+@pytest.mark.parametrize("phase", ["shadow", "step", "watch"])
 def test_a_rollback_by_hand_ends_a_rollout(tmp_path, phase):
     here = World(tmp_path, canary=SHORT)
 

@@ -1,9 +1,12 @@
-"""A decision as it is written down: what was done to which version in which phase, on what numbers, and why."""
+"""Decisions as they are written down, one by one and as the result of a rollout: what was done, and why."""
 
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 from tokka.deployment.phases import Action
 from tokka.deployment.state import State
+
+Verdict = Literal["promoted", "rolled_back", "held", "superseded"]
 
 
 def describe(action: Action, state: State, version: str, now: float, *, phase: str = "") -> dict[str, Any]:
@@ -26,3 +29,21 @@ def describe(action: Action, state: State, version: str, now: float, *, phase: s
         "values": action.values,
         "seconds": round(max(0.0, now - state.updated), 3) if state.updated else 0.0,
     }
+
+
+@dataclass(frozen=True)
+class RolloutResult:
+    """What came of a rollout.
+
+    phases: every decision in the order of time, as the record keeps it: phase, share, action, reasons, e-values.
+    share_seen: the highest share of live traffic that was observed on the challenger.
+    """
+
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    phases: tuple[dict[str, Any], ...] = field(default=())
+    share_seen: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain data for JSON."""
+        return {**asdict(self), "reasons": list(self.reasons), "phases": list(self.phases)}

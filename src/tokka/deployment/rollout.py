@@ -2,7 +2,7 @@
 
     result = run_rollout(version="2", registry=registry, record=record, target=target, params=params,
                          settings=settings, traffic=replay)
-    result.verdict                     # promoted | rolled_back | superseded
+    result.verdict                     # promoted | rolled_back | superseded | held (it waits for a review)
 
 Every move is one compare-and-set of the deployment record together with the decision that led to it, so a rollout
 that was killed anywhere goes on from there when it is asked for again, and of two that race the one asked for last
@@ -12,12 +12,11 @@ wins. What serves, and the registry's aliases, follow the record.
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from tokka import files, progress
-from tokka.deployment.decisions import describe
+from tokka.deployment.decisions import RolloutResult, Verdict, describe
 from tokka.deployment.gathering import Gatherer, ReadLog, RequestLog
 from tokka.deployment.phases import Action, next_action
 from tokka.deployment.reconcile import VERDICT_TAG, project_aliases
@@ -31,8 +30,6 @@ from tokka.registry.publish import fetch_version
 from tokka.registry.review import decide_review
 from tokka.settings import Settings
 
-Verdict = Literal["promoted", "rolled_back", "held", "superseded"]
-
 STEP = "canary"
 POLL_S = 0.5
 # Requests per second: faster ones would queue on a laptop and make everybody slow.
@@ -40,24 +37,6 @@ REPLAY_RATE = 50.0
 # A rollback for these reasons was proven; the same version is not tried again unless somebody asks for it.
 PROVEN = ("quality", "live", "watch")
 FRACTION = {"warm_up": 0.1, "shadow": 0.3, "step": 0.6, "watch": 0.9, "idle": 1.0}
-
-
-@dataclass(frozen=True)
-class RolloutResult:
-    """What came of a rollout.
-
-    phases: every decision in the order of time, as the record keeps it: phase, share, action, reasons, e-values.
-    share_seen: the highest share of live traffic that was observed on the challenger.
-    """
-
-    verdict: Verdict
-    reasons: tuple[str, ...]
-    phases: tuple[dict[str, Any], ...] = field(default=())
-    share_seen: float = 0.0
-
-    def as_dict(self) -> dict[str, Any]:
-        """The same as plain data for JSON."""
-        return {**asdict(self), "reasons": list(self.reasons), "phases": list(self.phases)}
 
 
 def run_rollout(
@@ -145,6 +124,8 @@ class _Rollout:
         proven = None if again or self._is_mine(state) else self._proven_before()
         if proven is not None:
             return self._finish("rolled_back", tuple(proven["reasons"]), proven.get("rollout", ""))
+        if self._review() == "waiting":
+            return self._result("held", (f"version {self.version} waits for its review: nothing was changed",))
         try:
             revision = self._verify()
         except Refused as error:
@@ -154,8 +135,9 @@ class _Rollout:
         return self._drive(self._begin(state, revision), gatherer)
 
     def superseded(self, error: Superseded) -> RolloutResult:
-        """Someone else drives now. A version that was promoted before that stays promoted."""
-        if self.promoted:
+        """Someone else drives now. A version that was promoted before that is so still, unless it was taken back."""
+        champion = self.record.read(self.endpoint).champion
+        if self.promoted and champion is not None and champion.version == self.version:
             return self._result("promoted", (*self.promoted.reasons, "the watch was cut short by another change"))
         return self._result("superseded", (error.message,))
 
@@ -177,6 +159,9 @@ class _Rollout:
                 return decision if decision["action"] == "roll_back" and decision["topic"] in PROVEN else None
         return None
 
+    def _review(self) -> str:
+        return decide_review(self.params.registry.review, self.registry.version(self.version).tags)
+
     def _verify(self) -> Revision:
         """Fetch the model and check signature, digest and review before anything is changed.
 
@@ -184,9 +169,8 @@ class _Rollout:
             Refused: one of them does not hold.
         """
         tags = self.registry.version(self.version).tags
-        review = decide_review(self.params.registry.review, tags)
-        if review != "approved":
-            raise Refused(f"version {self.version} is not approved: {review}", "see: tokka review show VERSION")
+        if self._review() == "refused":
+            raise Refused(f"version {self.version} was refused", "see: tokka review show VERSION")
         progress.report(STEP, f"version {self.version}: signature and digest", fraction=0.05)
         return Revision(version=self.version, digest=self.fetch(self.version).name, snapshot=tags.get(SNAPSHOT, ""))
 
