@@ -7,7 +7,8 @@ from typing import Any
 from tokka.data.sample import make_traffic
 from tokka.serving.traffic import replay
 
-RATE = 40.0
+# Requests per second: in one go as a busy hour, in the background as much as a laptop that also trains can bear.
+RUSH, CALM = 60.0, 20.0
 CHUNK = 40
 
 
@@ -35,10 +36,10 @@ class Background:
         while not self._stop.is_set():
             number += 1
             messages = make_traffic(CHUNK, seed=self.seed + number, drift=self.drift)
-            self.results += send(self.endpoint, messages)
+            self.results += send(self.endpoint, messages, rate=CALM)
 
 
-def send(endpoint: str, messages: Sequence[dict[str, Any]]) -> list[Any]:
+def send(endpoint: str, messages: Sequence[dict[str, Any]], rate: float = RUSH) -> list[Any]:
     """Send labelled messages through the gateway, each followed by its feedback."""
     rows = [{"text": message["text"], "target": message["label"]} for message in messages]
-    return replay(rows, endpoint, rate=RATE, feedback=True)
+    return replay(rows, endpoint, rate=rate, feedback=True)
