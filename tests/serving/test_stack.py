@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tokka import files
@@ -148,3 +149,23 @@ def spoil(folder, damage, other):
 
 def command_line(pid):
     return Path(f"/proc/{pid}/cmdline").read_text()
+
+
+@pytest.mark.slow
+def test_the_mlflow_page_comes_by_itself_and_goes_with_the_stack(make_world):
+    from tokka.registry.mlflow_client import Registry
+
+    world = make_world(workers=1)
+    Registry(world.settings, "helpdesk").prepare()
+    info = world.up()
+    assert info.mlflow == f"http://127.0.0.1:{world.settings.port + 10}"
+
+    def page():
+        try:
+            return httpx.get(f"{info.mlflow}/health", trust_env=False, timeout=5).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    world.wait(page, seconds=90)
+    os.kill(world.info().pid, signal.SIGKILL)
+    world.wait(lambda: not world.processes(), seconds=5)

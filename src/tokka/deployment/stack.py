@@ -178,12 +178,15 @@ def _spawn(settings: Settings, params: Params) -> None:
     environment = {**own, **settings.environment(), "PYTHONUNBUFFERED": "1"}
     files.write_json(_folder(settings) / "params.json", params.model_dump(mode="json"))
     command = [sys.executable, "-P", "-m", "tokka.deployment.stack"]
-    with log.open("ab") as output:
-        started = subprocess.run(
-            command, env=environment, cwd=settings.home, check=False, timeout=60,
-            stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-        )  # fmt: skip
-    if started.returncode != 0:
+    try:
+        with log.open("ab") as output:
+            code = subprocess.run(
+                command, env=environment, cwd=settings.home, check=False, timeout=60,
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            ).returncode  # fmt: skip
+    except subprocess.TimeoutExpired:
+        code = 1
+    if code != 0:
         raise TokkaError(f"the stack does not start: {_tail(log)}", f"see {log}")
     deadline = time.monotonic() + 10
     while _last_word(settings) is None and time.monotonic() < deadline:
