@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-from tokka.data import reading
+from tokka.data import optional, reading
 from tokka.data.reading import Reading
 from tokka.errors import UsageError
 from tokka.params import Params, Task
 
 TARGETS = ("label", "target", "value")
-UNKNOWN = "unknown"
 
 
 def read_feedback(path: Path, params: Params) -> Reading:
@@ -32,10 +31,5 @@ def read_feedback(path: Path, params: Params) -> Reading:
         type=task.type, text=text, target=target, text_pair=task.text_pair, group=task.group, time=time, slices=slices
     )
     found = reading.read(path, known, params.data)
-    found.rows[:] = [row._replace(slices=_all_slices(row.slices, slices, task)) for row in found.rows]
+    found.rows[:] = optional.padded(found.rows, known, task)
     return found
-
-
-def _all_slices(values: tuple[str, ...], names: tuple[str, ...], task: Task) -> tuple[str, ...]:
-    known = dict(zip(names, values, strict=True))
-    return tuple(known.get(name, UNKNOWN) for name in task.slices)

@@ -270,3 +270,17 @@ def test_parquet_keeps_integer_labels_beside_empty_cells(tmp_path: Path) -> None
 def test_real_files_are_read_whole(shared: Path, name: str, task: Task, rows: int) -> None:
     found = read(shared / name, task)
     assert (len(found.rows), found.quarantined) == (rows, [])
+
+
+def test_a_time_and_slices_that_a_file_lacks_are_left_out(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("text,label,region\nwhere is it,late,north\nit is lost,lost,south\n")
+    found = reading.read(path, Task(time="time", slices=("channel", "region")), Data())
+    assert [(row.time, row.slices) for row in found.rows] == [("", ("unknown", "north")), ("", ("unknown", "south"))]
+
+
+def test_a_mistyped_time_or_slice_is_refused_with_the_right_name(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("text,label,region\nwhere is it,late,north\n")
+    with pytest.raises(UsageError, match="did you mean 'region'"):
+        reading.read(path, Task(slices=("regoin",)), Data())
