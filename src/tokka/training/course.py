@@ -69,7 +69,9 @@ class Course(pl.Callback):  # type: ignore[misc]  # Lightning ships no types tha
         self._note(trainer)
         if self.best_epoch == len(self.curves):
             checkpoints.save_best(self.work, self.module.model.state_dict())
-        self.stopped = len(self.curves) - self.best_epoch >= self.module.params.early_stopping.patience
+        waited = len(self.curves) - self.best_epoch
+        # After the last epoch there is nothing left to stop: its learning rate has run out as planned.
+        self.stopped = len(self.curves) < self.plan.epochs and waited >= self.module.params.early_stopping.patience
         trainer.should_stop = self.stopped
         self._shorten(trainer.global_step, spent)
         trainer.save_checkpoint(self.work / checkpoints.LAST)

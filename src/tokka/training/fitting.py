@@ -19,6 +19,7 @@ from tokka.training import checkpoints
 from tokka.training.budget import Plan, budget_seconds, plan_steps
 from tokka.training.course import Course, Speaker
 from tokka.training.datamodule import inputs_of
+from tokka.training.interruption import PlainSignals, keyboard_interrupts
 from tokka.training.job import Job
 from tokka.training.lightning_module import FinetuningModule
 from tokka.training.optimisation import make_optimizer
@@ -49,8 +50,8 @@ def fit(job: Job, work: Path, began: float) -> Course:
     course = Course(module, job.data, plan, work, left)
     if resumed:
         progress.report("finetune", "going on from the checkpoint of an interrupted training")
-    with _quiet(), explained(job):
-        trainer = make_trainer(job, plan, [Speaker(course), course])
+    with _quiet(), explained(job), keyboard_interrupts():
+        trainer = make_trainer(job, plan, [PlainSignals(), Speaker(course), course])
         trainer.fit(module, datamodule=job.data, ckpt_path=resumed, weights_only=True)
     if course.use_best():
         job.model.load_state_dict(checkpoints.load_best(work))

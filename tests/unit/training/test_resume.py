@@ -74,3 +74,19 @@ def test_a_damaged_checkpoint_is_dropped(tmp_path: Path, content: bytes) -> None
     (tmp_path / f".{LAST}.123.tmp").write_bytes(b"half")
     assert find_checkpoint(tmp_path) is None
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupted_training_is_no_success(
+    prepared: Path, make_params: MakeParams, tmp_path: Path, number: signal.Signals
+) -> None:
+    params = make_params(epochs=500, early_stopping={"patience": 500}).model_dump_json()
+    command = [sys.executable, "-c", CALL, str(prepared), params, str(tmp_path / "model"), str(tmp_path / "work")]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "work" / LAST).exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(number)
+    assert process.wait(timeout=60) != 0
+    assert not (tmp_path / "model").exists()
+    assert find_checkpoint(tmp_path / "work") is not None
