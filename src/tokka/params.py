@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from tokka.errors import UsageError
 
@@ -175,6 +175,12 @@ class Canary(Section):
     maximum_wait_s: Positive = 1800.0
     watch_s: NonNegative = 60.0
     replay: bool = True
+
+    @field_validator("steps")
+    @classmethod
+    def _in_steps_of_the_gateway(cls, steps: tuple[float, ...]) -> tuple[float, ...]:
+        """The gateway splits in hundredths of a percent; what is judged must be what is served."""
+        return tuple(max(0.0001, round(step, 4)) for step in steps)
 
     @model_validator(mode="after")
     def _steps_rise(self) -> "Canary":

@@ -132,5 +132,8 @@ SMALL = {
         "maximum_wait_s": 90.0,
         "watch_s": 0.0,
         "quality_margin": 0.3,
+        # A margin of 1 leaves these two proofs to the tests of the judge: they take minutes of traffic.
+        "error_margin": 1.0,
+        "slow_margin": 1.0,
     },
 }

@@ -30,7 +30,7 @@ OVERRIDES = (
     "canary.watch_s=3",
 )
 # What no training could make good: a head that starts at random and does not move.
-HOPELESS = {"strategy": "frozen", "head_warm_start": False, "learning_rate": 1e-9, "epochs": 1}
+HOPELESS = {"strategy": "partial", "layers": 1, "head_warm_start": False, "learning_rate": 1e-9, "epochs": 1}
 
 
 class Fact(BaseModel):

@@ -122,7 +122,8 @@ def model_digest(folder: Path) -> str:
 
 def config_digest(config: ModelConfig) -> str:
     """The digest that `model_digest` gives for a folder that verifies against this tokka.json."""
-    return files.digest_json(config.model_dump(mode="json"))
+    # A field that a later Tokka adds, with its default, must not rename the models that were made before.
+    return files.digest_json(config.model_dump(mode="json", exclude_unset=True))
 
 
 def _refuse_extra_files(folder: Path, config: ModelConfig) -> None:

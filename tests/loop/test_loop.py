@@ -1,0 +1,117 @@
+"""The true DAG on small data, as a user runs it: from the compiled IR, in processes, with kills and refusals.
+
+The tests of this file tell one story and run in order.
+"""
+
+import os
+import signal
+import time
+
+import pytest
+
+from tokka.registry import review
+
+pytestmark = pytest.mark.slow
+AGAIN = "finetuning.seed=8"
+THIRD = "finetuning.seed=9"
+
+
+def versions(world):
+    return review.list_versions(world.params(), world.settings)
+
+
+def test_one_command_makes_a_first_version_that_answers(world):
+    final = world.tokka("run")
+    assert [step["name"] for step in final["steps"]] == [
+        "detect_drift", "preflight", "validate_data", "preprocess", "finetune",
+        "evaluate", "gate", "register", "review", "canary",
+    ]  # fmt: skip
+    assert {step["status"] for step in final["steps"]} == {"done"}
+    assert (final["version"], final["gate"]["verdict"], final["canary"]["verdict"]) == ("1", "pass", "promoted")
+    assert final["answer"]["model_version"] == "1"
+    assert final["metrics"]["candidate"]["accuracy"] > final["metrics"]["general"]["accuracy"]
+    assert final["metrics"]["champion"] == {}
+
+
+def test_without_a_change_nothing_is_done_again(world):
+    began = time.monotonic()
+    final = world.tokka("run")
+    assert (final["cached"], final["version"], final["steps"]) == (True, "1", [])
+    assert time.monotonic() - began < 15
+    assert len(versions(world)) == 1
+
+
+def test_the_endpoint_and_its_status(world):
+    (answer,) = world.tokka("predict", "where is my parcel")["answers"]
+    assert answer["model_version"] == "1"
+    assert answer["label"]
+    found = world.tokka("status")
+    assert found["record"]["champion"]["version"] == "1"
+    assert found["stack"]["champion"] == found["record"]["champion"]["digest"]
+    assert world.tokka("doctor")["well"] is True
+
+
+def test_a_version_is_rebuilt_from_its_lineage_alone(world):
+    found = world.tokka("reproduce", "1")
+    assert found["same"] is True
+    assert {link["name"] for link in found["links"]} >= {"source_digest", "data_digest", "base_digest", "model_digest"}
+
+
+def test_interrupted_by_ctrl_c_nothing_runs_on(world):
+    before = {process.pid for process in world.processes()}
+    child = world.start("run", "--set", AGAIN)
+    world.wait_for_event("preflight", "done")
+    os.killpg(child.pid, signal.SIGINT)
+    _, error = child.communicate(timeout=30)
+    assert child.returncode == 130
+    assert "interrupted" in error
+    deadline = time.monotonic() + 10
+    while {process.pid for process in world.processes()} - before and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert [process.cmdline() for process in world.processes() if process.pid not in before] == []
+    assert world.state().champion.version == "1"
+
+
+def test_killed_while_training_and_started_twice_it_makes_one_version(world):
+    child = world.start("run", "--set", AGAIN)
+    world.wait_for_event("finetune", "progress")
+    child.kill()
+    child.communicate()
+    first, second = (world.start("run", "--set", AGAIN, "--json") for _ in range(2))
+    finals = [world.finish(one) for one in (first, second)]
+    assert {final["version"] for final in finals} == {"2"}
+    assert sorted(final["cached"] for final in finals) == [False, True]
+    assert len(versions(world)) == 2
+    assert world.state().champion.version == "2"
+    assert world.state().previous.version == "1"
+
+
+def test_rolling_back_is_one_write(world):
+    world.tokka("rollback")
+    assert world.state().champion.version == "1"
+    deadline = time.monotonic() + 10
+    while world.tokka("predict", "hello there")["answers"][0]["model_version"] != "1":
+        assert time.monotonic() < deadline
+    world.tokka("rollback", code=3)
+
+
+def test_a_person_decides_when_review_is_required(world):
+    required = ("--set", "registry.review=required", "--set", THIRD)
+    final = world.tokka("run", *required)
+    assert (final["version"], final["review"], final["canary"]) == ("3", "waiting", None)
+    assert world.state().champion.version == "1"
+    approved = world.tokka("review", "approve", "3", "--comment", "looked at it", *required)
+    assert approved["canary"]["verdict"] == "promoted"
+    assert world.state().champion.version == "3"
+    assert world.tokka("review", "show", "3")["tags"]["tokka.reviewer"]
+
+
+def test_without_traffic_there_is_no_drift_and_no_retraining(world):
+    final = world.tokka("monitor", "--once")
+    assert final["drift"]["verdict"] == "wait"
+    assert final["gate"] is None
+
+
+def test_down_leaves_nothing(world):
+    assert world.tokka("down")["stopped"] is True
+    assert world.wait_until_quiet() == []
