@@ -19,9 +19,13 @@ from tokka.training.configuration import has_token_types, read_encoder_config, t
 from tokka.training.datamodule import PreparedRows, Rows, read_rows
 from tokka.training.model import Specialist, load_encoder
 from tokka.training.optimisation import freeze
-from tokka.training.precision import Precision, choose_precision, choose_threads
+from tokka.training.precision import Precision, choose_device, choose_precision, choose_threads
 from tokka.training.tokenising import TextEncoder
 from tokka.training.vocabulary import TrimmedVocabulary
+
+# On a processor, with dropout and texts of message length, plain attention trains 10 % faster than SDPA, and its
+# ONNX form answers 10 % faster; longer texts need SDPA's small memory.
+PLAIN_ATTENTION_TOKENS = 128
 
 
 @dataclass
@@ -58,6 +62,8 @@ def prepare_job(prepared: Prepared, params: Params, base: BaseModelFolder) -> Jo
     train, validation = read_rows(prepared, "train", encoder), read_rows(prepared, "validation", encoder)
     check_targets(prepared, train)
     model = _build(prepared, params, base, train)
+    if choose_device() == "cpu" and max_tokens <= PLAIN_ATTENTION_TOKENS:
+        model.encoder.set_attn_implementation("eager")  # type: ignore[operator]
     vocabulary = TrimmedVocabulary(model.encoder, [*train.ids, *validation.ids])
     vocabulary.trim(model.encoder)
     data = PreparedRows(
