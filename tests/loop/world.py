@@ -59,6 +59,7 @@ class World:
 
     def start(self, *arguments: str) -> subprocess.Popen:
         """A `tokka` command in the background, in a process group of its own."""
+        self.earlier_runs = set(self.home.glob("runs/*"))
         command = [sys.executable, "-m", "tokka.cli.main", *arguments, "--params", str(self.params_file)]
         pipe = subprocess.PIPE
         return subprocess.Popen(
@@ -77,10 +78,13 @@ class World:
         return json.loads(out.splitlines()[-1])
 
     def wait_for_event(self, step: str, event: str, timeout: float = TIMEOUT) -> None:
-        """Until the newest run has reported this."""
+        """Until the run that was started last has reported this."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
-            for path in sorted(self.home.glob("runs/*/events.jsonl"))[-1:]:
+            for folder in set(self.home.glob("runs/*")) - self.earlier_runs:
+                path = folder / "events.jsonl"
+                if not path.exists():
+                    continue
                 events = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
                 if any(found["step"] == step and found["event"] == event for found in events):
                     return

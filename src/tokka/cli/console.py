@@ -26,6 +26,7 @@ Overrides = Annotated[
     list[str] | None, typer.Option("--set", help="Override one parameter, such as finetuning.epochs=2. Repeatable.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="End standard output with one JSON object.")]
+INTERRUPTED = 130
 DEFAULT_PARAMS = Path("params.yaml")
 
 
@@ -84,11 +85,17 @@ class Progress:
 
 
 @contextmanager
-def progress(out: Console) -> Iterator[Progress]:
-    """A `Progress` that leaves the terminal as it was."""
-    shown = Progress(out)
+def progress(out: Console, settings: Settings) -> Iterator[Progress]:
+    """A `Progress` for a run: Ctrl-C leaves the terminal as it was, and no stack up that was not up before."""
+    from tokka.deployment import stack
+
+    shown, was_up = Progress(out), stack.status(settings) is not None
     try:
         yield shown
+    except KeyboardInterrupt:
+        if not was_up:
+            stack.down(settings)
+        raise
     finally:
         shown.close()
 
@@ -98,7 +105,7 @@ def report_error(error: BaseException, as_json: bool) -> int:
     out = Console(stderr=True, highlight=False, soft_wrap=True)
     if isinstance(error, KeyboardInterrupt):
         out.print("[yellow]interrupted[/]; the same command goes on where this one stopped")
-        return 130
+        return INTERRUPTED
     if not isinstance(error, TokkaError):
         path = _keep_traceback(error)
         error = TokkaError(f"this is a defect of Tokka: {type(error).__name__}: {error}", f"report it with {path}")

@@ -42,7 +42,7 @@ def demo(
     shutil.rmtree(home, ignore_errors=True)
     out, facts = console(json), []
     try:
-        with progress(out) as shown:
+        with progress(out, settings) as shown:
             for fact in Life(parsed, settings, say=out.print, on_event=shown).live():
                 facts.append(fact)
                 sign = "[green]✓[/]" if fact.held else "[red]✗[/]"

@@ -6,7 +6,7 @@ import typer
 from typer.exceptions import TyperException
 
 from tokka.cli import data, demo, doctor, monitor, pipelines, reproduce, review, run, stack
-from tokka.cli.console import report_error
+from tokka.cli.console import INTERRUPTED, report_error
 from tokka.errors import UsageError
 
 app = typer.Typer(
@@ -34,7 +34,7 @@ def call(arguments: list[str]) -> int:
         result = app(arguments, standalone_mode=False)
         return result if isinstance(result, int) else 0
     except typer.Exit as error:
-        return error.exit_code
+        return report_error(KeyboardInterrupt(), as_json) if error.exit_code == INTERRUPTED else error.exit_code
     except typer.Abort:
         return report_error(KeyboardInterrupt(), as_json)
     except TyperException as error:

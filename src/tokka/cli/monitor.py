@@ -31,7 +31,7 @@ def monitor(
     parsed, settings = load(params, overrides)
     out = console(json)
     while True:
-        with progress(out) as shown:
+        with progress(out, settings) as shown:
             final = execute(Request(params=parsed, pipeline="retrain", cause="drift"), settings, shown)
         out.print(tables.verdict_line("drift", final["drift"]))
         if final["gate"]:

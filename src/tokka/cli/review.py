@@ -83,7 +83,7 @@ def approve(
     out.print(f"version {version} is approved by {reviewer}")
     final: dict[str, Any] = {"version": version, "review": "approved", "gate": None, "canary": None}
     if start:
-        with progress(out) as shown:
+        with progress(out, settings) as shown:
             run_id = review.show_version(version, parsed, settings)["run_id"]
             final = execute(Request(params=parsed, pipeline="rollout", run_id=run_id), settings, shown)
         out.print(tables.verdict_line("canary", final["canary"]))

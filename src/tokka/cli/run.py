@@ -37,7 +37,7 @@ def run(
     out, began = console(json), time.monotonic()
     parsed, settings = load(params, overrides, data)
     request = Request(params=parsed, pipeline=pipeline, runner=runner, run_id=run_id, override=override)
-    with progress(out) as shown:
+    with progress(out, settings) as shown:
         final = execute(request, settings, shown)
         shown({"event": "progress", "step": "endpoint", "message": "starting and asking it"})
         final = with_answer(final, parsed, settings)

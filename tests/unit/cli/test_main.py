@@ -41,7 +41,7 @@ def test_no_command_is_without_a_test():
         (["stage", "bake"], 2, "the stages are"),
         (["predict", " "], 2, "empty message"),
         (["predict", "hello"], 1, "no stack is running"),
-        (["rollback"], 1, "previous"),
+        (["rollback"], 3, "previous"),
         (["sample", "--rows", "3"], 2, "500"),
     ],
 )
