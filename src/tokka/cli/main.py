@@ -32,9 +32,9 @@ def call(arguments: list[str]) -> int:
     as_json = "--json" in arguments
     try:
         result = app(arguments, standalone_mode=False)
-        return result if isinstance(result, int) else 0
-    except typer.Exit as error:
-        return report_error(KeyboardInterrupt(), as_json) if error.exit_code == INTERRUPTED else error.exit_code
+        # Typer turns Ctrl-C into this code.
+        interrupted = result == INTERRUPTED
+        return report_error(KeyboardInterrupt(), as_json) if interrupted else result if isinstance(result, int) else 0
     except typer.Abort:
         return report_error(KeyboardInterrupt(), as_json)
     except TyperException as error:
