@@ -85,7 +85,7 @@ class Finetuning(Section):
 
     strategy: Literal["full", "frozen", "partial"] = "full"
     layers: Count = 2
-    epochs: Annotated[int, Field(ge=1, le=1000)] = 6
+    epochs: Annotated[int, Field(ge=1, le=1000)] = 4
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 64
     learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 3e-4
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 0.9

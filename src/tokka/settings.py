@@ -75,6 +75,8 @@ QUIET = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "LITSERVE_DISABLE_TELEMETRY": "1",
     "TOKENIZERS_PARALLELISM": "false",
+    # Waiting threads sleep: spinning ones cost a busy machine eight times the processor time.
+    "OMP_WAIT_POLICY": "PASSIVE",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
 }
 

@@ -60,7 +60,8 @@ class World:
     def start(self, *arguments: str) -> subprocess.Popen:
         """A `tokka` command in the background, in a process group of its own."""
         self.earlier_runs = set(self.home.glob("runs/*"))
-        command = [sys.executable, "-m", "tokka.cli.main", *arguments, "--params", str(self.params_file)]
+        params = [] if arguments[0] == "down" else ["--params", str(self.params_file)]
+        command = [sys.executable, "-m", "tokka.cli.main", *arguments, *params]
         pipe = subprocess.PIPE
         return subprocess.Popen(
             command, env=self.environment, cwd=ROOT, stdout=pipe, stderr=pipe, text=True, start_new_session=True
