@@ -25,7 +25,7 @@ def run(
 
     with progress.step(STEP):
         evaluation = evaluate(prepared, model, find_champion(params, settings), params, out)
-        facts = lineage(params, settings, prepared, model, snapshot)
+        facts = {"key": key, **lineage(params, settings, prepared, model, snapshot)}
         run_id = log_evaluation(out, model, params, settings, key, facts)
         progress.result(STEP, run_id=run_id, evaluation=evaluation, report=str(out / "report.html"))
         return run_id, evaluation

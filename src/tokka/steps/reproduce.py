@@ -1,6 +1,6 @@
 """reproduce: rebuild a version from what its lineage says, in a home of its own, and compare every link.
 
-source digest → data digest (dvc.lock) → base model → code → model digest → registry version
+registry version → key → source digest, base model, code, libraries → dvc.lock → data digest → model digest
 """
 
 import tempfile
@@ -41,7 +41,7 @@ def run(version: str, params: Params, settings: Settings) -> list[Link]:
 
     lineage = fetch_lineage(version, params, settings)
     recorded = parse_params(lineage["params"], origin=f"version {version}")
-    links = inputs(lineage, recorded, settings)
+    links = [*registered(version, lineage, params, settings), *inputs(lineage, recorded, settings)]
     broken = [link.name for link in links if not link.same]
     if broken:
         raise TokkaError(
@@ -51,14 +51,26 @@ def run(version: str, params: Params, settings: Settings) -> list[Link]:
     return [*links, *outputs(lineage, recorded, settings)]
 
 
+def registered(version: str, lineage: Mapping[str, Any], params: Params, settings: Settings) -> list[Link]:
+    """The links between the registry's tags and the lineage that was logged with the evaluation."""
+    from tokka.registry import entities
+    from tokka.registry.publish import open_registry
+
+    tags = open_registry(params, settings).version(version).tags
+    told = {"data_digest": entities.DATA_DIGEST, "model_digest": entities.MODEL_DIGEST}
+    return [Link(name=f"tag {name}", recorded=lineage[name], found=tags.get(tag, "")) for name, tag in told.items()]
+
+
 def inputs(lineage: Mapping[str, Any], params: Params, settings: Settings) -> list[Link]:
     """The links that exist before any work: data, base model, code, libraries."""
     from tokka.data.fetching import source_digest
     from tokka.training.base import resolve_base
 
     base = resolve_base(params.model, settings.home / "base")
+    source = source_digest(params, settings, Path(lineage["snapshot"]) if lineage["snapshot"] else None)
     now = {
-        "source_digest": source_digest(params, settings, Path(lineage["snapshot"]) if lineage["snapshot"] else None),
+        "key": provenance.run_key(params, source_digest=source, base_digest=base.digest),
+        "source_digest": source,
         "base_digest": base.digest,
         "code_version": provenance.code_version(),
         "environment": files.digest_json(provenance.environment_versions()),
@@ -77,7 +89,9 @@ def outputs(lineage: Mapping[str, Any], params: Params, settings: Settings) -> l
         data = preprocess.run(params, aside, home / "rows", home / "prepared")
         model = finetune.run(params, aside, home / "prepared", home / "model")
     progress.report(STEP, "comparing")
+    locks = [files.digest_bytes(text.encode()) for text in (lineage["dvc_lock"], data["lock"])]
     return [
+        Link(name="dvc_lock", recorded=locks[0], found=locks[1]),
         Link(name="data_digest", recorded=lineage["data_digest"], found=data["digest"]),
         Link(name="model_digest", recorded=lineage["model_digest"], found=model["digest"]),
     ]
