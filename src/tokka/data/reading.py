@@ -98,7 +98,7 @@ def first_text(params: Params, settings: Settings) -> str:
     for record in _reader(path, params.data).read(path, here, params.data):
         try:
             if record.cells is not None:
-                return to_row(record.cells, params.task, params.data).text
+                return to_row(record.cells, here, params.data).text
         except Unusable:
             continue
     return ""

@@ -12,7 +12,8 @@ import pytest
 from tests.unit.data.corpus import CLASSES, NUMBERS, Write, csv_of
 from tokka.data import reading
 from tokka.errors import Refused, TokkaError, UsageError
-from tokka.params import Data, Task
+from tokka.params import Data, Task, parse_params
+from tokka.settings import Settings
 
 LIMITS = Data()
 
@@ -284,3 +285,10 @@ def test_a_mistyped_time_or_slice_is_refused_with_the_right_name(tmp_path):
     path.write_text("text,label,region\nwhere is it,late,north\n")
     with pytest.raises(UsageError, match="did you mean 'region'"):
         reading.read(path, Task(slices=("regoin",)), Data())
+
+
+def test_the_first_text_is_found_in_a_file_without_time_and_slices(tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\nwhere is it,late\n")
+    tree = {"task": {"time": "time", "slices": ["channel"]}, "data": {"source": str(tmp_path / "a.csv")}}
+    settings = Settings.from_environment({"TOKKA_HOME": str(tmp_path / "home")})
+    assert reading.first_text(parse_params(tree), settings) == "where is it"
