@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from tokka.errors import UsageError
 from tokka.sections import (
+    Adaptation,
     Canary,
     Data,
     EarlyStopping,
@@ -34,6 +35,7 @@ from tokka.sections import (
 )
 
 __all__ = [
+    "Adaptation",
     "Canary",
     "Data",
     "EarlyStopping",
@@ -64,6 +66,7 @@ class Params(Section):
     validation: Validation = Validation()
     preprocessing: Preprocessing = Preprocessing()
     model: Model = Model()
+    adaptation: Adaptation = Adaptation()
     finetuning: Finetuning = Finetuning()
     export: Export = Export()
     evaluation: Evaluation = Evaluation()

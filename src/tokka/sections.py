@@ -73,6 +73,42 @@ class Model(Section):
     max_tokens: Annotated[int, Field(ge=8, le=512)] = 128
 
 
+class Adaptation(Section):
+    """Practice on unlabelled domain text before fine-tuning; `adaptation: contrastive` is short for its method."""
+
+    method: Literal["none", "contrastive", "mlm"] = "none"
+    # Unlabelled texts beside the training split: a table with the column task.text.
+    source: str | None = None
+    epochs: Annotated[int, Field(ge=1, le=100)] = 1
+    batch_size: Annotated[int, Field(ge=2, le=4096)] = 64
+    learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 3e-5
+    temperature: Positive = 0.05  # of the contrastive loss
+    mask_share: Open01 = 0.15  # of the tokens, for mlm
+    max_rows: Count = 50_000
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_word_is_the_method(cls, value: object) -> object:
+        return {"method": value} if isinstance(value, str) else value
+
+
+class Augmentation(Section):
+    """Noise on training texts only; each is the share of rows (mixup: of batches) that it touches, 0 for none."""
+
+    typos: Share = 0.0
+    word_dropout: Share = 0.0
+    case: Share = 0.0
+    mixup: Share = 0.0
+
+
+class Lora(Section):
+    """Low-rank adapters, for strategy lora (Hu et al., 2021); merged into the weights before export."""
+
+    rank: Annotated[int, Field(ge=1, le=512)] = 16
+    alpha: Positive = 32.0
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05
+
+
 class EarlyStopping(Section):
     """Stop when the validation metric has not risen for so many epochs."""
 
@@ -83,31 +119,80 @@ class EarlyStopping(Section):
 class Finetuning(Section):
     """How the specialist is trained. The defaults are the recipe of docs/decisions.md."""
 
-    strategy: Literal["full", "frozen", "partial"] = "full"
+    strategy: Literal["full", "frozen", "partial", "lora", "gradual"] = "full"
     layers: Count = 2
     epochs: Annotated[int, Field(ge=1, le=1000)] = 4
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 64
-    learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 3e-4
+    accumulate: Annotated[int, Field(ge=1, le=1024)] = 1
+    learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] | Literal["auto"] = 3e-4
+    schedule: Literal["linear", "cosine"] = "linear"
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 0.9
     weight_decay: NonNegative = 0.01
     warmup_share: Share = 0.06
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
+    class_weights: Literal["none", "balanced"] = "none"
+    ema: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     head_warm_start: bool = True
     gradient_clip: Positive = 1.0
+    lora: Lora = Lora()
+    augmentation: Augmentation = Augmentation()
     precision: Literal["auto", "32", "bf16"] = "auto"
     threads: Annotated[int, Field(ge=0, le=256)] = 0  # 0: as many as the process may use, up to what is useful
+    devices: Count = 1  # GPUs
+    compile: bool = False
     time_budget: Annotated[str, Field(pattern=r"^\d+(s|m|h)$")] | None = None
     early_stopping: EarlyStopping = EarlyStopping()
     seed: Annotated[int, Field(ge=0, le=2**31)] = 7
 
 
+class Edge(Section):
+    """What `export.profile: edge` means: an int8 model of short texts, within budgets that the gate enforces."""
+
+    max_tokens: Annotated[int, Field(ge=8, le=512)] = 64
+    latency_budget_ms: Positive = 20.0
+    size_budget_mb: Positive = 30.0
+
+
 class Export(Section):
     """Which forms of the model leave training, and which one is served."""
 
+    profile: Literal["standard", "edge"] = "standard"
+    edge: Edge = Edge()
     onnx: bool = True
     int8: bool = True
     serve: Literal["int8", "fp32", "torch"] = "int8"
     maximum_difference: Positive = 1e-3
+
+
+class General(Section):
+    """The baselines without fine-tuning; `general: false` is short for measuring none.
+
+    With `endpoint`, a prompted language model behind an OpenAI-compatible API answers `rows` test rows as well. Its
+    key is read from the environment variable `key_variable`.
+    """
+
+    measure: bool = True
+    endpoint: str | None = None
+    model: str = ""
+    rows: Count = 100
+    key_variable: str = "TOKKA_GENERAL_API_KEY"
+    timeout_s: Positive = 30.0
+    input_price: NonNegative = 0.0  # per million tokens
+    output_price: NonNegative = 0.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_switch_is_enough(cls, value: object) -> object:
+        return {"measure": value} if isinstance(value, bool) else value
+
+
+class Prices(Section):
+    """What an hour costs, and the load for which a month is computed."""
+
+    currency: str = "USD"
+    cpu_hour: NonNegative = 0.04  # one core
+    gb_hour: NonNegative = 0.005  # one GB of memory
+    requests_per_day: Count = 100_000
 
 
 class Evaluation(Section):
@@ -116,7 +201,13 @@ class Evaluation(Section):
     bootstrap: Annotated[int, Field(ge=100, le=100_000)] = 2000
     confidence: Open01 = 0.95
     slices_minimum_rows: Annotated[int, Field(ge=2)] = 50
-    general: bool = True
+    general: General = General()
+    behaviour: str | None = None
+    # Shares of the training rows on which the recipe is repeated: how much data does the quality need?
+    learning_curve: tuple[Open01, ...] = ()
+    prices: Prices = Prices()
+    # Country whose electricity the estimate of emissions assumes (ISO 3166, three letters).
+    country: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "DEU"
     latency_budget_ms: Positive = 100.0
     size_budget_mb: Positive = 500.0
 

@@ -63,7 +63,7 @@ def evaluate(
             scored["champion"] = subjects.score(serving, test)
         except TokkaError as error:
             champion, models = _unreachable(champion, error.message), [offered]
-    if params.evaluation.general:
+    if params.evaluation.general.measure:
         progress.report(STEP, "the general baseline", fraction=0.4)
         scored["general"] = subjects.score_general(test, data, params, cache or _default_cache())
     progress.report(STEP, f"intervals from {params.evaluation.bootstrap} resamples", fraction=0.7)
