@@ -15,7 +15,10 @@ ROOT = Path(__file__).parents[2]
 def test_the_file_of_the_repo_holds_the_defaults_wherever_it_does_not_speak_of_the_sample():
     ours, defaults = load_params(ROOT / "params.yaml"), Params()
     differ = {name for name in Params.model_fields if getattr(ours, name) != getattr(defaults, name)}
-    assert differ <= {"task", "data"}
+    assert differ <= {"task", "data", "evaluation"}
+    # Without a file of behaviour tests there are none, and a library caller does not train three times unasked.
+    own = {"behaviour": None, "learning_curve": ()}
+    assert ours.evaluation.model_copy(update=own) == defaults.evaluation
 
 
 def test_the_file_of_the_repo_names_every_section():
