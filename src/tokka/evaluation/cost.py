@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from tokka.errors import TokkaError
+from tokka.evaluation.energy import Energy
 
 LATENCY_REQUESTS = 200
 WARM_UP_REQUESTS = 10
@@ -45,7 +46,8 @@ class Footprint:
     """One model alone in a process with one thread.
 
     cold_start_s: from the start of the process to its first answer; memory_mb: peak resident memory; cpu_ms:
-    processor time per text at batch 1; throughput: texts per second in batches.
+    processor time per text at batch 1; throughput: texts per second in batches; energy: an estimate;
+    fit_cpu_seconds: processor time for what had to be fitted first, which cold_start_s leaves out.
     """
 
     cold_start_s: float
@@ -53,6 +55,8 @@ class Footprint:
     cpu_ms: float
     throughput: float
     latency: Latency
+    energy: Energy = field(default_factory=Energy)
+    fit_cpu_seconds: float = 0.0
 
 
 def latency_in_turns(
@@ -101,7 +105,8 @@ def probe(job: Mapping[str, Any], scores: Path | None = None) -> Footprint:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise TokkaError(f"{job['folder']} cannot be measured: {last[:300]}", "check that the model folder is whole")
     found = json.loads(done.stdout.splitlines()[-1])
-    return Footprint(**{**found, "latency": Latency(**found["latency"])})
+    parts = {"latency": Latency(**found["latency"]), "energy": Energy(**found["energy"])}
+    return Footprint(**{**found, **parts})
 
 
 def parameter_count(weights: Sequence[Path]) -> int:

@@ -57,10 +57,11 @@ def evaluate(
     known = [label for model in models for label in model.predictor.labels]
     test = open_test(data, known, params.evaluation.slices_minimum_rows)
     progress.report(STEP, f"{len(models)} models on {test.rows} test rows", fraction=0.1)
-    scored = {"candidate": subjects.score(offered, test)}
+    country = params.evaluation.country
+    scored = {"candidate": subjects.score(offered, test, country)}
     if serving:
         try:
-            scored["champion"] = subjects.score(serving, test)
+            scored["champion"] = subjects.score(serving, test, country)
         except TokkaError as error:
             champion, models = _unreachable(champion, error.message), [offered]
     if params.evaluation.general.measure:
@@ -68,7 +69,8 @@ def evaluate(
         scored["general"] = subjects.score_general(test, data, params, cache or _default_cache())
     progress.report(STEP, f"intervals from {params.evaluation.bootstrap} resamples", fraction=0.7)
     evaluation = _evaluation(data, test, scored, _latencies(models, scored, test), champion, params)
-    evidence.write(out, evaluation, data, test, scored, offered, params, seconds=time.monotonic() - began)
+    more = {"decision": _decision(prepared, data, test, evaluation, scored, models, params, cache)}
+    evidence.write(out, evaluation, data, test, scored, offered, params, seconds=time.monotonic() - began, more=more)
     return evaluation
 
 
@@ -143,6 +145,24 @@ def _compare(name: str, metric: str, test: Any, scored: dict[str, Any], params: 
         seed=params.finetuning.seed,
     )
     return found.as_dict()
+
+
+def _decision(
+    prepared: Path,
+    data: Any,
+    test: Any,
+    evaluation: dict[str, Any],
+    scored: dict[str, Any],
+    models: Sequence[Any],
+    params: Params,
+    cache: Path | None,
+) -> dict[str, Any]:
+    """Specialised or general? What details.decision holds."""
+    from tokka.evaluation.alternatives import Bench, weigh
+
+    place = cache or _default_cache()
+    bench = Bench(prepared, data, test, params, place, place.parent, evaluation["metric"])
+    return weigh(bench, evaluation, scored, {model.name: model for model in models})
 
 
 def _default_cache() -> Path:

@@ -36,13 +36,14 @@ def write(
     params: Params,
     *,
     seconds: float,
+    more: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write every file; evaluation.json comes last, so that a folder that has it is whole."""
+    """Write every file; evaluation.json comes last, so that a folder that has it is whole. `more` joins the details."""
     from tokka.evaluation.gate import decide
     from tokka.evaluation.report import render
 
     out.mkdir(parents=True, exist_ok=True)
-    found = details(data, test, scored, params) | {"seconds": round(seconds, 2)}
+    found = details(data, test, scored, params) | dict(more or {}) | {"seconds": round(seconds, 2)}
     pq.write_table(predictions(test, scored), out / "predictions.parquet")
     pq.write_table(reference(data.validation, candidate.predictor), out / "reference.parquet")
     pq.write_table(replay(test), out / "replay.parquet")

@@ -2,14 +2,16 @@
 
     python -m tokka.evaluation.probe [SCORES.npy] < job.json
 
-A job is {"kind": "specialist" | "general", "folder", "texts", "pairs": [...] | null}; a general one has also
-"max_tokens", "labels" and, for regression, "known": {"texts", "pairs", "targets"}.
+A job is {"kind": "specialist" | "general" | "linear", "folder", "texts", "pairs": [...] | null, "country": where its
+energy is estimated for, or ""}. A specialist's may name its "form". The others have also "max_tokens", "labels" and,
+for a regression and for every linear one, "known": {"texts", "pairs", "targets"}.
 """
 
 import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,15 @@ import psutil
 from tokka.errors import TokkaError
 
 Predict = Callable[[Sequence[str], Sequence[str] | None], Any]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model that is ready to answer, and what it took to fit it here (nothing for what comes fitted)."""
+
+    predict: Predict
+    fit_seconds: float = 0.0
+    fit_cpu_seconds: float = 0.0
 
 
 def main() -> int:
@@ -36,11 +47,13 @@ def measure(job: Mapping[str, Any], scores: Path | None) -> dict[str, Any]:
     import numpy as np
 
     from tokka.evaluation.cost import LATENCY_REQUESTS, latency_in_turns
+    from tokka.evaluation.energy import estimate
 
     texts, pairs = job["texts"], job["pairs"]
-    predict = open_model(job)
+    opened = open_model(job)
+    predict = opened.predict
     predict(texts[:1], pairs[:1] if pairs else None)
-    cold_start = time.time() - psutil.Process().create_time()
+    cold_start = time.time() - psutil.Process().create_time() - opened.fit_seconds
     began = time.perf_counter()
     answered = predict(texts, pairs)
     throughput = len(texts) / max(time.perf_counter() - began, 1e-9)
@@ -48,32 +61,51 @@ def measure(job: Mapping[str, Any], scores: Path | None) -> dict[str, Any]:
         np.save(scores, answered)
     requests = min(LATENCY_REQUESTS, max(20, len(texts)))
     began = time.process_time()
-    latency = latency_in_turns(
-        {"it": lambda text, pair: predict([text], None if pair is None else [pair])}, texts, pairs, requests
-    )["it"]
-    return {
+
+    def ask(text: str, pair: str | None) -> Any:
+        return predict([text], None if pair is None else [pair])
+
+    latency = latency_in_turns({"it": ask}, texts, pairs, requests)["it"]
+    figures = {
         "cold_start_s": cold_start,
         "memory_mb": peak_memory_mb(),
         "cpu_ms": (time.process_time() - began) * 1e3 / requests,
         "throughput": throughput,
         "latency": {"p50": latency.p50, "p99": latency.p99},
+        "fit_cpu_seconds": opened.fit_cpu_seconds,
     }
+    # Last, since its library takes memory of its own.
+    places = [(text, pairs[number] if pairs else None) for number, text in enumerate(texts)]
+    energy = estimate(lambda number: ask(*places[number % len(places)]), job.get("country", ""))
+    return {**figures, "energy": asdict(energy)}
 
 
-def open_model(job: Mapping[str, Any]) -> Predict:
+def open_model(job: Mapping[str, Any]) -> Opened:
     """The job's model, ready to answer."""
     folder = Path(job["folder"])
     if job["kind"] == "specialist":
         from tokka.training.predictor import load_predictor
 
-        predictor = load_predictor(folder)
-        return lambda texts, pairs: predictor.predict(texts, pairs).scores
+        predictor = load_predictor(folder, job.get("form"))
+        return Opened(lambda texts, pairs: predictor.predict(texts, pairs).scores)
+    if job["kind"] == "linear":
+        return _fit_linear(job, folder)
     from tokka.evaluation.general import GeneralModel
 
     model = GeneralModel(folder, job["max_tokens"], job["labels"])
     if known := job.get("known"):
         model.learn_neighbours(known["texts"], known["pairs"], known["targets"])
-    return model.predict
+    return Opened(model.predict)
+
+
+def _fit_linear(job: Mapping[str, Any], folder: Path) -> Opened:
+    from tokka.evaluation.general import FrozenEncoder
+    from tokka.evaluation.linear_baseline import LinearModel
+
+    model = LinearModel(FrozenEncoder(folder, job["max_tokens"]), job["labels"])
+    known, began, cpu_began = job["known"], time.perf_counter(), time.process_time()
+    model.fit(known["texts"], known["pairs"], known["targets"])
+    return Opened(model.predict, time.perf_counter() - began, time.process_time() - cpu_began)
 
 
 def peak_memory_mb() -> float:

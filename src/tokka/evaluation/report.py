@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tokka.evaluation import figures
+from tokka.evaluation import decision_page, figures
 from tokka.evaluation.figures import Line, Mark
 from tokka.evaluation.wording import (
     METRICS,
@@ -59,6 +59,7 @@ def render(evaluation: Tree, details: Tree, decision: Tree) -> str:
         differences=difference_rows(evaluation),
         slices=slice_rows(evaluation),
         costs=cost_rows(subjects),
+        weighed=decision_page.view(details),
         figures=draw(evaluation, details, subjects),
         provenance=provenance_rows(evaluation, details),
         percent=is_share(evaluation["metric"]),

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tokka.evaluation import cost, general, metrics, resampling
+from tokka.evaluation import cost, general, linear_baseline, metrics, resampling
 from tokka.evaluation.cost import Footprint, Latency
 from tokka.evaluation.intervals import intervals
 from tokka.evaluation.metrics import Floats
@@ -54,20 +54,23 @@ class Scored:
     parameters: int
 
 
-def open_specialist(name: str, version: str, folder: Path) -> Specialist:
-    """Open a model folder.
+def open_specialist(name: str, version: str, folder: Path, form: Any = None) -> Specialist:
+    """Open a model folder in the form that it is served in, or in the form named.
 
     Raises:
         TokkaError: the folder is damaged or was altered.
     """
     from tokka.training.predictor import load_predictor
 
-    predictor = load_predictor(folder)
+    predictor = load_predictor(folder, form)
     return Specialist(name, version, folder, predictor, predictor.config.data_digest)
 
 
-def score(model: Specialist, test: TestSet) -> Scored:
+def score(model: Specialist, test: TestSet, country: str = "") -> Scored:
     """Predict every test row, and measure the model alone in a process.
+
+    Args:
+        country: whose electricity the estimate of energy assumes; empty: no estimate.
 
     Raises:
         TokkaError: a score is not finite, or the model cannot be measured.
@@ -77,6 +80,8 @@ def score(model: Specialist, test: TestSet) -> Scored:
     predictions = model.predictor.predict(test.texts, test.pairs)
     metrics.check_scores(predictions.scores, test.rows, f"the {model.name}")
     form = str(model.predictor.form)
+    job = _job("specialist", model.folder, test.texts[:PROBE_TEXTS], test.pairs)
+    job |= {"form": form, "country": country}
     served = [FORM_FILES[form], "tokenizer.json", "config.json", "tokka.json"]
     return Scored(
         name=model.name,
@@ -85,7 +90,7 @@ def score(model: Specialist, test: TestSet) -> Scored:
         labels=tuple(model.predictor.labels),
         data_digest=model.data_digest,
         scores=test.align(predictions.scores, model.predictor.labels),
-        footprint=cost.probe(_job("specialist", model.folder, test.texts[:PROBE_TEXTS], test.pairs)),
+        footprint=cost.probe(job),
         size_mb=cost.size_mb([model.folder / name for name in served if (model.folder / name).is_file()]),
         parameters=cost.parameter_count([model.folder / "model.safetensors"]),
     )
@@ -97,23 +102,41 @@ def score_general(test: TestSet, data: Any, params: Params, cache: Path) -> Scor
     Raises:
         TokkaError: the base model is missing, or the process failed.
     """
+    known = None
+    if not test.classification:
+        known = _known(data.train, general.neighbour_rows(data.train.num_rows, params.finetuning.seed))
+    return _score_base("general", general.NAMES[data.task], known, test, data, params, cache)
+
+
+def score_linear(test: TestSet, data: Any, params: Params, cache: Path) -> Scored:
+    """The un-tuned encoder with a linear head fitted on the training rows, in a process of its own.
+
+    Raises:
+        TokkaError: as `score_general`.
+    """
+    chosen = linear_baseline.training_rows(data.train.num_rows, params.finetuning.seed)
+    return _score_base("linear", linear_baseline.NAME, _known(data.train, chosen), test, data, params, cache)
+
+
+def _score_base(
+    kind: str, form: str, known: dict[str, Any] | None, test: TestSet, data: Any, params: Params, cache: Path
+) -> Scored:
     from tokka.training.base import resolve_base, weight_files
 
     base = resolve_base(params.model, cache)
-    job = _job("general", base.path, test.texts, test.pairs)
-    job |= {"max_tokens": params.model.max_tokens, "labels": list(data.labels)}
-    if not test.classification:
-        job["known"] = _neighbours(data.train, params.finetuning.seed)
+    job = _job(kind, base.path, test.texts, test.pairs)
+    job |= {"max_tokens": params.model.max_tokens, "labels": list(data.labels), "known": known}
+    job |= {"country": params.evaluation.country}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "scores.npy"
         footprint = cost.probe(job, path)
         scores = np.load(path, allow_pickle=False)
-    metrics.check_scores(scores, test.rows, "the general baseline")
+    metrics.check_scores(scores, test.rows, f"the {kind} baseline")
     weights = weight_files(base.path)
     return Scored(
-        name="general",
+        name=kind,
         version=base.name,
-        form=general.NAMES[data.task],
+        form=form,
         labels=tuple(data.labels),
         data_digest="",
         scores=test.align(scores, data.labels),
@@ -196,7 +219,7 @@ def _job(kind: str, folder: Path, texts: Sequence[str], seconds: Sequence[str] |
     return {"kind": kind, "folder": str(folder), "texts": list(texts), "pairs": second}
 
 
-def _neighbours(train: Any, seed: int) -> dict[str, Any]:
-    chosen = train.take(general.neighbour_rows(train.num_rows, seed))
+def _known(train: Any, rows: Any) -> dict[str, Any]:
+    chosen = train.take(rows)
     targets = chosen.column("target").to_pylist()
     return {"texts": chosen.column("text").to_pylist(), "pairs": pairs(chosen), "targets": targets}

@@ -1,0 +1,51 @@
+"""The learning curve as SVG: quality over training rows, and the un-tuned ways as lines to get above.
+
+curve_figure(points, rows, "accuracy")
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tokka.evaluation.figures import CANDIDATE, CARD, GENERAL, INK, LINE, _Canvas, _percent, _plain
+from tokka.evaluation.wording import interval, is_share, metric_name
+
+Tree = Mapping[str, Any]
+COMPARED = {"linear": "linear head, un-tuned", "general": "un-tuned"}
+
+
+def curve_figure(points: Sequence[Tree], rows: Sequence[Tree], metric: str) -> str:
+    """The figure; empty for fewer than two measured points."""
+    known = [point for point in points if not point["problem"] and point["low"] is not None]
+    if len(known) < 2:
+        return ""
+    with _Canvas(560, 300, scale=1.3) as canvas:
+        axes = canvas.axes
+        counts = [point["rows"] for point in known]
+        axes.plot(counts, [point["value"] for point in known], color=CANDIDATE, linewidth=1.8, alpha=0.8)
+        for point in known:
+            _point(canvas, point, metric)
+        for row in rows:
+            if row["name"] in COMPARED and row["low"] is not None:
+                axes.axhline(row["quality"], color=GENERAL, linewidth=1.2, linestyle=(0, (4, 3)))
+                axes.annotate(
+                    COMPARED[row["name"]], (counts[-1], row["quality"]), (0, 3), textcoords="offset points",
+                    color=INK, ha="right", fontsize=9,
+                )  # fmt: skip
+        axes.set(xlabel="training rows", ylabel=metric_name(metric).lower(), xlim=(0, counts[-1] * 1.04))
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axes.yaxis.set_major_formatter(_percent if is_share(metric) else _plain)
+        axes.tick_params(labelcolor=INK)
+        axes.grid(color=LINE, linewidth=0.6)
+        return canvas.svg("learning curve")
+
+
+def _point(canvas: _Canvas, point: Tree, metric: str) -> None:
+    value, bounds = interval(metric, point)
+    tip = f"{point['rows']:,} training rows: {value}, {bounds}"
+    places = [point["rows"]] * 2
+    bar = canvas.axes.plot(places, [point["low"], point["high"]], color=CANDIDATE, linewidth=2.4, alpha=0.55)
+    dot = canvas.axes.plot(
+        places[:1], [point["value"]], "o", color=CANDIDATE, markersize=7, markeredgecolor=CARD, zorder=3
+    )
+    canvas.tip(bar[0], tip)
+    canvas.tip(dot[0], tip)
