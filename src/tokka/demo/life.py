@@ -23,6 +23,8 @@ ROWS = 4000
 OVERRIDES = (
     "registry.model=demo",
     "finetuning.epochs=3",
+    # Two more trainings for each version would double the life of the demo.
+    "evaluation.learning_curve=[]",
     "retraining.cool_down_hours=0",
     "canary.steps=[0.1, 0.5]",
     "canary.step_requests=40",

@@ -55,7 +55,7 @@ def log_evaluation(
         return registry.log_run(
             key,
             params=flat_params(params),
-            metrics=flat_metrics(evaluation),
+            metrics=flat_metrics(evaluation) | decision_metrics(evidence),
             tags=tags,
             folder_evidence=_staged_evidence(evidence, Path(staging) / "evidence", provenance),
             folder_model=_staged_model(model, Path(staging) / "model", params, settings),
@@ -178,6 +178,16 @@ def flat_metrics(evaluation: Mapping[str, Any]) -> dict[str, float]:
         flat |= {f"{name}/{key}": subject[key] for key in ("size_mb", "memory_mb", "parameters") if key in subject}
     for name, found in (evaluation.get("comparison") or {}).items():
         flat |= {f"against_{name}/{key}": (found or {}).get(key) for key in ("difference", "low", "high", "p_value")}
+    return {key: float(value) for key, value in flat.items() if isinstance(value, int | float)}
+
+
+def decision_metrics(evidence: Path) -> dict[str, float]:
+    """What "specialised or general?" was decided from, as `ways/name_figure` and `learning_curve/share`."""
+    path = evidence / "details.json"
+    found = (files.read_json(path) if path.is_file() else {}).get("decision") or {}
+    wanted = ("quality", "p99_ms", "per_1000", "per_month", "training_cpu_seconds")
+    flat = {f"ways/{row['name']}_{key}": row.get(key) for row in found.get("rows", []) for key in wanted}
+    flat |= {f"learning_curve/{point['share']:g}": point["value"] for point in found.get("curve", [])}
     return {key: float(value) for key, value in flat.items() if isinstance(value, int | float)}
 
 

@@ -103,6 +103,24 @@ def test_the_general_baseline_costs_are_measured(first):
         assert subject["parameters"] > 1000
 
 
+def test_every_way_is_weighed_and_the_recommendation_is_in_the_report(first):
+    evaluation, out, _ = first
+    found = files.read_json(out / "details.json")["decision"]
+    rows = {row["name"]: row for row in found["rows"]}
+    assert list(rows) == ["candidate", "linear", "general"]
+    for row in rows.values():
+        assert row["low"] <= row["quality"] <= row["high"]
+        assert row["per_month"] > 0
+        assert row["energy"]["wh"] > 0 or row["energy"]["reason"]
+    assert rows["candidate"]["quality"] == evaluation["candidate"]["metrics"]["accuracy"]["value"]
+    assert rows["general"]["gap_low"] < rows["linear"]["gap_low"] <= 0 == rows["general"]["labelled_rows"]
+    assert rows["linear"]["training_cpu_seconds"] > 0
+    assert found["recommendation"]["name"] in rows
+    page = (out / "report.html").read_text()
+    assert page.index("Specialised or general?") < page.index(found["recommendation"]["reason"].split(" (")[0])
+    assert all(part in page for part in ("The rule.", "In money and energy", "recommended"))
+
+
 @pytest.mark.slow
 def test_a_spoilt_candidate_is_refused_against_the_champion(tmp_path, prepared, specialist, base, params):
     rules = params(evaluation={"general": False}, gate={"beat_general": False, "minimum": 0.0})

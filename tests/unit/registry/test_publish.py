@@ -213,3 +213,12 @@ def test_params_and_metrics_are_flat_and_prefixed(params: Params) -> None:
     assert all("/" in name for name in flat)
     metrics = publish.flat_metrics({"candidate": {"metrics": {"f1": {"value": 0.5, "low": None}}}, "champion": None})
     assert metrics == {"candidate/f1": 0.5}
+
+
+def test_what_the_decision_was_made_from_is_logged(tmp_path: Path) -> None:
+    assert publish.decision_metrics(tmp_path) == {}
+    rows = [{"name": "linear", "quality": 0.8, "per_month": 4.2, "p99_ms": None}]
+    curve = [{"share": 0.1, "value": 0.6}, {"share": 0.3, "value": None}]
+    (tmp_path / "details.json").write_text(json.dumps({"decision": {"rows": rows, "curve": curve}}))
+    wanted = {"ways/linear_quality": 0.8, "ways/linear_per_month": 4.2, "learning_curve/0.1": 0.6}
+    assert publish.decision_metrics(tmp_path) == wanted
