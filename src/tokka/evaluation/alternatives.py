@@ -98,7 +98,7 @@ def _ways(
     bench: Bench, evaluation: Mapping[str, Any], scored: Mapping[str, Scored], models: Mapping[str, Specialist]
 ) -> Iterator[Way]:
     candidate, test = scored["candidate"], bench.test
-    yield _specialist("candidate", f"This specialist ({candidate.form}, served)", evaluation, scored, models, bench)
+    yield _specialist("candidate", f"This specialist, {candidate.form} as served", evaluation, scored, models, bench)
     yield from _other_form(models["candidate"], bench)
     if "champion" in scored:
         title = f"Champion, version {models['champion'].version}"
@@ -139,7 +139,7 @@ def _other_form(model: Specialist, bench: Bench) -> Iterator[Way]:
     others = [form for form in ("int8", "fp32") if form != served and FORM_FILES[form] in present]
     if not others:
         return
-    name, title = others[0], f"This specialist ({others[0]})"
+    name, title = others[0], f"This specialist, {others[0]}"
     progress.report(STEP, f"the candidate as {name}", fraction=0.72)
     try:
         opened = subjects.open_specialist("candidate", "", model.folder, name)

@@ -18,7 +18,7 @@ def curve_figure(points: Sequence[Tree], rows: Sequence[Tree], metric: str) -> s
     known = [point for point in points if not point["problem"] and point["low"] is not None]
     if len(known) < 2:
         return ""
-    with _Canvas(560, 300, scale=1.3) as canvas:
+    with _Canvas(440, 270, scale=1.5) as canvas:
         axes = canvas.axes
         counts = [point["rows"] for point in known]
         axes.plot(counts, [point["value"] for point in known], color=CANDIDATE, linewidth=1.8, alpha=0.8)

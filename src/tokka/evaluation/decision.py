@@ -153,7 +153,7 @@ def _why(chosen: Row, leader: Row, good: Sequence[Row], prices: Prices) -> str:
     if chosen is leader:
         return f"{chosen.title} is the best and, of {len(good)} that are good enough, the cheapest, at {money}"
     return (
-        f"{chosen.title} is not worse than the best ({leader.title}) by more than the margin, and of {len(good)} "
+        f"{chosen.title} is not worse than the best, {leader.title}, by more than the margin, and of {len(good)} "
         f"that are good enough it is the cheapest, at {money}"
     )
 

@@ -60,7 +60,7 @@ def _decision_cells(row: Tree, metric: str, money: str) -> list[Cell]:
     return [
         _quality(row, metric),
         ("Latency, median / 99 of 100", _milliseconds(row), ""),
-        ("Size", _known(row["size_mb"], lambda size: f"{size:,.0f} MB"), ""),
+        ("Size", _known(row["size_mb"], lambda size: f"{size:,.0f} MB", "none here"), ""),
         (
             "Cost per month",
             price(row["per_month"], money),

@@ -28,7 +28,7 @@ def test_it_stays_general_when_the_general_one_is_not_worse_and_cheaper():
     rows = [row("candidate"), row("linear", 0.895, "general", gap_low=-0.015, cpu_ms=1.0)]
     found = recommend(rows, PRICES, RULE)
     assert (found.verdict, found.name) == ("stay general", "linear")
-    assert "not worse than the best (Candidate)" in found.reason
+    assert "not worse than the best, Candidate," in found.reason
 
 
 def test_the_paired_difference_counts_before_the_own_interval():
