@@ -72,6 +72,29 @@ def similarity(left: frozenset[str], right: frozenset[str]) -> float:
     return len(left & right) / len(left | right)
 
 
+def near_pairs(texts: Sequence[str], threshold: float) -> list[tuple[int, int, float]]:
+    """Pairs (first, second, similarity) of texts that are equal but for case and punctuation, or nearly so.
+
+    Args:
+        threshold: Jaccard similarity of character trigrams from which two texts are near.
+
+    Returns:
+        first < second, the most similar pairs first; MinHash proposes them, and may miss one in a thousand.
+    """
+    places: dict[str, list[int]] = {}
+    for place, text in enumerate(texts):
+        places.setdefault(normalising.key(text), []).append(place)
+    sets = {key: shingles(key) for key in places}
+    index = _Index(sets, threshold)
+    found = []
+    for key, members in places.items():
+        found += [(one, other, 1.0) for one in members for other in members if one < other]
+        for near, alike in index.alike(sets[key]).items():
+            if key < near:
+                found += [(min(one, other), max(one, other), alike) for one in members for other in places[near]]
+    return sorted(found, key=lambda pair: (-pair[2], pair[0], pair[1]))
+
+
 def bands(threshold: float) -> tuple[int, int]:
     """Bands and rows per band of the index: the fewest candidates at which a pair at the threshold is hardly missed."""
     for rows in range(PERMUTATIONS // 4, 1, -1):
@@ -112,6 +135,11 @@ class _Index:
         """Whether any indexed set is at least as similar as the threshold."""
         candidates = self.lsh.query(self._minhash(found))
         return any(similarity(found, self.sets[key]) >= self.threshold for key in candidates)
+
+    def alike(self, found: frozenset[str]) -> dict[str, float]:
+        """Every indexed key that is at least as similar as the threshold, with its similarity."""
+        near = {key: similarity(found, self.sets[key]) for key in self.lsh.query(self._minhash(found))}
+        return {key: value for key, value in near.items() if value >= self.threshold}
 
     def _minhash(self, found: frozenset[str]) -> Any:
         made = self.empty.copy()

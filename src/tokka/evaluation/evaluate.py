@@ -6,7 +6,7 @@ out / "report.html", out / "evaluation.json"
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,10 +46,11 @@ def evaluate(
             not raise: it makes the status "unreachable", which the gate refuses.
     """
     from tokka.data.prepared import load
-    from tokka.evaluation import evidence, subjects
+    from tokka.evaluation import behaviour, evidence, subjects
     from tokka.evaluation.testset import open_test
 
     began = time.monotonic()
+    behaviour.wanted_behaviour(params)  # a wrong file is said now, not after everything has been measured
     data = load(prepared)
     offered = subjects.open_specialist("candidate", "", candidate)
     champion, serving = _open_champion(champion, data.task)
@@ -67,9 +68,11 @@ def evaluate(
     if params.evaluation.general.measure:
         progress.report(STEP, "the general baseline", fraction=0.4)
         scored["general"] = subjects.score_general(test, data, params, cache or _default_cache())
+    test = _sliced_by_confidence(test, scored, params)
     progress.report(STEP, f"intervals from {params.evaluation.bootstrap} resamples", fraction=0.7)
     evaluation = _evaluation(data, test, scored, _latencies(models, scored, test), champion, params)
     more = {"decision": _decision(prepared, data, test, evaluation, scored, models, params, cache)}
+    more |= _quality(data, test, evaluation, models, params, cache)
     evidence.write(out, evaluation, data, test, scored, offered, params, seconds=time.monotonic() - began, more=more)
     return evaluation
 
@@ -89,6 +92,31 @@ def _open_champion(champion: Champion, task: str) -> tuple[Champion, Any]:
     if opened.predictor.task != task:
         return _unreachable(champion, f"it does {opened.predictor.task}, the data is for {task}"), None
     return champion, opened
+
+
+def _sliced_by_confidence(test: Any, scored: dict[str, Any], params: Params) -> Any:
+    """The test with two slices more: where the champion, or the first version itself, is least sure and surest."""
+    from tokka.evaluation.slices import by_confidence
+
+    if not test.classification:
+        return test
+    whose = "champion" if "champion" in scored else "candidate"
+    found = by_confidence(scored[whose].scores, whose, params.evaluation.slices_minimum_rows)
+    return replace(test, slices=[*test.slices, *found])
+
+
+def _quality(
+    data: Any, test: Any, evaluation: dict[str, Any], models: Sequence[Any], params: Params, cache: Path | None
+) -> dict[str, Any]:
+    """What details.behaviour and details.insight hold: they inform, and no rule reads them."""
+    from tokka.evaluation.behaviour import evaluate_behaviour
+    from tokka.evaluation.insight import evaluate_insight
+
+    progress.report(STEP, "behaviour and data insight", fraction=0.9)
+    return {
+        "behaviour": evaluate_behaviour(params, test, models),
+        "insight": evaluate_insight(data, params, evaluation["overlap"], cache or _default_cache()),
+    }
 
 
 def _unreachable(champion: Champion, reason: str) -> Champion:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tokka.evaluation import decision_page, figures
+from tokka.evaluation import decision_page, figures, quality_page
 from tokka.evaluation.figures import Line, Mark
 from tokka.evaluation.wording import (
     METRICS,
@@ -60,6 +60,8 @@ def render(evaluation: Tree, details: Tree, decision: Tree) -> str:
         slices=slice_rows(evaluation),
         costs=cost_rows(subjects),
         weighed=decision_page.view(details),
+        behaviour=quality_page.behaviour_view(details),
+        insight=quality_page.insight_view(details),
         figures=draw(evaluation, details, subjects),
         provenance=provenance_rows(evaluation, details),
         percent=is_share(evaluation["metric"]),

@@ -1,10 +1,15 @@
-"""Parts of the test set that may fare worse than the whole: any slice_ column, length, and rare classes.
+"""Parts of the test set that may fare worse than the whole: any slice_ column, length, rare classes, confidence.
 
 for part in find_slices(test, target_names, minimum_rows=50): print(part.slice, part.value, len(part.rows))
+
+A slice has to be the same rows for both models that are compared, and must not be chosen by what the newcomer
+answered. So the least sure and the surest fifth are those of the champion, which stand before the candidate exists;
+only the first version, which is compared with no champion, is sliced by its own confidence.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +18,8 @@ from numpy.typing import NDArray
 PREFIX = "slice_"
 # A class is called rare when the classes up to it, smallest first, hold no more than this share of the rows.
 RARE_SHARE = 0.2
+# The least sure and the surest part of the rows.
+CONFIDENCE_SHARE = 0.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +45,24 @@ def find_slices(test: pa.Table, classes: Sequence[str] | None, minimum_rows: int
     if classes is not None:
         found += _rare(classes)
     return [part for part in found if minimum_rows <= len(part.rows) < test.num_rows]
+
+
+def by_confidence(scores: NDArray[np.floating[Any]], whose: str, minimum_rows: int) -> list[Slice]:
+    """The rows on which a model is least sure and surest, a fifth of the test set each.
+
+    Args:
+        scores: (rows, classes) probabilities of the champion or, without one, of the candidate.
+        whose: which of them it is; it becomes part of the slice's name.
+    """
+    confidence = scores.max(axis=1)
+    low, high = np.quantile(confidence, [CONFIDENCE_SHARE, 1.0 - CONFIDENCE_SHARE])
+    # Where many rows are equally sure the two could overlap: a row that is in the one is not in the other.
+    surest = np.flatnonzero((confidence >= high) & (confidence > low))
+    found = [
+        Slice("confidence", f"least sure fifth (the {whose} at most {low:.2f})", np.flatnonzero(confidence <= low)),
+        Slice("confidence", f"surest fifth (the {whose} at least {high:.2f})", surest),
+    ]
+    return [part for part in found if minimum_rows <= len(part.rows) < len(scores)]
 
 
 def _by_value(name: str, values: Sequence[object]) -> list[Slice]:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
-from tokka import progress, provenance
+from tokka import files, progress, provenance
 from tokka.errors import TokkaError
 from tokka.params import Params
 from tokka.settings import Settings
@@ -50,11 +50,13 @@ def key(params: Params, settings: Settings, snapshot: str = "") -> str:
     Raises:
         TokkaError: the data or the base model cannot be read.
     """
-    from tokka.data.fetching import source_digest
+    from tokka.data.fetching import digest, source_digest
     from tokka.training.base import resolve_base
 
     base = resolve_base(params.model, settings.home / "base")
     source = source_digest(params, settings, Path(snapshot) if snapshot else None)
+    if params.evaluation.behaviour is not None:
+        source = files.digest_json([source, digest(settings.root / params.evaluation.behaviour)])
     return provenance.run_key(params, source_digest=source, base_digest=base.digest)
 
 
@@ -63,6 +65,7 @@ def checks(params: Params, settings: Settings) -> Iterator[Check]:
     yield _writable(settings.home)
     yield _disk(settings.home)
     yield _data(params, settings)
+    yield _behaviour(params, settings)
     yield _base_model(params, settings)
     yield _tracking(settings)
     yield _record(settings)
@@ -97,6 +100,18 @@ def _data(params: Params, settings: Settings) -> Check:
     except TokkaError as error:
         return Check(name="data", well=False, found=error.message, hint=error.hint)
     return Check(name="data", well=True, found=f"{params.data.source} (sha256 {digest[:12]})")
+
+
+def _behaviour(params: Params, settings: Settings) -> Check:
+    from tokka.evaluation.behaviour_file import load_behaviour
+
+    if params.evaluation.behaviour is None:
+        return Check(name="behaviour tests", well=True, found="none are asked for")
+    try:
+        tests = load_behaviour(settings.root / params.evaluation.behaviour).tests
+    except TokkaError as error:
+        return Check(name="behaviour tests", well=False, found=error.message, hint=error.hint)
+    return Check(name="behaviour tests", well=True, found=f"{len(tests)} in {params.evaluation.behaviour}")
 
 
 def _base_model(params: Params, settings: Settings) -> Check:

@@ -64,12 +64,13 @@ def registered(version: str, lineage: Mapping[str, Any], params: Params, setting
 def inputs(lineage: Mapping[str, Any], params: Params, settings: Settings) -> list[Link]:
     """The links that exist before any work: data, base model, code, libraries."""
     from tokka.data.fetching import source_digest
+    from tokka.steps import preflight
     from tokka.training.base import resolve_base
 
     base = resolve_base(params.model, settings.home / "base")
     source = source_digest(params, settings, Path(lineage["snapshot"]) if lineage["snapshot"] else None)
     now = {
-        "key": provenance.run_key(params, source_digest=source, base_digest=base.digest),
+        "key": preflight.key(params, settings, lineage["snapshot"]),
         "source_digest": source,
         "base_digest": base.digest,
         "code_version": provenance.code_version(),
