@@ -93,7 +93,7 @@ class Adaptation(Section):
 
 
 class Augmentation(Section):
-    """Noise on training texts only; each is the share of rows (mixup: of batches) that it touches, 0 for none."""
+    """Noise on training texts: the share of rows (word_dropout: of words, mixup: of batches) it touches, 0 for none."""
 
     typos: Share = 0.0
     word_dropout: Share = 0.0

@@ -1,6 +1,6 @@
 """Prepared rows as Lightning takes them: tokenised once, padded per batch."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -85,18 +85,38 @@ class PreparedRows(pl.LightningDataModule):  # type: ignore[misc]  # Lightning s
 
     The trainer asks for `train_dataloader` at the start of every epoch, so that the order depends on seed and
     epoch alone, also after a resume. `limit` is the number of batches of an epoch; None means all.
+    `noisy` gives the training rows of an epoch when augmentation changes them; `train` are the rows as they were given.
     """
 
-    def __init__(self, train: Rows, validation: Rows, params: Finetuning, *, padding: int, token_types: bool) -> None:
+    def __init__(
+        self,
+        train: Rows,
+        validation: Rows,
+        params: Finetuning,
+        *,
+        padding: int,
+        token_types: bool,
+        noisy: Callable[[int], Rows] | None = None,
+    ) -> None:
         super().__init__()
         self.train, self.validation, self.params = train, validation, params
         self.padding, self.token_types = padding, token_types
         self.limit: int | None = None
+        self._noisy = noisy
+        self._present: tuple[int, Rows] | None = None
+
+    def train_rows(self, epoch: int) -> Rows:
+        """The training rows as one epoch reads them; the last epoch asked for is kept."""
+        if self._noisy is None:
+            return self.train
+        if self._present is None or self._present[0] != epoch:
+            self._present = (epoch, self._noisy(epoch))
+        return self._present[1]
 
     def batches(self, epoch: int) -> LengthBatches:
         """The training batches of one epoch."""
         return LengthBatches(
-            self.train.lengths,
+            self.train_rows(epoch).lengths,
             batch_size=self.params.batch_size,
             seed=self.params.seed,
             epoch=epoch,
@@ -106,7 +126,7 @@ class PreparedRows(pl.LightningDataModule):  # type: ignore[misc]  # Lightning s
     def train_dataloader(self) -> DataLoader[int]:
         """The epoch that the trainer is in."""
         epoch = self.trainer.current_epoch if self.trainer else 0
-        return self._loader(self.train, self.batches(epoch))
+        return self._loader(self.train_rows(epoch), self.batches(epoch))
 
     def val_dataloader(self) -> DataLoader[int]:
         """Validation rows, shortest first."""

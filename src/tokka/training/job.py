@@ -1,9 +1,9 @@
 """All that one fine-tuning works on, put together in the order in which it is needed."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from tokka import progress
 from tokka.data.prepared import Prepared
 from tokka.errors import TokkaError
 from tokka.params import Params
+from tokka.training.augmentation import AugmentedEpochs, changes_texts
 from tokka.training.base import BaseModelFolder
 from tokka.training.configuration import has_token_types, read_encoder_config, token_capacity
 from tokka.training.datamodule import PreparedRows, Rows, read_rows
@@ -64,7 +65,11 @@ def prepare_job(prepared: Prepared, params: Params, base: BaseModelFolder) -> Jo
     model = _build(prepared, params, base, train)
     if choose_device() == "cpu" and max_tokens <= PLAIN_ATTENTION_TOKENS:
         model.encoder.set_attn_implementation("eager")  # type: ignore[operator]
-    vocabulary = TrimmedVocabulary(model.encoder, [*train.ids, *validation.ids])
+    noise = (
+        AugmentedEpochs(prepared, encoder, params.finetuning) if changes_texts(params.finetuning.augmentation) else None
+    )
+    noisy_ids = noise.used_ids(model.encoder.get_input_embeddings().num_embeddings) if noise else ()  # type: ignore[operator]
+    vocabulary = TrimmedVocabulary(model.encoder, [*train.ids, *validation.ids, *noisy_ids])
     vocabulary.trim(model.encoder)
     data = PreparedRows(
         train.with_ids(vocabulary.translate(train.ids)),
@@ -72,6 +77,7 @@ def prepare_job(prepared: Prepared, params: Params, base: BaseModelFolder) -> Jo
         params.finetuning,
         padding=vocabulary.padding,
         token_types=uses_token_types(config, params),
+        noisy=_noisy_rows(train, noise, vocabulary) if noise else None,
     )
     return Job(
         params=params,
@@ -99,7 +105,7 @@ def check_targets(prepared: Prepared, train: Rows) -> None:
         TokkaError: fewer than two classes, a class without training rows, or a constant value.
     """
     if prepared.task == "regression":
-        if float(np.std(train.targets)) == 0.0:
+        if float(np.ptp(train.targets)) == 0.0:
             raise TokkaError("every training target has the same value", "check task.target")
         return
     if len(prepared.labels) < 2:
@@ -128,6 +134,14 @@ def own_randomness_and_threads(params: Params) -> Iterator[int]:
         torch.set_num_threads(before)
 
 
+def _noisy_rows(train: Rows, noise: AugmentedEpochs, vocabulary: TrimmedVocabulary) -> Callable[[int], Rows]:
+    def rows(epoch: int) -> Rows:
+        encoded = noise.encoded(epoch)
+        return replace(train, ids=vocabulary.translate(encoded.ids), types=encoded.types)
+
+    return rows
+
+
 def _bounded_tokens(params: Params, config: dict[str, Any]) -> int:
     capacity = token_capacity(config)
     if params.model.max_tokens > capacity:
@@ -139,7 +153,7 @@ def _build(prepared: Prepared, params: Params, base: BaseModelFolder, train: Row
     outputs = max(1, len(prepared.labels))
     model = Specialist(load_encoder(base.path), outputs=outputs, pooling=params.model.pooling)
     if prepared.task == "regression":
-        model.head.scale.fill_(float(np.std(train.targets)))
-        model.head.shift.fill_(float(np.mean(train.targets)))
+        model.head.scale.fill_(float(np.std(train.targets, dtype=np.float64)))
+        model.head.shift.fill_(float(np.mean(train.targets, dtype=np.float64)))
     freeze(model, params.finetuning)
     return model

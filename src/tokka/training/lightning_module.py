@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from tokka.errors import TokkaError
 from tokka.params import Finetuning
+from tokka.training.augmentation import mixing
 from tokka.training.datamodule import Batch, inputs_of
 from tokka.training.model import Specialist
 from tokka.training.optimisation import Schedule, make_optimizer
@@ -60,11 +61,27 @@ class FinetuningModule(pl.LightningModule):  # type: ignore[misc]  # Lightning s
         return loss
 
     def loss(self, batch: Batch) -> Tensor:
-        """Cross-entropy with label smoothing, or the squared error in units of the target's variance."""
-        outputs, _ = self.model(**inputs_of(batch))
+        """Cross-entropy with label smoothing, or the squared error in units of the target's variance.
+
+        A mixed batch (`augmentation.mixing`) is judged by its mixed targets.
+        """
+        target, (outputs, embedding) = batch["target"], self.model(**inputs_of(batch))
+        mix = mixing(len(target), self.params.augmentation.mixup)
+        if mix is None:
+            return self._loss(outputs, target)
+        share, partners = mix
+        outputs = self.model.classify(share * embedding + (1 - share) * embedding[partners])
+        if self.task == "regression":
+            return self._loss(outputs, share * target + (1 - share) * target[partners])
+        # Cross-entropy is linear in the target: this is the one with soft, smoothed labels.
+        return share * self._loss(outputs, target) + (1 - share) * self._loss(outputs, target[partners])
+
+    def _loss(self, outputs: Tensor, target: Tensor) -> Tensor:
         if self.task == "classification":
-            return functional.cross_entropy(outputs, batch["target"], label_smoothing=self.params.label_smoothing)
-        return functional.mse_loss(outputs[:, 0], batch["target"]) / self.model.head.scale**2
+            return functional.cross_entropy(outputs, target, label_smoothing=self.params.label_smoothing)
+        # Divided before it is squared: the square of a large value is beyond float32.
+        scale = self.model.head.scale
+        return functional.mse_loss(outputs[:, 0] / scale, target / scale)
 
     def on_validation_epoch_start(self) -> None:
         """Make room for the outputs of all validation rows."""
