@@ -51,6 +51,30 @@ class Task:
     tolerance: float
 
 
+class _Asker:
+    """One model, asked one text at a time, each text once.
+
+    In a batch an int8 model's answer depends a little on the batch's other texts, since they share one scale of
+    rounding; that would be taken for an effect of the change.
+    """
+
+    def __init__(self, predictor: Any) -> None:
+        self._predictor = predictor
+        self._known: dict[tuple[str, str | None], Any] = {}
+
+    def answer(self, text: str, pair: str | None) -> Any:
+        """The label, or the value."""
+        if (text, pair) not in self._known:
+            found = self._predictor.predict([text], None if pair is None else [pair])
+            self._known[text, pair] = found.labels[0] if self._predictor.labels else float(found.scores[0, 0])
+        return self._known[text, pair]
+
+    def answers(self, asks: Sequence[Ask]) -> tuple[list[Any] | None, list[Any]]:
+        """Before (None when there is no before) and after the change."""
+        before = [self.answer(ask.before, ask.pair) for ask in asks if ask.before is not None]
+        return before or None, [self.answer(ask.after, ask.pair) for ask in asks]
+
+
 def wanted_behaviour(params: Params) -> Behaviour | None:
     """The tests of the file that evaluation.behaviour names, read from the project's root; None when it names none.
 
@@ -93,7 +117,8 @@ def run_behaviour(
     columns = tuple(name.removeprefix(PREFIX) for name in test.table.column_names if name.startswith(PREFIX))
     labels = tuple(next(iter(predictors.values())).labels)
     task = Task(labels, columns, test.pairs is not None, wanted.tolerance * test.scale)
-    tests = [_run(one, wanted.rows, task, test, predictors, seed, confidence) for one in wanted.tests]
+    askers = {name: _Asker(predictor) for name, predictor in predictors.items()}
+    tests = [_run(one, wanted.rows, task, test, askers, seed, confidence) for one in wanted.tests]
     return {"tests": tests, "robustness": {name: robustness(tests, name) for name in predictors}}
 
 
@@ -106,16 +131,14 @@ def robustness(tests: Sequence[Mapping[str, Any]], subject: str) -> float | None
 
 
 def _run(
-    one: Any, rows: int, task: Task, test: TestSet, predictors: Mapping[str, Any], seed: int, confidence: float
+    one: Any, rows: int, task: Task, test: TestSet, askers: Mapping[str, _Asker], seed: int, confidence: float
 ) -> dict[str, Any]:
     described = {"name": one.name, "kind": one.kind, "minimum": one.minimum}
     reason, note = _obstacle(one, task)
     asks = [] if reason else _questions(one, rows, task, test, seed)
     if not asks:
         return described | {"skipped": reason or "no test row has what this test changes"}
-    subjects = {
-        name: _judge(one, asks, _answers(asks, predictor), task, confidence) for name, predictor in predictors.items()
-    }
+    subjects = {name: _judge(one, asks, asker.answers(asks), task, confidence) for name, asker in askers.items()}
     return described | {"note": note, "subjects": subjects}
 
 
@@ -184,19 +207,9 @@ def _changed_rows(one: Invariance, rows: int, test: TestSet, seed: int) -> list[
     return asks
 
 
-def _answers(asks: Sequence[Ask], predictor: Any) -> tuple[Any, Any]:
-    """The model's answers before and after: labels, or values (rows,)."""
-
-    def answer(texts: list[str]) -> Any:
-        pairs = [ask.pair or "" for ask in asks] if asks[0].pair is not None else None
-        found = predictor.predict(texts, pairs)
-        return list(found.labels) if predictor.labels else np.asarray(found.scores[:, 0], np.float64)
-
-    before = None if asks[0].before is None else answer([ask.before or "" for ask in asks])
-    return before, answer([ask.after for ask in asks])
-
-
-def _judge(one: Any, asks: Sequence[Ask], answers: tuple[Any, Any], task: Task, confidence: float) -> dict[str, Any]:
+def _judge(
+    one: Any, asks: Sequence[Ask], answers: tuple[list[Any] | None, list[Any]], task: Task, confidence: float
+) -> dict[str, Any]:
     from scipy.stats import binomtest
 
     before, after = answers

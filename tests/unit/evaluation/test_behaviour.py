@@ -255,3 +255,15 @@ def test_on_other_data_the_generic_tests_run_and_those_of_the_sample_say_why_not
     assert ran and set(ran) == {"invariance"}
     assert {one["kind"] for one in skipped} >= {"directional", "functionality"}
     assert all(one["skipped"] for one in skipped)
+
+
+def test_what_else_is_in_a_batch_is_not_taken_for_an_effect_of_the_change():
+    class Crowded(Words):
+        """Of many texts at once, every second is answered otherwise at every second call."""
+
+        def predict(self, texts, pairs=None):
+            self.asked += 1
+            turn = self.asked if len(texts) > 1 else 0
+            return SimpleNamespace(labels=[self.labels[turn % 2]] * len(texts), scores=None)
+
+    assert verdicts(Crowded(), *ALL)[1] == ["pass"] * len(ALL)
