@@ -56,15 +56,18 @@ def with_answer(final: dict[str, Any], params: Any, settings: Any) -> dict[str, 
     if Record(settings.record_url).read(params.registry.model).champion is None:
         return final
     info = ensure_up(settings, params)
-    (answer,) = predict(info.endpoint, [first_message(params, settings)])
+    text, pair = first_message(params, settings)
+    (answer,) = predict(info.endpoint, [text], None if pair is None else [pair])
     return {**final, "endpoint": info.endpoint, "mlflow": info.mlflow or final["mlflow"], "answer": answer}
 
 
-def first_message(params: Any, settings: Any) -> str:
-    """One message to ask with, taken from the held-out rows that the replay uses, or a greeting."""
-    from tokka.data.reading import first_text
+def first_message(params: Any, settings: Any) -> tuple[str, str | None]:
+    """One message to ask with, and its second text where the task has pairs: the data's first row, or a greeting."""
+    from tokka.data.reading import first_row
 
-    return first_text(params, settings) or "hello"
+    row = first_row(params, settings)
+    pair = (row.text_pair if row else "hello") if params.task.text_pair else None
+    return row.text if row else "hello", pair
 
 
 def was_refused(final: dict[str, Any]) -> bool:

@@ -87,6 +87,86 @@ def read(path: Path, task: Task, limits: Data) -> Reading:
     return reading
 
 
+def first_row(params: Params, settings: Settings) -> Row | None:
+    """The first usable row of data.source, with both texts of a pair; None when there is none.
+
+    Raises:
+        TokkaError: as `read`.
+    """
+    path = fetching.fetch(params.data.source, params.data, settings)
+    here = optional.present(params.task, header(path, params.data))
+    for record in _reader(path, params.data).read(path, here, params.data):
+        try:
+            if record.cells is not None:
+                return to_row(record.cells, here, params.data)
+        except Unusable:
+            continue
+    return None
+
+
+def header(self, path: Path, limits: Data) -> list[str]:
+        """The column names of a file."""
+        ...
+
+    def read(self, path: Path, task: Task, limits: Data) -> Iterator[Record]:
+        """The records of a file, one by one."""
+        ...
+
+
+FORMATS: dict[str, Reader] = {
+    ".csv": delimited,
+    ".tsv": delimited,
+    ".txt": delimited,
+    ".jsonl": json_lines,
+    ".ndjson": json_lines,
+    ".json": json_lines,
+    ".parquet": parquet,
+    ".pq": parquet,
+}
+REPORT_EVERY = 100_000
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a file held: its usable rows with their line numbers, the quarantined ones, the sha256 of its bytes."""
+
+    path: Path
+    digest: str
+    rows: list[Row] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
+    quarantined: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def read(self) -> int:
+        """Rows found, usable or not."""
+        return len(self.rows) + len(self.quarantined)
+
+
+def read(path: Path, task: Task, limits: Data) -> Reading:
+    """Read a file into canonical rows.
+
+    Raises:
+        TokkaError: the file cannot be trusted as a whole; the message has file, line and reason.
+        UsageError: a column that the task names does not exist; the message has those that do.
+    """
+    here = optional.present(task, header(path, limits))
+    records = _reader(path, limits).read(path, here, limits)
+    reading = Reading(path, files.digest_file(path))
+    for record in records:
+        _take(record, reading, here, limits)
+        if reading.read > limits.max_rows:
+            raise TokkaError(
+                f"{path}, line {record.line}: more than data.max_rows = {limits.max_rows:,} rows",
+                "use fewer rows, or raise data.max_rows if the machine has the memory",
+            )
+        if reading.read % REPORT_EVERY == 0:
+            progress.report("validate_data", f"{reading.read:,} rows read")
+    if reading.read == 0:
+        raise TokkaError(f"{path} has a header and no rows", "a table with at least one row is needed")
+    reading.rows[:] = optional.padded(reading.rows, here, task)
+    return reading
+
+
 def first_text(params: Params, settings: Settings) -> str:
     """The first usable text of data.source; empty when there is none.
 

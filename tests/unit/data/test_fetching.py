@@ -72,5 +72,5 @@ def test_source_digest_is_over_content(write: Write, settings: Settings) -> None
     assert fetching.source_digest(params_for(write("a.csv", csv_of(30))), settings, feedback) != first
 
 
-def test_first_text(write: Write, settings: Settings) -> None:
-    assert reading.first_text(params_for(write("a.csv", "text,label\n ,x\nhello,y\n")), settings) == "hello"
+def test_first_row(write: Write, settings: Settings) -> None:
+    assert reading.first_row(params_for(write("a.csv", "text,label\n ,x\nhello,y\n")), settings).text == "hello"

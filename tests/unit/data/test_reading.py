@@ -291,4 +291,4 @@ def test_the_first_text_is_found_in_a_file_without_time_and_slices(tmp_path):
     (tmp_path / "a.csv").write_text("text,label\nwhere is it,late\n")
     tree = {"task": {"time": "time", "slices": ["channel"]}, "data": {"source": str(tmp_path / "a.csv")}}
     settings = Settings.from_environment({"TOKKA_HOME": str(tmp_path / "home")})
-    assert reading.first_text(parse_params(tree), settings) == "where is it"
+    assert reading.first_row(parse_params(tree), settings).text == "where is it"
