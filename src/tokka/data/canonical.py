@@ -25,8 +25,8 @@ def to_row(cells: Mapping[str, Any], task: Task, limits: Data) -> Row:
     Raises:
         Unusable: a cell is missing, too long, of the wrong kind, not finite or not valid Unicode.
     """
-    text = _text(cells[task.text], task.text, limits)
-    pair = _text(cells[task.text_pair], task.text_pair, limits) if task.text_pair else ""
+    text = to_text(cells[task.text], task.text, limits)
+    pair = to_text(cells[task.text_pair], task.text_pair, limits) if task.text_pair else ""
     target = _number(cells[task.target], task) if task.type == "regression" else _label(cells[task.target], task)
     group = _word(cells[task.group], task.group, limits) if task.group else ""
     if task.group and not group:
@@ -36,7 +36,12 @@ def to_row(cells: Mapping[str, Any], task: Task, limits: Data) -> Row:
     return Row(text, pair, target, group, time, slices)
 
 
-def _text(cell: Any, name: str, limits: Data) -> str:
+def to_text(cell: Any, name: str, limits: Data) -> str:
+    """The text of a cell, under its column's name.
+
+    Raises:
+        Unusable: it is missing, blank, too long, no text, or not valid Unicode.
+    """
     if cell is None or (isinstance(cell, float) and math.isnan(cell)):
         raise Unusable(f"empty {name!r}")
     if not isinstance(cell, str):

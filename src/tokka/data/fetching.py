@@ -41,7 +41,7 @@ def fetch(source: str, limits: Data, settings: Settings) -> Path:
 
 
 def source_digest(params: Params, settings: Settings, feedback: Path | None = None) -> str:
-    """One sha256 over the bytes of everything that a run reads: source, official test file, feedback, suite.
+    """One sha256 over the bytes of everything that a run reads: source, test file, feedback, suite, practice.
 
     Raises:
         TokkaError: one of them cannot be read.
@@ -49,7 +49,9 @@ def source_digest(params: Params, settings: Settings, feedback: Path | None = No
     named = [params.data.source, *([params.data.test] if params.data.test else [])]
     paths = [fetch(name, params.data, settings) for name in named]
     paths += [settings.root / params.validation.suite, *([feedback] if feedback else [])]
-    return files.digest_json([digest(path) for path in paths])
+    practice = params.adaptation.source if params.adaptation.method != "none" else None
+    further = [{"adaptation": digest(fetch(practice, params.data, settings))}] if practice else []
+    return files.digest_json([*(digest(path) for path in paths), *further])
 
 
 def digest(path: Path) -> str:

@@ -104,6 +104,15 @@ def first_row(params: Params, settings: Settings) -> Row | None:
     return None
 
 
+def records(path: Path, task: Task, limits: Data) -> Iterator[Record]:
+    """The records of a file with the columns that the task names, one by one and not yet judged.
+
+    Raises:
+        TokkaError, UsageError: as `read`.
+    """
+    return _reader(path, limits).read(path, task, limits)
+
+
 def header(path: Path, limits: Data) -> list[str]:
     """The column names of a file.
 

@@ -67,6 +67,11 @@ class TextEncoder:
         special = [np.asarray(row.special_tokens_mask, dtype=bool) for row in found]
         return Encoded(ids=ids, types=types, unknown=self._unknown_shares(ids, special))
 
+    def token_ids(self, names: Sequence[str]) -> list[int]:
+        """The ids of those of these tokens that the vocabulary has, in their order."""
+        found = (self._tokenizer.token_to_id(name) for name in names)
+        return [int(number) for number in found if number is not None]
+
     def _unknown_shares(self, ids: list[Ids], special: list[NDArray[np.bool_]]) -> NDArray[np.float64]:
         shares = np.zeros(len(ids))
         for row, (tokens, mask) in enumerate(zip(ids, special, strict=True)):
