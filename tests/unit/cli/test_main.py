@@ -7,7 +7,7 @@ import pytest
 from tokka.cli.main import app, call
 
 COMMANDS = ["run", "sample", "doctor", "up", "down", "status", "predict", "rollback", "monitor", "compile", "stage"]
-COMMANDS += ["reproduce", "demo", "review list", "review show", "review approve", "review refuse"]
+COMMANDS += ["reproduce", "demo", "tune", "review list", "review show", "review approve", "review refuse"]
 
 
 @pytest.fixture(autouse=True)

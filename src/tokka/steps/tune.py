@@ -1,0 +1,125 @@
+"""tune: search the finetuning section on validation rows, and write what is proven better into params.yaml.
+
+outcome = run(params, settings, path=Path("params.yaml"), trials=20)
+outcome["diff"], outcome["written"]
+"""
+
+from pathlib import Path
+from typing import Any
+
+from tokka import files, progress
+from tokka.params import Params
+from tokka.params_file import edited, unified_diff
+from tokka.settings import Settings
+
+STEP = "tune"
+
+
+def run(
+    params: Params,
+    settings: Settings,
+    path: Path,
+    *,
+    trials: int,
+    timeout: float | None = None,
+    overrides: tuple[str, ...] = (),
+    dry_run: bool = False,
+) -> dict[str, Any]:
+    """Continue the study of these params and data up to `trials` trials, and edit `path` when that is worth it.
+
+    Returns:
+        study, trials (each with number, state, value, values), present, best, improvement, standard_error, verdict,
+        diff, written, mlflow_run.
+
+    Raises:
+        UsageError: a range or a value that cannot be searched.
+        TokkaError: the data cannot be prepared, or the present values cannot be trained.
+        KeyboardInterrupt: Ctrl-C; the same call goes on.
+    """
+    from tokka.training.search_space import make_space
+
+    space = make_space(params.finetuning, overrides)
+    prepared = _prepare(params, settings)
+    with progress.step(STEP):
+        return _search(params, settings, path, prepared, space, trials, timeout, dry_run)
+
+
+def _prepare(params: Params, settings: Settings) -> Path:
+    """The same rows as those of `tokka run`, by the same steps, in a folder of the search's own."""
+    import shutil
+
+    from tokka.steps import preprocess, validate_data
+
+    place = settings.home / "tune" / "data"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    validate_data.run(params, settings, place / "rows")
+    preprocess.run(params, settings, place / "rows", place / "prepared")
+    return place / "prepared"
+
+
+def _search(
+    params: Params,
+    settings: Settings,
+    path: Path,
+    prepared: Path,
+    space: dict[str, Any],
+    trials: int,
+    timeout: float | None,
+    dry_run: bool,
+) -> dict[str, Any]:
+    from tokka.registry.mlflow_client import Registry
+    from tokka.training.base import resolve_base
+    from tokka.training.search import Search, Trial
+
+    search = Search(prepared, params, settings, resolve_base(params.model, settings.home / "base"), space)
+    registry = Registry(settings, params.registry.model)
+    registry.prepare()
+
+    def log(trial: Trial) -> None:
+        figures = {} if trial.value is None else {f"validation_{search.metric}": trial.value}
+        figures |= {"standard_error": trial.standard_error} if figures else {}
+        with registry.search(search.name) as runs:
+            runs.trial(trial.number, values=trial.values, curves=trial.curves, metrics=figures, state=trial.state)
+        shown = trial.state if trial.value is None else f"{search.metric} {trial.value:.4f}"
+        progress.report(STEP, f"trial {trial.number}: {shown}", fraction=min(1.0, (trial.number + 1) / trials))
+
+    for trial in search.trials():  # of an interrupted call: the last one may not have been logged
+        log(trial)
+    search.run(trials, timeout, log)
+    outcome = decide(search, path, dry_run)
+    with registry.search(search.name) as runs:
+        outcome["mlflow_run"] = runs.finish({"tokka.verdict": outcome["verdict"]})
+    progress.result(STEP, **{name: value for name, value in outcome.items() if name != "trials"})
+    return outcome
+
+
+def decide(search: Any, path: Path, dry_run: bool) -> dict[str, Any]:
+    """Write the best values when they beat the present ones by more than the validation metric's standard error."""
+    best, present = search.best(), search.present()
+    outcome: dict[str, Any] = {
+        "study": search.name,
+        "metric": search.metric,
+        "trials": [
+            {name: value for name, value in vars(trial).items() if name != "curves"} | {"epochs": len(trial.curves)}
+            for trial in search.trials()
+        ],
+        "present": present.value if present else None,
+        "best": best.values if best else None,
+        "diff": "",
+        "written": False,
+    }
+    if best is None or present is None:
+        return {**outcome, "verdict": "no trial has ended: nothing to write"}
+    gain, error = search.gain(best, present), present.standard_error
+    outcome |= {"improvement": gain, "standard_error": error}
+    if gain <= error:
+        verdict = f"trial {best.number} is {gain:.4f} better than the present values, within one standard error"
+        return {**outcome, "verdict": f"{verdict} ({error:.4f}): nothing to write"}
+    before = path.read_text(encoding="utf-8")
+    changed = {f"finetuning.{name}": value for name, value in best.values.items() if value != present.values[name]}
+    after = edited(before, changed)
+    if not dry_run:
+        files.write_text(path, after)
+    verdict = f"trial {best.number} is {gain:.4f} better than the present values (standard error {error:.4f})"
+    return {**outcome, "verdict": verdict, "diff": unified_diff(before, after, path.name), "written": not dry_run}

@@ -1,0 +1,115 @@
+"""What `tokka tune` may change: keys of the finetuning section, each with the range in which it is sought.
+
+space = make_space(params.finetuning, ["learning_rate=1e-5:1e-3"])
+values = {name: one.suggest(trial) for name, one in space.items()}
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tokka.errors import UsageError
+from tokka.params import Finetuning, Params, parse_params
+
+DIGITS = 3
+
+
+@dataclass(frozen=True)
+class Range:
+    """From low to high, both included; `log` searches magnitudes, `whole` gives integers, `choices` only these."""
+
+    low: float
+    high: float
+    log: bool = False
+    whole: bool = False
+    choices: tuple[int, ...] = ()
+
+    def including(self, present: float) -> "Range":
+        """The same, wide enough to hold the present value, which is always tried."""
+        choices = tuple(sorted({*self.choices, int(present)})) if self.choices else ()
+        return Range(min(self.low, present), max(self.high, present), self.log, self.whole, choices)
+
+    def suggest(self, trial: Any, name: str) -> float:
+        """A value for an Optuna trial, as it would stand in params.yaml: three significant digits."""
+        if self.choices:
+            return int(trial.suggest_categorical(name, self.choices))
+        if self.whole:
+            return int(trial.suggest_int(name, int(self.low), int(self.high)))
+        return rounded(trial.suggest_float(name, self.low, self.high, log=self.log))
+
+
+SPACE = {
+    "learning_rate": Range(5e-5, 1e-3, log=True),
+    "epochs": Range(2, 8, whole=True),
+    "batch_size": Range(16, 128, choices=(16, 32, 64, 128)),
+    "layer_decay": Range(0.7, 1.0),
+    "label_smoothing": Range(0.0, 0.2),
+    "warmup_share": Range(0.0, 0.2),
+    "weight_decay": Range(0.0, 0.1),
+    "augmentation.word_dropout": Range(0.0, 0.2),
+}
+
+
+def make_space(finetuning: Finetuning, overrides: Sequence[str] = ()) -> dict[str, Range]:
+    """The ranges above, those of `key=low:high` in their place, each wide enough for the present value.
+
+    Raises:
+        UsageError: an unknown key, no range, a present value that is no number, or a strategy without epochs.
+    """
+    if finetuning.strategy == "frozen":
+        raise UsageError("finetuning.strategy: frozen has nothing to tune", "choose full, partial, lora or gradual")
+    if finetuning.learning_rate == "auto":
+        raise UsageError("finetuning.learning_rate: auto is found anew by each training", "set a number to start from")
+    space = dict(SPACE)
+    for override in overrides:
+        name, found = _parse(override)
+        space[name] = found
+    present = present_values(finetuning)
+    return {name: one.including(present[name]) for name, one in space.items()}
+
+
+def present_values(finetuning: Finetuning) -> dict[str, float]:
+    """What stands in params.yaml for every key that is searched."""
+    flat = {**finetuning.model_dump(), "augmentation.word_dropout": finetuning.augmentation.word_dropout}
+    return {name: flat[name] for name in SPACE}
+
+
+def with_values(params: Params, values: dict[str, float]) -> Params:
+    """Params with these values in the finetuning section; dots lead into its parts.
+
+    Raises:
+        UsageError: a value that params.yaml may not have.
+    """
+    tree = params.model_dump()
+    for name, value in values.items():
+        place = tree["finetuning"]
+        *parts, last = name.split(".")
+        for part in parts:
+            place = place[part]
+        place[last] = value
+    return parse_params(tree, origin="tokka tune")
+
+
+def rounded(value: float) -> float:
+    """Three significant digits."""
+    return 0.0 if value == 0 else round(value, DIGITS - 1 - math.floor(math.log10(abs(value))))
+
+
+def _parse(override: str) -> tuple[str, Range]:
+    name, _, text = override.partition("=")
+    name = name.strip().removeprefix("finetuning.")
+    if name not in SPACE:
+        raise UsageError(f"--search {override!r}: {name!r} is not searched", f"the keys are {', '.join(SPACE)}")
+    low_text, colon, high_text = text.partition(":")
+    try:
+        low, high = float(low_text), float(high_text)
+    except ValueError:
+        low = high = math.nan
+    known = SPACE[name]
+    if not colon or not (math.isfinite(low) and math.isfinite(high) and low <= high) or (known.log and low <= 0):
+        raise UsageError(f"--search {override!r} is not key=low:high", "for example: --search learning_rate=1e-5:1e-3")
+    choices = tuple(size for size in (8, 16, 32, 64, 128, 256) if low <= size <= high) if known.choices else ()
+    if known.choices and not choices:
+        choices = (int(low), int(high))
+    return name, Range(low, high, known.log, known.whole, choices)
