@@ -19,12 +19,15 @@ from tokka.params import Params
 STEP_SECTIONS = {
     "validate_data": ("task", "data", "validation"),
     "preprocess": ("task", "data", "preprocessing"),
-    "finetune": ("task", "data", "preprocessing", "model", "finetuning", "export"),
+    # The weights, and the model folder with its exported forms.
+    "training": ("task", "data", "preprocessing", "model", "adaptation", "finetuning"),
+    "finetune": ("task", "data", "preprocessing", "model", "adaptation", "finetuning", "export"),
 }
 # The code that a step runs: a change elsewhere in the package does not make its output stale.
 STEP_CODE = {
     "validate_data": ("data",),
     "preprocess": ("data",),
+    "training": ("data", "training"),
     "finetune": ("data", "training"),
 }
 LIBRARIES = ("torch", "transformers", "lightning", "pyarrow", "great-expectations", "scikit-learn", "onnxruntime")
@@ -55,6 +58,10 @@ def params_digest(params: Params, sections: tuple[str, ...] = ()) -> str:
     tree = params.model_dump(mode="json", include=set(sections) or None)
     for name in ("source", "test"):
         tree.get("data", {}).pop(name, None)
+    if "adaptation" in tree:
+        # Without practice its other values decide nothing.
+        none = params.adaptation.method == "none"
+        tree["adaptation"] = {"method": "none"} if none else {**tree["adaptation"], "source": None}
     return files.digest_json(tree)
 
 
