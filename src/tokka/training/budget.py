@@ -17,16 +17,21 @@ RESERVE = 0.06
 
 @dataclass(frozen=True)
 class Plan:
-    """Epochs of equal length: `batches` optimizer steps each, of the `full` number that would see every row."""
+    """Epochs of equal length: `batches` each, of the `full` number that would see every row; `accumulate` in a step."""
 
     epochs: int
     batches: int
     full: int
+    accumulate: int = 1
+
+    def steps(self, batches: int) -> int:
+        """Optimizer steps of so many batches of one epoch; a last group that is not full is a step as well."""
+        return -(-batches // self.accumulate)
 
     @property
     def total(self) -> int:
         """Optimizer steps of the whole training."""
-        return self.epochs * self.batches
+        return self.epochs * self.steps(self.batches)
 
 
 def budget_seconds(params: Finetuning) -> float | None:
@@ -36,20 +41,29 @@ def budget_seconds(params: Finetuning) -> float | None:
     return float(int(params.time_budget[:-1]) * UNITS[params.time_budget[-1]])
 
 
-def plan_steps(*, epochs: int, batches: int, seconds: float, batch_seconds: float, validation_seconds: float) -> Plan:
-    """The longest training of at most `epochs` times `batches` steps that fits into `seconds`, validations included.
+def plan_steps(
+    *,
+    epochs: int,
+    batches: int,
+    seconds: float,
+    batch_seconds: float,
+    validation_seconds: float,
+    accumulate: int = 1,
+) -> Plan:
+    """The longest training of at most `epochs` times `batches` batches that fits into `seconds`, validations included.
 
     Raises:
         UsageError: not even one step fits.
     """
     usable = seconds * (1 - RESERVE)
     if epochs * (batches * batch_seconds + validation_seconds) <= usable:
-        return Plan(epochs=epochs, batches=batches, full=batches)
+        return Plan(epochs=epochs, batches=batches, full=batches, accumulate=accumulate)
     full_epoch = batches * batch_seconds + validation_seconds
     for wanted in range(min(epochs, max(1, -int(-usable // full_epoch))), 0, -1):
         fitting = min(batches, int((usable / wanted - validation_seconds) / batch_seconds))
         if fitting >= 1:
-            return Plan(epochs=wanted, batches=fitting, full=batches)
+            whole = fitting if fitting in {batches, fitting % accumulate} else fitting - fitting % accumulate
+            return Plan(epochs=wanted, batches=whole, full=batches, accumulate=accumulate)
     needed = (batch_seconds + validation_seconds) / (1 - RESERVE)
     raise UsageError(
         f"finetuning.time_budget leaves {seconds:.0f} s for training, one step needs {needed:.0f} s",

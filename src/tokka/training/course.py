@@ -1,13 +1,16 @@
 """What happens at the end of an epoch, and what the user sees in between."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+from torch import Tensor
 
 from tokka import progress
 from tokka.training import checkpoints
+from tokka.training.averaging import Averaging
 from tokka.training.budget import Plan, remaining_batches
 from tokka.training.datamodule import PreparedRows
 from tokka.training.lightning_module import FinetuningModule
@@ -15,6 +18,8 @@ from tokka.training.optimisation import Schedule
 from tokka.training.validation import STEERING
 
 REPORT_SECONDS = 2.0
+# Gets an epoch's entry of the curves; what it raises ends the training.
+OnEpoch = Callable[[dict[str, float]], None]
 
 
 class Course(pl.Callback):  # type: ignore[misc]  # Lightning ships no types that we read
@@ -24,15 +29,26 @@ class Course(pl.Callback):  # type: ignore[misc]  # Lightning ships no types tha
         plan: epochs and steps.
         work: where the checkpoint and the best weights lie.
         seconds: left for training when it starts; None without a time budget.
+        averaging: whose weights count instead of the module's.
     """
 
-    def __init__(self, module: FinetuningModule, data: PreparedRows, plan: Plan, work: Path, seconds: float | None):
+    def __init__(
+        self,
+        module: FinetuningModule,
+        data: PreparedRows,
+        plan: Plan,
+        work: Path,
+        seconds: float | None,
+        averaging: Averaging | None = None,
+    ) -> None:
         self.module, self.data, self.plan, self.work, self.budget = module, data, plan, work, seconds
+        self.averaging = averaging
         self.curves: list[dict[str, float]] = []
+        self.on_epoch: OnEpoch | None = None  # told of each epoch once its checkpoint is written
         self.best_epoch, self.stopped = 0, False
         self.seconds, self.cpu_seconds = 0.0, 0.0
         self._began, self._cpu_began = time.monotonic(), time.process_time()
-        self.set_course(Schedule.linear(plan.total, module.params.warmup_share), plan.batches)
+        self.set_course(Schedule.of(module.params, plan.total), plan.batches)
 
     def set_course(self, schedule: Schedule, batches: int) -> None:
         """Let module and data follow a schedule and a number of batches per epoch."""
@@ -68,13 +84,20 @@ class Course(pl.Callback):  # type: ignore[misc]  # Lightning ships no types tha
         spent = self._tick()
         self._note(trainer)
         if self.best_epoch == len(self.curves):
-            checkpoints.save_best(self.work, self.module.model.state_dict())
+            checkpoints.save_best(self.work, self.weights())
         waited = len(self.curves) - self.best_epoch
         # After the last epoch there is nothing left to stop: its learning rate has run out as planned.
         self.stopped = len(self.curves) < self.plan.epochs and waited >= self.module.params.early_stopping.patience
         trainer.should_stop = self.stopped
         self._shorten(trainer.global_step, spent)
         trainer.save_checkpoint(self.work / checkpoints.LAST)
+        if self.on_epoch:
+            self.on_epoch(self.curves[-1])
+
+    def weights(self) -> dict[str, Tensor]:
+        """What is validated and exported: the moving average where there is one."""
+        found: dict[str, Tensor] = self.averaging.weights() if self.averaging else self.module.model.state_dict()
+        return found
 
     def use_best(self) -> bool:
         """Whether the best epoch is to be preferred to the last one.
@@ -125,7 +148,7 @@ class Course(pl.Callback):  # type: ignore[misc]  # Lightning ships no types tha
             plan_batches=present, epochs_left=left, seconds_left=self.budget - self.seconds, epoch_seconds=spent
         )
         if batches < present:
-            self.set_course(self.module.schedule.shortened(step, step + left * batches), batches)
+            self.set_course(self.module.schedule.shortened(step, step + left * self.plan.steps(batches)), batches)
 
 
 class Speaker(pl.Callback):  # type: ignore[misc]  # as above
@@ -162,6 +185,6 @@ class Speaker(pl.Callback):  # type: ignore[misc]  # as above
 
     def _total(self, trainer: Any) -> int:
         left = self.course.plan.epochs - trainer.current_epoch
-        batches = self.course.data.limit or self.course.plan.batches
+        plan = self.course.plan
         done = int(self.course.curves[-1]["step"]) if self.course.curves else 0
-        return int(max(1, done + left * batches))
+        return int(max(1, done + left * plan.steps(self.course.data.limit or plan.batches)))

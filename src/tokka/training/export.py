@@ -181,5 +181,5 @@ def _refuse_nonfinite(job: Job, outputs: Floats) -> None:
     if broken or not np.isfinite(outputs).all():
         raise TokkaError(
             f"{broken[0] if broken else 'an output'} holds NaN or infinity: training diverged",
-            f"lower finetuning.learning_rate (now {job.params.finetuning.learning_rate:g})",
+            f"lower finetuning.learning_rate (now {job.params.finetuning.learning_rate})",
         )

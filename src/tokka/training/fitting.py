@@ -5,6 +5,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,48 +15,72 @@ import torch
 from torch import Tensor
 
 from tokka import files, progress
-from tokka.errors import TokkaError
 from tokka.training import checkpoints
+from tokka.training.averaging import Averaging
 from tokka.training.budget import Plan, budget_seconds, plan_steps
-from tokka.training.course import Course, Speaker
+from tokka.training.course import Course, OnEpoch, Speaker
 from tokka.training.datamodule import inputs_of
 from tokka.training.interruption import PlainSignals, keyboard_interrupts
 from tokka.training.job import Job
 from tokka.training.lightning_module import FinetuningModule
+from tokka.training.memory import PLAN, explained
 from tokka.training.optimisation import make_optimizer
 from tokka.training.precision import choose_device
+from tokka.training.range_test import resolve_learning_rate
 
-PLAN = "plan.json"
 MEASURED_BATCHES = 5
 # A forward pass over a validation token, as a share of a training token.
 VALIDATION_COST = 0.35
 
 
-def fit(job: Job, work: Path, began: float) -> Course:
+def fit(job: Job, work: Path, began: float, on_epoch: OnEpoch | None = None) -> Course:
     """Train `job.model` in place, from `work`'s checkpoint where there is one.
 
     Args:
         job: the model and its rows.
         work: a folder that outlives this process.
         began: `time.monotonic()` when the fine-tuning started: the time budget counts from there.
+        on_epoch: as in `train`.
 
     Raises:
         TokkaError: the loss is not finite, memory ran out, or the budget does not allow one step.
     """
+    resolve_learning_rate(job, work)
+    job.model.to(choose_device())
+    if job.params.finetuning.strategy == "gradual":
+        # An attempt that ran out of memory may have left layers frozen: the optimizer is to know all of them.
+        job.model.requires_grad_(True)
+    with explained(job), _compiled(job):
+        return _fit(job, work, began, on_epoch)
+
+
+def _fit(job: Job, work: Path, began: float, on_epoch: OnEpoch | None) -> Course:
     resumed = checkpoints.find_checkpoint(work)
     plan = _plan(job, work, began, resumed is not None)
-    module = FinetuningModule(job.model, job.params.finetuning, job.prepared.task, len(job.validation.ids))
+    module, decay = make_module(job), job.params.finetuning.ema
+    averaging = Averaging(decay) if decay else None
     seconds = budget_seconds(job.params.finetuning)
     left = None if seconds is None else seconds - (time.monotonic() - began)
-    course = Course(module, job.data, plan, work, left)
+    course = Course(module, job.data, plan, work, left, averaging)
+    course.on_epoch = on_epoch
     if resumed:
         progress.report("finetune", "going on from the checkpoint of an interrupted training")
-    with _quiet(), explained(job), keyboard_interrupts():
-        trainer = make_trainer(job, plan, [PlainSignals(), Speaker(course), course])
+    with _quiet(), keyboard_interrupts():
+        # The average first: the course keeps what it holds after the epoch's last step.
+        callbacks = [*([averaging] if averaging else []), PlainSignals(), Speaker(course), course]
+        trainer = make_trainer(job, plan, callbacks)
         trainer.fit(module, datamodule=job.data, ckpt_path=resumed, weights_only=True)
     if course.use_best():
         job.model.load_state_dict(checkpoints.load_best(work))
+    elif averaging:
+        job.model.load_state_dict(course.weights())
     return course
+
+
+def make_module(job: Job) -> FinetuningModule:
+    """The training step for this job."""
+    rows = len(job.validation.ids)
+    return FinetuningModule(job.model, job.params.finetuning, job.prepared.task, rows, job.class_weights)
 
 
 def make_trainer(job: Job, plan: Plan, callbacks: list[Any]) -> Any:
@@ -65,6 +90,7 @@ def make_trainer(job: Job, plan: Plan, callbacks: list[Any]) -> Any:
         devices=1,
         precision=job.precision,
         max_epochs=plan.epochs,
+        accumulate_grad_batches=plan.accumulate,
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,
         callbacks=callbacks,
@@ -83,7 +109,7 @@ def _plan(job: Job, work: Path, began: float, resumed: bool) -> Plan:
     if resumed and (work / PLAN).is_file():
         return Plan(**files.read_json(work / PLAN))
     params, batches = job.params.finetuning, len(job.data.batches(0))
-    plan = Plan(epochs=params.epochs, batches=batches, full=batches)
+    plan = Plan(epochs=params.epochs, batches=batches, full=batches, accumulate=params.accumulate)
     seconds = budget_seconds(params)
     if seconds is not None:
         pace = seconds_per_token(job)
@@ -93,17 +119,18 @@ def _plan(job: Job, work: Path, began: float, resumed: bool) -> Plan:
             batches=batches,
             seconds=seconds - (time.monotonic() - began),
             batch_seconds=pace * tokens / batches,
+            accumulate=params.accumulate,
             validation_seconds=pace * VALIDATION_COST * int(job.data.validation.lengths.sum()),
         )
-        share = plan.total / (params.epochs * batches)
+        share = plan.epochs * plan.batches / (params.epochs * batches)
         progress.report("finetune", f"{plan.total} steps fit into {params.time_budget} ({share:.0%} of all)")
-    files.write_json(work / PLAN, {"epochs": plan.epochs, "batches": plan.batches, "full": plan.full})
+    files.write_json(work / PLAN, asdict(plan))
     return plan
 
 
 def seconds_per_token(job: Job) -> float:
     """Measure whole optimizer steps at a learning rate of zero, which leave the weights as they are."""
-    module = FinetuningModule(job.model, job.params.finetuning, job.prepared.task, 0)
+    module = make_module(job).to(choose_device())
     optimizer = make_optimizer(job.model, job.params.finetuning)
     batches = list(job.data.batches(0))
     chosen = [batches[index] for index in np.linspace(0, len(batches) - 1, MEASURED_BATCHES + 1).astype(int)]
@@ -139,6 +166,18 @@ def predict_outputs(job: Job) -> Any:
 
 
 @contextmanager
+def _compiled(job: Job) -> Iterator[None]:
+    """Compile the encoder in place while it trains: its weights keep their names, and export sees the plain network."""
+    encoder = job.model.encoder
+    if job.params.finetuning.compile:
+        encoder.compile(dynamic=True)
+    try:
+        yield
+    finally:
+        encoder._compiled_call_impl = None  # torch has no public way back
+
+
+@contextmanager
 def _quiet() -> Iterator[None]:
     """Lightning's advice is for people who write its calls, not for ours."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
@@ -152,20 +191,3 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-@contextmanager
-def explained(job: Job) -> Iterator[None]:
-    """Turn an exhausted memory or a full disk into a sentence."""
-    try:
-        yield
-    except (MemoryError, RuntimeError, OSError) as error:
-        size = job.params.finetuning.batch_size
-        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error):
-            raise TokkaError(
-                f"memory ran out with finetuning.batch_size {size}",
-                f"try --set finetuning.batch_size={max(1, size // 2)}",
-            ) from None
-        if isinstance(error, OSError) or "PytorchStreamWriter" in str(error):
-            raise TokkaError(f"training could not write its checkpoint: {error}", "free some disk space") from None
-        raise

@@ -3,12 +3,14 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it ships no types
+from torch import Tensor
 
 from tokka import progress
 from tokka.data.prepared import Prepared
@@ -21,7 +23,9 @@ from tokka.training.datamodule import PreparedRows, Rows, read_rows
 from tokka.training.model import Specialist, load_encoder
 from tokka.training.optimisation import freeze
 from tokka.training.precision import Precision, choose_device, choose_precision, choose_threads
+from tokka.training.strategies import add_adapters, check_strategies
 from tokka.training.tokenising import TextEncoder
+from tokka.training.unlabelled import Unlabelled, read_unlabelled
 from tokka.training.vocabulary import TrimmedVocabulary
 
 # On a processor, with dropout and texts of message length, plain attention trains 10 % faster than SDPA, and its
@@ -43,6 +47,15 @@ class Job:
     vocabulary: TrimmedVocabulary
     precision: Precision
     max_tokens: int
+    adapters: Any = None  # of strategy lora, until they are merged
+    class_weights: Tensor | None = None  # (labels,)
+    unlabelled: Unlabelled = field(default_factory=Unlabelled)  # to practise on first
+
+    def adjust(self, **changes: Any) -> None:
+        """Replace values of the finetuning section: what training found out in the place of what was asked."""
+        finetuning = self.params.finetuning.model_copy(update=changes)
+        self.params = self.params.model_copy(update={"finetuning": finetuning})
+        self.data.params = finetuning
 
     @property
     def token_types(self) -> bool:
@@ -50,26 +63,32 @@ class Job:
         return uses_token_types(self.config, self.params)
 
 
-def prepare_job(prepared: Prepared, params: Params, base: BaseModelFolder) -> Job:
-    """Tokenise, load the encoder, trim its vocabulary.
+def prepare_job(prepared: Prepared, params: Params, base: BaseModelFolder, unlabelled: Path | None = None) -> Job:
+    """Tokenise, load the encoder, trim its vocabulary; `unlabelled` is the table behind `adaptation.source`.
 
     Raises:
+        UsageError: params that contradict each other.
         TokkaError: a split is empty, a class has no training row, there is one class only, targets are constant.
         Refused: the base model's weights do not fit its configuration.
     """
+    check_strategies(params, prepared.task)
     config = read_encoder_config(base.path / "config.json")
     max_tokens = _bounded_tokens(params, config)
     encoder = TextEncoder(base.path / "tokenizer.json", max_tokens)
     train, validation = read_rows(prepared, "train", encoder), read_rows(prepared, "validation", encoder)
     check_targets(prepared, train)
     model = _build(prepared, params, base, train)
+    lora = params.finetuning.strategy == "lora"
+    adapters = add_adapters(model.encoder, params.finetuning.lora) if lora else None
     if choose_device() == "cpu" and max_tokens <= PLAIN_ATTENTION_TOKENS:
         model.encoder.set_attn_implementation("eager")  # type: ignore[operator]
     noise = (
         AugmentedEpochs(prepared, encoder, params.finetuning) if changes_texts(params.finetuning.augmentation) else None
     )
     noisy_ids = noise.used_ids(model.encoder.get_input_embeddings().num_embeddings) if noise else ()  # type: ignore[operator]
-    vocabulary = TrimmedVocabulary(model.encoder, [*train.ids, *validation.ids, *noisy_ids])
+    practice = read_unlabelled(prepared, params, encoder, unlabelled)
+    used = [*train.ids, *validation.ids, *noisy_ids, *practice.ids, practice.special]
+    vocabulary = TrimmedVocabulary(model.encoder, used)
     vocabulary.trim(model.encoder)
     data = PreparedRows(
         train.with_ids(vocabulary.translate(train.ids)),
@@ -90,7 +109,18 @@ def prepare_job(prepared: Prepared, params: Params, base: BaseModelFolder) -> Jo
         vocabulary=vocabulary,
         precision=choose_precision(params.finetuning),
         max_tokens=max_tokens,
+        adapters=adapters,
+        unlabelled=practice.translated(vocabulary),
+        class_weights=balanced_weights(train.targets) if params.finetuning.class_weights == "balanced" else None,
     )
+
+
+def balanced_weights(targets: Any) -> Tensor:
+    """A weight per class (labels,): rows / (labels * rows of the class), so that every class weighs the same."""
+    from sklearn.utils.class_weight import compute_class_weight
+
+    weights = compute_class_weight("balanced", classes=np.unique(targets), y=targets)
+    return torch.from_numpy(weights.astype(np.float32))
 
 
 def uses_token_types(config: dict[str, Any], params: Params) -> bool:

@@ -12,22 +12,29 @@ from tokka.errors import TokkaError
 from tokka.params import Finetuning
 from tokka.training.augmentation import mixing
 from tokka.training.datamodule import Batch, inputs_of
-from tokka.training.model import Specialist
-from tokka.training.optimisation import Schedule, make_optimizer
+from tokka.training.model import Specialist, encoder_layers
+from tokka.training.optimisation import Schedule, known_rate, make_optimizer
+from tokka.training.strategies import unfreeze, unfrozen_layers
 from tokka.training.validation import validation_metrics
 
 
 class FinetuningModule(pl.LightningModule):  # type: ignore[misc]  # Lightning ships no types that we read
     """Loss, optimizer and learning rate; every random draw depends on the seed and the step's number alone."""
 
-    def __init__(self, model: Specialist, params: Finetuning, task: str, rows: int) -> None:
+    class_weights: Tensor | None
+
+    def __init__(
+        self, model: Specialist, params: Finetuning, task: str, rows: int, class_weights: Tensor | None = None
+    ) -> None:
         super().__init__()
+        self.register_buffer("class_weights", class_weights, persistent=False)
         self.model, self.params, self.task, self.rows = model, params, task, rows
-        self.schedule = Schedule.linear(1, params.warmup_share)
+        self.schedule = Schedule.of(params, 1)
         self.losses: list[Tensor] = []
         self.validation: dict[str, float] = {}
         self._outputs: Any = None
         self._targets: Any = None
+        self._unfrozen = -1
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW in groups; the rates are set before each step."""
@@ -35,7 +42,9 @@ class FinetuningModule(pl.LightningModule):  # type: ignore[misc]  # Lightning s
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed the step's dropout, so that a resumed training draws what an uninterrupted one draws."""
-        torch.manual_seed(step_seed(self.params.seed, self.global_step))
+        torch.manual_seed(step_seed(self.params.seed, self.global_step, batch_idx % self.params.accumulate))
+        if self.params.strategy == "gradual":
+            self._unfreeze()
         factor = self.schedule.factor(self.global_step + 1)
         for optimizer in self.trainer.optimizers:
             for group in optimizer.param_groups:
@@ -55,10 +64,22 @@ class FinetuningModule(pl.LightningModule):  # type: ignore[misc]  # Lightning s
         if not bool(torch.isfinite(loss)):
             raise TokkaError(
                 f"the loss is {float(loss.detach())} at step {self.global_step + 1}: training diverged",
-                f"lower finetuning.learning_rate (now {self.params.learning_rate:g}), or set precision: 32",
+                f"lower finetuning.learning_rate (now {known_rate(self.params):g}), or set precision: 32",
             )
         self.losses.append(loss.detach())
-        return loss
+        return loss if self.params.accumulate == 1 else loss * self._share(batch_idx)
+
+    def _share(self, batch_idx: int) -> float:
+        """The trainer divides by `accumulate`; the last group of an epoch may hold fewer batches."""
+        group = self.params.accumulate
+        present = min(group, self.trainer.num_training_batches - batch_idx // group * group)
+        return float(group / present)
+
+    def _unfreeze(self) -> None:
+        count = unfrozen_layers(self.global_step + 1, self.schedule.total, len(encoder_layers(self.model.encoder)))
+        if count != self._unfrozen:
+            unfreeze(self.model, count)
+            self._unfrozen = count
 
     def loss(self, batch: Batch) -> Tensor:
         """Cross-entropy with label smoothing, or the squared error in units of the target's variance.
@@ -78,7 +99,9 @@ class FinetuningModule(pl.LightningModule):  # type: ignore[misc]  # Lightning s
 
     def _loss(self, outputs: Tensor, target: Tensor) -> Tensor:
         if self.task == "classification":
-            return functional.cross_entropy(outputs, target, label_smoothing=self.params.label_smoothing)
+            return functional.cross_entropy(
+                outputs, target, label_smoothing=self.params.label_smoothing, weight=self.class_weights
+            )
         # Divided before it is squared: the square of a large value is beyond float32.
         scale = self.model.head.scale
         return functional.mse_loss(outputs[:, 0] / scale, target / scale)
@@ -106,6 +129,6 @@ class FinetuningModule(pl.LightningModule):  # type: ignore[misc]  # Lightning s
         return mean
 
 
-def step_seed(seed: int, step: int) -> int:
-    """A seed of its own for every step, the same in every process."""
-    return int(np.random.SeedSequence([seed, step]).generate_state(1)[0])
+def step_seed(seed: int, step: int, part: int = 0) -> int:
+    """A seed of its own for every step, and for every batch of a step, the same in every process."""
+    return int(np.random.SeedSequence([seed, step, part] if part else [seed, step]).generate_state(1)[0])

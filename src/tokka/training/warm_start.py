@@ -17,10 +17,13 @@ RIDGE_PENALTIES = tuple(float(10**power) for power in range(-1, 4))
 
 
 def fit_head(model: Specialist, data: PreparedRows, *, autocast: bool) -> None:
-    """Set the head to a logistic regression (C = 10) or a ridge regression on the encoder's present features."""
+    """Set the head to a logistic regression (C = 10) or a ridge regression on the encoder's present features.
+
+    It weighs the classes as the training will.
+    """
     features = extract_features(model, data, data.train, autocast=autocast) * model.feature_scale
     if data.train.targets.dtype == np.int64:
-        weight, bias = _logistic(features, data.train.targets)
+        weight, bias = _logistic(features, data.train.targets, balanced=data.params.class_weights == "balanced")
     else:
         weight, bias = _ridge(features, (data.train.targets - model.head.shift.item()) / model.head.scale.item())
     with torch.no_grad():
@@ -41,11 +44,12 @@ def extract_features(model: Specialist, data: PreparedRows, rows: Rows, *, autoc
     return found
 
 
-def _logistic(features: Any, targets: Any) -> tuple[Any, Any]:
+def _logistic(features: Any, targets: Any, *, balanced: bool) -> tuple[Any, Any]:
     from sklearn.linear_model import LogisticRegression
 
     # A loose tolerance: the head is trained further, and the last digits cost half of the time.
-    fitted = LogisticRegression(C=REGULARISATION, max_iter=200, tol=1e-3).fit(features, targets)
+    weights = "balanced" if balanced else None
+    fitted = LogisticRegression(C=REGULARISATION, max_iter=200, tol=1e-3, class_weight=weights).fit(features, targets)
     weight, bias = fitted.coef_, fitted.intercept_
     if len(weight) == 1:  # two classes: sklearn keeps one row, the network has two
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
