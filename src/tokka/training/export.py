@@ -12,8 +12,7 @@ import numpy as np
 import torch
 
 from tokka import files, progress
-from tokka.errors import TokkaError, UsageError
-from tokka.params import Export
+from tokka.errors import TokkaError
 from tokka.training.calibration import expected_calibration_error, fit_temperature
 from tokka.training.engines import Floats, onnx_engine, run_in_batches
 from tokka.training.job import Job
@@ -23,18 +22,6 @@ from tokka.training.onnx_forms import write_fp32, write_int8
 from tokka.training.tokenising import Encoded
 
 CHECK_BATCH = 64
-
-
-def check_export(params: Export) -> None:
-    """Refuse a served form that would not exist, before a training is spent on it.
-
-    Raises:
-        UsageError: export.serve needs export.onnx, or export.int8.
-    """
-    if params.serve != "torch" and not params.onnx:
-        raise UsageError(f"export.serve = {params.serve} needs export.onnx", "set export.onnx: true or serve: torch")
-    if params.serve == "int8" and not params.int8:
-        raise UsageError("export.serve = int8 needs export.int8", "set export.int8: true or serve: fp32")
 
 
 def export(job: Job, outputs: Floats, out: Path) -> dict[str, float]:

@@ -15,13 +15,16 @@ from typing import Any
 from filelock import FileLock
 
 from tokka import files, progress, provenance
+from tokka.data.unlabelled import unlabelled_digest, unlabelled_file
 from tokka.params import Params
 from tokka.settings import Settings
 from tokka.store import StepStore
+from tokka.training import profile
 from tokka.training.base import BaseModelFolder, resolve_base
 from tokka.training.model_folder import model_digest
 
 STEP = "finetune"
+TRAINING = "training"
 OUTCOME = "outcome.json"
 MODEL = "model"
 
@@ -36,21 +39,39 @@ def finetune_step(prepared: Path, params: Params, settings: Settings, out: Path,
         TokkaError: as `finetune`.
     """
     base = resolve_base(params.model, settings.home / "base")
-    key = provenance.step_key(STEP, params, data_digest, base.digest)
+    # What is practised on decides the weights as the labelled rows do.
+    practice = unlabelled_digest(params, settings)
+    learned = files.digest_json([data_digest, practice]) if practice else data_digest
+    key = provenance.step_key(STEP, params, learned, base.digest)
+    training = training_key(params, learned, base.digest)
     store = StepStore(settings.home / "store")
     (store.root / STEP).mkdir(parents=True, exist_ok=True)
-    with FileLock(store.root / STEP / f".lock-{key}"):
+    # Two exports of one training must not train it twice, so that the lock and the workspace are the training's.
+    with FileLock(store.root / STEP / f".lock-{training}"):
         if (outcome := _fetch(store, key, out)) is not None:
             progress.report(STEP, "this model was made before: reused", fraction=1.0)
             return {**outcome, "reused": True}
-        work = store.workspace(STEP, key)
-        outcome = finetune(prepared, params, out, work, base)
+        work = store.workspace(STEP, training)
+        trained, unlabelled = store.root / TRAINING / training, unlabelled_file(params, settings)
+        outcome = finetune(prepared, params, out, work, base, trained, unlabelled)
         _save(store, key, out, outcome, work)
+        store.discard_workspace(STEP, training)
         return {**outcome, "reused": False}
 
 
+def training_key(params: Params, data_digest: str, base_digest: str) -> str:
+    """The key of the weights alone: the export section does not change them, but for the length of the texts."""
+    return provenance.step_key(TRAINING, params, data_digest, base_digest, str(profile.max_tokens(params)))
+
+
 def finetune(
-    prepared: Path, params: Params, out: Path, work: Path, base: BaseModelFolder | None = None
+    prepared: Path,
+    params: Params,
+    out: Path,
+    work: Path,
+    base: BaseModelFolder | None = None,
+    trained: Path | None = None,
+    unlabelled: Path | None = None,
 ) -> dict[str, Any]:
     """Train, export, and write the model folder `out`.
 
@@ -60,29 +81,40 @@ def finetune(
         out: the model folder; it is replaced when the new one is complete.
         work: keeps the checkpoint: the same call after a kill goes on and ends with the same weights.
         base: the resolved base model; by default what `params.model` names.
+        trained: where the trained weights are kept between training and export, and found again when only the
+            export differs; by default in `work`.
+        unlabelled: the table behind `adaptation.source`; by default it is fetched.
 
     Returns:
-        digest (model), weights_sha256, metrics (flat figures), curves (one entry per epoch), seconds and cpu_seconds
-        (of this process), precision, threads, base.
+        digest (model), weights_sha256, training_reused (whether only the export was made anew), metrics (flat
+        figures), curves (one entry per epoch), seconds and cpu_seconds (of this process), precision, threads, base.
 
     Raises:
         TokkaError: nothing can be learned from the rows, the loss is not finite, memory ran out, or a form disagrees.
         UsageError: the params contradict each other, or the time budget does not allow one step.
     """
     _let_threads_sleep()
-    from tokka.training.export import check_export
-
-    check_export(params.export)
+    profile.check_export(params)
     began, cpu_began = time.monotonic(), time.process_time()
     base = base or resolve_base(params.model, work / "base")
     progress.report(STEP, f"loading {base.name}", fraction=0.0)
-    outcome = _train_and_export(prepared, params, base, out, work)
+    unlabelled = unlabelled or unlabelled_file(params, Settings.from_environment())
+    outcome = _train_and_export(prepared, params, base, out, work, trained or work / TRAINING, unlabelled)
     outcome["seconds"], outcome["cpu_seconds"] = time.monotonic() - began, time.process_time() - cpu_began
     return outcome
 
 
-def _train_and_export(prepared: Path, params: Params, base: BaseModelFolder, out: Path, work: Path) -> dict[str, Any]:
+def _train_and_export(
+    prepared: Path,
+    params: Params,
+    base: BaseModelFolder,
+    out: Path,
+    work: Path,
+    place: Path,
+    unlabelled: Path | None,
+) -> dict[str, Any]:
     from tokka.data.prepared import load
+    from tokka.training import kept
     from tokka.training.export import export
     from tokka.training.job import own_randomness_and_threads, prepare_job
     from tokka.training.train import train
@@ -90,14 +122,18 @@ def _train_and_export(prepared: Path, params: Params, base: BaseModelFolder, out
 
     rows = load(prepared)
     with own_randomness_and_threads(params) as threads:
-        job = prepare_job(rows, params, base)
-        trained = train(job, work)
+        job = prepare_job(rows, params, base, unlabelled)
+        found = kept.load(place, job)
+        if found:
+            progress.report(STEP, "these weights were trained before: only the export is made anew", fraction=0.9)
+        trained = found or kept.save(place, job, train(job, work))
         facts = export(job, trained.outputs, out)
     steering = validation_metrics(rows.task, trained.outputs, job.validation.targets)
     return {
         "digest": model_digest(out),
         "weights_sha256": files.digest_file(out / "model.safetensors"),
         "metrics": {**{f"validation_{name}": value for name, value in steering.items()}, **facts, **trained.facts},
+        "training_reused": found is not None,
         "curves": trained.curves,
         "precision": job.precision,
         "threads": threads,
@@ -131,4 +167,3 @@ def _save(store: StepStore, key: str, out: Path, outcome: dict[str, Any], work: 
     shutil.copytree(out, entry / MODEL)
     files.write_json(entry / OUTCOME, outcome)
     store.save(STEP, key, entry)
-    store.discard_workspace(STEP, key)

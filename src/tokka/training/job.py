@@ -16,6 +16,7 @@ from tokka import progress
 from tokka.data.prepared import Prepared
 from tokka.errors import TokkaError
 from tokka.params import Params
+from tokka.training import profile
 from tokka.training.augmentation import AugmentedEpochs, changes_texts
 from tokka.training.base import BaseModelFolder
 from tokka.training.configuration import has_token_types, read_encoder_config, token_capacity
@@ -173,10 +174,10 @@ def _noisy_rows(train: Rows, noise: AugmentedEpochs, vocabulary: TrimmedVocabula
 
 
 def _bounded_tokens(params: Params, config: dict[str, Any]) -> int:
-    capacity = token_capacity(config)
-    if params.model.max_tokens > capacity:
-        progress.report("finetune", f"model.max_tokens {params.model.max_tokens} is cut to the encoder's {capacity}")
-    return min(params.model.max_tokens, capacity)
+    capacity, asked = token_capacity(config), profile.max_tokens(params)
+    if asked > capacity:
+        progress.report("finetune", f"model.max_tokens {asked} is cut to the encoder's {capacity}")
+    return min(asked, capacity)
 
 
 def _build(prepared: Prepared, params: Params, base: BaseModelFolder, train: Rows) -> Specialist:

@@ -1,4 +1,4 @@
-"""The figures that steer training: on validation rows, never on test rows."""
+"""The figures that steer training: on validation rows, never on test rows; computed by torchmetrics."""
 
 from typing import Any
 
@@ -21,43 +21,37 @@ def validation_metrics(task: str, outputs: Floats, targets: Any) -> dict[str, fl
     """
     if task == "regression":
         return _regression(outputs[:, 0].astype(np.float64), np.asarray(targets, dtype=np.float64))
-    return _classification(outputs.astype(np.float64), np.asarray(targets))
-
-
-def log_softmax(logits: Floats) -> NDArray[np.float64]:
-    """Log-probabilities (rows, labels) of logits, without overflow."""
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    result: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return result
+    return _classification(outputs.astype(np.float64), np.asarray(targets, dtype=np.int64))
 
 
 def _classification(logits: Floats, targets: NDArray[np.int64]) -> dict[str, float]:
-    predicted, rows = logits.argmax(axis=1), len(targets)
-    accuracy = float((predicted == targets).mean())
+    import torch
+    from torch.nn.functional import cross_entropy
+    from torchmetrics.functional import classification as tm
+
+    scores, truth, classes = torch.from_numpy(logits), torch.from_numpy(targets), logits.shape[1]
+    predicted = scores.argmax(dim=1)
+    accuracy = float(tm.multiclass_accuracy(predicted, truth, classes, average="micro"))
+    each = tm.multiclass_f1_score(predicted, truth, classes, average="none")
     return {
-        "loss": float(-log_softmax(logits)[np.arange(rows), targets].mean()),
+        "loss": float(cross_entropy(scores, truth)),
         "accuracy": accuracy,
-        "f1_macro": _f1_macro(predicted, targets),
-        "standard_error": float(np.sqrt(accuracy * (1 - accuracy) / rows)),
+        # Over the classes that occur among the targets: a rare one may be missing from the validation rows.
+        "f1_macro": float(each[torch.from_numpy(np.unique(targets))].mean()),
+        "standard_error": float(np.sqrt(accuracy * (1 - accuracy) / len(targets))),
     }
 
 
-def _f1_macro(predicted: NDArray[np.int64], targets: NDArray[np.int64]) -> float:
-    """The mean F1 over the classes that occur among the targets."""
-    scores = []
-    for label in np.unique(targets):
-        hit = int(((predicted == label) & (targets == label)).sum())
-        scores.append(2 * hit / (int((predicted == label).sum()) + int((targets == label).sum())))
-    return float(np.mean(scores))
-
-
 def _regression(values: NDArray[np.float64], targets: NDArray[np.float64]) -> dict[str, float]:
-    errors = values - targets
-    spread = float(((targets - targets.mean()) ** 2).sum())
+    import torch
+    from torchmetrics import functional as tm
+
+    found, truth = torch.from_numpy(values), torch.from_numpy(targets)
     return {
-        "loss": float((errors**2).mean()),
-        "mae": float(np.abs(errors).mean()),
-        "rmse": float(np.sqrt((errors**2).mean())),
-        "r2": 1 - float((errors**2).sum()) / spread if spread else 0.0,
-        "standard_error": float(np.abs(errors).std() / np.sqrt(len(errors))),
+        "loss": float(tm.mean_squared_error(found, truth)),
+        "mae": float(tm.mean_absolute_error(found, truth)),
+        "rmse": float(tm.mean_squared_error(found, truth, squared=False)),
+        # Of a constant target R² is undefined.
+        "r2": float(tm.r2_score(found, truth)) if np.ptp(targets) else 0.0,
+        "standard_error": float(np.abs(values - targets).std() / np.sqrt(len(targets))),
     }
