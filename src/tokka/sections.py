@@ -96,7 +96,7 @@ class Augmentation(Section):
     """Noise on training texts: the share of rows (word_dropout: of words, mixup: of batches) it touches, 0 for none."""
 
     typos: Share = 0.0
-    word_dropout: Share = 0.0
+    word_dropout: Share = 0.15
     case: Share = 0.0
     mixup: Share = 0.0
 
@@ -121,7 +121,7 @@ class Finetuning(Section):
 
     strategy: Literal["full", "frozen", "partial", "lora", "gradual"] = "full"
     layers: Count = 2
-    epochs: Annotated[int, Field(ge=1, le=1000)] = 4
+    epochs: Annotated[int, Field(ge=1, le=1000)] = 5
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 64
     accumulate: Annotated[int, Field(ge=1, le=1024)] = 1
     learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] | Literal["auto"] = 3e-4
