@@ -84,14 +84,12 @@ def near_pairs(texts: Sequence[str], threshold: float) -> list[tuple[int, int, f
     places: dict[str, list[int]] = {}
     for place, text in enumerate(texts):
         places.setdefault(normalising.key(text), []).append(place)
-    sets = {key: shingles(key) for key in places}
-    index = _Index(sets, threshold)
+    index = _Index({}, threshold)
     found = []
     for key, members in places.items():
         found += [(one, other, 1.0) for one in members for other in members if one < other]
-        for near, alike in index.alike(sets[key]).items():
-            if key < near:
-                found += [(min(one, other), max(one, other), alike) for one in members for other in places[near]]
+        for near, alike in index.add(key, shingles(key)).items():
+            found += [(min(one, other), max(one, other), alike) for one in members for other in places[near]]
     return sorted(found, key=lambda pair: (-pair[2], pair[0], pair[1]))
 
 
@@ -124,7 +122,7 @@ class _Index:
     def __init__(self, sets: Mapping[str, frozenset[str]], threshold: float) -> None:
         from datasketch import MinHash, MinHashLSH
 
-        self.sets, self.threshold = sets, threshold
+        self.sets, self.threshold = dict(sets), threshold
         self.empty = MinHash(num_perm=PERMUTATIONS, seed=HASH_SEED)
         self.lsh = MinHashLSH(num_perm=PERMUTATIONS, params=bands(threshold))
         with self.lsh.insertion_session() as session:
@@ -136,10 +134,13 @@ class _Index:
         candidates = self.lsh.query(self._minhash(found))
         return any(similarity(found, self.sets[key]) >= self.threshold for key in candidates)
 
-    def alike(self, found: frozenset[str]) -> dict[str, float]:
-        """Every indexed key that is at least as similar as the threshold, with its similarity."""
-        near = {key: similarity(found, self.sets[key]) for key in self.lsh.query(self._minhash(found))}
-        return {key: value for key, value in near.items() if value >= self.threshold}
+    def add(self, key: str, found: frozenset[str]) -> dict[str, float]:
+        """Index one set more; return the earlier ones that are as similar as the threshold, and how similar."""
+        minhash = self._minhash(found)
+        near = {other: similarity(found, self.sets[other]) for other in self.lsh.query(minhash)}
+        self.lsh.insert(key, minhash, check_duplication=False)
+        self.sets[key] = found
+        return {other: value for other, value in near.items() if value >= self.threshold}
 
     def _minhash(self, found: frozenset[str]) -> Any:
         made = self.empty.copy()
