@@ -42,3 +42,11 @@ def test_the_commit_says_when_files_differ_from_it(tmp_path):
     (tmp_path / "file").write_text("1")
     subprocess.run(["git", "-C", str(tmp_path), "add", "file"], check=True)
     assert provenance.git_commit(tmp_path) == clean + "-dirty"
+
+
+def test_another_form_is_another_run_and_the_same_training():
+    first, other = Params(), parse_params({"export": {"serve": "fp32"}})
+    inputs = {"source_digest": "s", "base_digest": "b"}
+    assert provenance.run_key(first, **inputs) != provenance.run_key(other, **inputs)
+    assert provenance.step_key("finetune", first, "d") != provenance.step_key("finetune", other, "d")
+    assert provenance.step_key("training", first, "d") == provenance.step_key("training", other, "d")

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tokka import files
-from tokka.evaluation import cost, curves, metrics
+from tokka.evaluation import cost, curves, forms, metrics, temperature
 from tokka.evaluation.subjects import Scored, Specialist
 from tokka.evaluation.testset import TestSet, pairs
 from tokka.params import Params
@@ -43,7 +43,12 @@ def write(
     from tokka.evaluation.report import render
 
     out.mkdir(parents=True, exist_ok=True)
-    found = details(data, test, scored, params) | dict(more or {}) | {"seconds": round(seconds, 2)}
+    found = (
+        details(data, test, scored, params)
+        | _of_candidate(candidate, test, scored, params)
+        | dict(more or {})
+        | {"seconds": round(seconds, 2)}
+    )
     pq.write_table(predictions(test, scored), out / "predictions.parquet")
     pq.write_table(reference(data.validation, candidate.predictor), out / "reference.parquet")
     pq.write_table(replay(test), out / "replay.parquet")
@@ -78,6 +83,15 @@ def details(data: Any, test: TestSet, scored: Mapping[str, Scored], params: Para
         "per_class": metrics.per_class(target, scores.argmax(axis=1), test.classes),
         "calibration": {name: metrics.calibration(target, part.scores) for name, part in scored.items()},
     }
+
+
+def _of_candidate(candidate: Specialist, test: TestSet, scored: Mapping[str, Scored], params: Params) -> dict[str, Any]:
+    """What needs the opened model: its forms, and its calibration before and after the temperature."""
+    found: dict[str, Any] = {"forms": forms.compare_forms(candidate, test, scored["candidate"], params)}
+    if test.classification:
+        target, by = test.target.astype(np.int64), candidate.predictor.config.temperature
+        found["temperature"] = temperature.before_and_after(target, scored["candidate"].scores, by, params)
+    return found
 
 
 def predictions(test: TestSet, scored: Mapping[str, Scored]) -> pa.Table:

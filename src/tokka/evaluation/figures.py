@@ -91,10 +91,18 @@ def forest(lines: Sequence[Line], *, percent: bool, zero: bool = False, margin: 
 
 
 def reliability(calibration: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
-    """Share right against confidence, candidate in front; the size of a dot grows with the rows of its bin."""
+    """Share right against confidence, candidate in front; the size of a dot grows with the rows of its bin.
+
+    `before`, where it is given, are the candidate's bins before its temperature: a dotted line.
+    """
     with _Canvas(340, 320, scale=1.2) as canvas:
         axes = canvas.axes
         axes.plot([0, 1], [0, 1], color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
+        before = calibration.get("before", [])
+        axes.plot(
+            [part["confidence"] for part in before], [part["accuracy"] for part in before],
+            color=CANDIDATE, linewidth=1.4, linestyle=(0, (1, 2)), alpha=0.8,
+        )  # fmt: skip
         for name in ("champion", "candidate"):
             bins = calibration.get(name, [])
             axes.plot(

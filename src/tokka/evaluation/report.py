@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tokka.evaluation import decision_page, figures, quality_page
+from tokka.evaluation import decision_page, figures, forms_page, quality_page
 from tokka.evaluation.figures import Line, Mark
 from tokka.evaluation.wording import (
     METRICS,
@@ -62,6 +62,8 @@ def render(evaluation: Tree, details: Tree, decision: Tree) -> str:
         weighed=decision_page.view(details),
         behaviour=quality_page.behaviour_view(details),
         insight=quality_page.insight_view(details),
+        forms=forms_page.view(details),
+        temperature=forms_page.temperature_rows(details),
         figures=draw(evaluation, details, subjects),
         provenance=provenance_rows(evaluation, details),
         percent=is_share(evaluation["metric"]),
@@ -168,7 +170,8 @@ def draw(evaluation: Tree, details: Tree, subjects: Mapping[str, Tree]) -> dict[
         found["slices"] = _slice_forest(evaluation)
     if "residuals" in details:
         return found | {"scatter": figures.scatter(details["residuals"])}
-    found["calibration"] = figures.reliability(details["calibration"])
+    before = (details.get("temperature") or {}).get("before", {}).get("bins", [])
+    found["calibration"] = figures.reliability({**details["calibration"], "before": before})
     if details["roc"]["fpr"]:
         found["roc"] = figures.roc(details["roc"])
     return found | {"confusion": figures.confusion(**details["confusion"])}

@@ -278,3 +278,24 @@ def test_the_general_baseline_may_be_switched_off_by_name():
     alone = change(change(evaluation(), ("general",), None), ("comparison", "general"), None)
     assert refusals(alone, params()) == {"beats_general"}
     assert refusals(alone, params(beat_general=False)) == set()
+
+
+@pytest.mark.parametrize(
+    ("rule", "changes", "reason"),
+    [
+        ("size_budget", {"size_mb": 23.0}, "23.0 MB, at most 20.0 MB (export.edge)"),
+        ("latency_budget", {"latency_ms": {"p50": 2.0, "p99": 4.0}}, "4.0 ms, at most 3.0 ms (export.edge)"),
+    ],
+)
+def test_the_edge_profile_holds_a_candidate_to_its_own_budgets(rule, changes, reason):
+    edge = {"latency_budget_ms": 3.0, "size_budget_mb": 20.0}
+    tree = evaluation()
+    within = {"size_mb": 19.0, "latency_ms": {"p50": 2.0, "p99": 2.9}}
+    for name in ("candidate", "champion"):
+        tree[name] |= within
+    assert decide(tree, parse_params({"export": {"profile": "edge", "edge": edge}})).verdict == "pass"
+    tree["candidate"] |= changes
+    assert decide(tree, parse_params({"export": {"edge": edge}})).verdict == "pass"
+    refused = decide(tree, parse_params({"export": {"profile": "edge", "edge": edge}}))
+    assert [found.rule for found in refused.rules if found.verdict == "refuse"] == [rule]
+    assert reason in refused.reasons[0]
