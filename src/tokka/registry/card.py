@@ -61,12 +61,25 @@ def _what(evaluation: Mapping[str, Any], candidate: Mapping[str, Any], provenanc
     rows = [
         ("Task", evaluation.get("task", "unknown")),
         ("Served form", candidate.get("form", "unknown")),
+        ("Export profile", _profile(provenance)),
         ("Base model", provenance.get("base", provenance.get("base_digest", "unknown"))),
         ("Data digest", evaluation.get("data_digest") or provenance.get("data_digest", "unknown")),
         ("Test rows", f"{test.get('rows', 'unknown')} held out, digest {str(test.get('digest', 'unknown'))[:16]}"),
         ("Champion at that time", evaluation.get("champion_status", "unknown")),
     ]
     return _section("What it is", _table(("", ""), rows))
+
+
+def _profile(provenance: Mapping[str, Any]) -> str:
+    """The profile, and for edge the budgets and the length of texts that it holds the model to."""
+    export = (provenance.get("params") or {}).get("export") or {}
+    name, edge = str(export.get("profile", "unknown")), export.get("edge") or {}
+    if name != "edge":
+        return name
+    return (
+        f"edge: texts of up to {edge.get('max_tokens')} tokens, at most {edge.get('latency_budget_ms')} ms (p99) "
+        f"and {edge.get('size_budget_mb')} MB"
+    )
 
 
 def _measured(evaluation: Mapping[str, Any]) -> str:

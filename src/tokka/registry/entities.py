@@ -15,6 +15,9 @@ BASE_DIGEST = "tokka.base_digest"
 CODE_VERSION = "tokka.code_version"
 SNAPSHOT = "tokka.snapshot"
 SYNTHETIC = "tokka.synthetic"
+# The form that is evaluated and served (int8, fp32, torch), and the export profile that it belongs to.
+FORM = "tokka.form"
+PROFILE = "tokka.profile"
 GATE = "tokka.gate"
 OVERRIDE = "tokka.override"
 REVIEW = "tokka.review"
@@ -34,6 +37,10 @@ PREVIOUS = "previous"
 
 MODEL_FOLDER = "model"
 EVIDENCE_FOLDER = "evidence"
+
+
+# A metric to log: one value, or a curve of (optimizer step, value).
+Figure = float | list[tuple[int, float]]
 
 
 @dataclass(frozen=True)

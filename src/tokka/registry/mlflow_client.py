@@ -21,8 +21,9 @@ from typing import Any
 from tokka import files
 from tokka.errors import TokkaError
 from tokka.registry import address, entities, page, runs
-from tokka.registry.entities import Dataset, RunInfo, VersionInfo
+from tokka.registry.entities import Dataset, Figure, RunInfo, VersionInfo
 from tokka.registry.locks import locked
+from tokka.registry.search_runs import SearchRuns
 from tokka.settings import Settings
 
 
@@ -115,11 +116,12 @@ class Registry:
         key: str,
         *,
         params: Mapping[str, Any],
-        metrics: Mapping[str, float],
+        metrics: Mapping[str, Figure],
         tags: Mapping[str, str],
         folder_evidence: Path,
         folder_model: Path,
         dataset: Dataset,
+        folder_page: Path | None = None,
     ) -> str:
         """Log one evaluated candidate and return its run's id; the same key and content give the same run.
 
@@ -138,6 +140,8 @@ class Registry:
                 log.log(run, params=params, metrics=metrics, tags=tags, dataset=dataset)
                 self._client.log_artifacts(run.info.run_id, str(folder_evidence), entities.EVIDENCE_FOLDER)
                 self._client.log_artifacts(run.info.run_id, str(folder_model), entities.MODEL_FOLDER)
+                if folder_page:
+                    self._client.log_artifacts(run.info.run_id, str(folder_page))
                 log.finish(run)
         return str(run.info.run_id)
 
@@ -167,6 +171,12 @@ class Registry:
         experiment = os.environ.get("MLFLOW_EXPERIMENT_ID") or self._own_experiment()
         return runs.Runs(self._client, _import_mlflow().entities, self.model, experiment)
 
+    @contextmanager
+    def search(self, study: str) -> Iterator[SearchRuns]:
+        """The runs of a study of `tokka tune`, under the registry's lock."""
+        with self._writing(), self._translated(f"log the search {study}"):
+            yield SearchRuns(self._client, _import_mlflow().entities, self._own_experiment(), study)
+
     def register(self, run_id: str, *, description: str, tags: Mapping[str, str]) -> str:
         """Make the version of a run and return its number; a run that has one keeps it.
 
@@ -184,10 +194,11 @@ class Registry:
             if existing:
                 return existing
             self._make_registered_model()
+            # The run's whole folder: MLflow reads the schema there, beside the folder that holds signed files only.
             uri = self._client.get_run(run_id).info.artifact_uri
             made = self._client.create_model_version(
                 self.model,
-                f"{uri}/{entities.MODEL_FOLDER}",
+                uri,
                 run_id,
                 tags={name: str(value) for name, value in tags.items()},
                 description=page.shortened(description),

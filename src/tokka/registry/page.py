@@ -1,7 +1,7 @@
-"""What MLflow's pages show of a version: its schema and an example, beside the files that are signed.
+"""What MLflow's pages show of a version: its schema and an example, above the folder of the files that are signed.
 
-MLflow reads a version's schema from a file `MLmodel`. It is written next to the model for that page alone: it names no
-`python_function`, so that nothing can load code through it, and it never leaves with a download.
+MLflow reads a version's schema from a file `MLmodel` in the folder that is the version's source: the run's artifacts,
+of which the signed model is the folder `model`. It names no `python_function`: nothing can load code through it.
 """
 
 import json
@@ -22,7 +22,7 @@ MODEL_DESCRIPTION = (
 
 
 def write_page_files(folder: Path, *, classification: bool, pair: bool, example: str) -> None:
-    """Add schema and input example to a model folder that is about to be uploaded."""
+    """Write schema and input example into a folder whose files go to the top of the run's artifacts."""
     texts = ["text", "text_pair"] if pair else ["text"]
     answers = {"label": "string", "score": "double"} if classification else {"value": "double"}
     schema = {
@@ -31,7 +31,7 @@ def write_page_files(folder: Path, *, classification: bool, pair: bool, example:
         "params": None,
     }
     described = {
-        "artifact_path": "model",
+        "artifact_path": ".",
         "flavors": {"tokka": {"loader": "tokka.training.predictor.load_predictor", "weights": "safetensors, ONNX"}},
         "saved_input_example_info": {
             "artifact_path": "input_example.json",

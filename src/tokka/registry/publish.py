@@ -16,7 +16,7 @@ from typing import Any
 from tokka import files
 from tokka.errors import Refused
 from tokka.params import Params
-from tokka.registry import card, entities, page, served, signing
+from tokka.registry import card, entities, page, quality_record, served, signing, training_record
 from tokka.registry.entities import Dataset, RunInfo
 from tokka.registry.mlflow_client import Registry
 from tokka.settings import Settings
@@ -28,7 +28,8 @@ PROVENANCE_TAGS = {
     "base_digest": entities.BASE_DIGEST,
     "snapshot": entities.SNAPSHOT,
 }
-VERSION_TAGS = (entities.KEY, entities.MODEL_DIGEST, entities.SYNTHETIC, *PROVENANCE_TAGS.values())
+OWN_TAGS = (entities.KEY, entities.MODEL_DIGEST, entities.SYNTHETIC, entities.FORM, entities.PROFILE)
+VERSION_TAGS = (*OWN_TAGS, *PROVENANCE_TAGS.values())
 CARD = "model_card.md"
 
 
@@ -50,15 +51,20 @@ def log_evaluation(
         raise Refused(f"{model} is not the model that was evaluated: its digest is {digest[:16]}…", "train it again")
     tags = {tag: str(provenance[name]) for name, tag in PROVENANCE_TAGS.items() if provenance.get(name)}
     tags |= {entities.MODEL_DIGEST: digest, entities.SYNTHETIC: str(is_synthetic(provenance)).lower()}
+    tags |= {entities.FORM: served.form(model), entities.PROFILE: params.export.profile}
     settings.home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=settings.home, prefix=".publish-") as staging:
         return registry.log_run(
             key,
             params=flat_params(params),
-            metrics=flat_metrics(evaluation) | decision_metrics(evidence),
+            metrics=flat_metrics(evaluation)
+            | decision_metrics(evidence)
+            | training_record.figures(evidence)
+            | quality_record.figures(evidence),
             tags=tags,
             folder_evidence=_staged_evidence(evidence, Path(staging) / "evidence", provenance),
-            folder_model=_staged_model(model, Path(staging) / "model", params, settings),
+            folder_model=_staged_model(model, Path(staging) / "model", settings),
+            folder_page=_staged_page(Path(staging) / "page", params),
             dataset=_dataset(evaluation, params, provenance),
         )
 
@@ -210,9 +216,14 @@ def _staged_evidence(evidence: Path, target: Path, provenance: Mapping[str, Any]
     return target
 
 
-def _staged_model(model: Path, target: Path, params: Params, settings: Settings) -> Path:
+def _staged_model(model: Path, target: Path, settings: Settings) -> Path:
     shutil.copytree(model, target, copy_function=_link, symlinks=True)
     signing.sign(target, settings)
+    return target
+
+
+def _staged_page(target: Path, params: Params) -> Path:
+    target.mkdir()
     page.write_page_files(
         target,
         classification=params.task.type == "classification",

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tokka.registry.entities import CONTENT, KEY, LOGGED, SUPERSEDED, Dataset
+from tokka.registry.entities import CONTENT, KEY, LOGGED, SUPERSEDED, Dataset, Figure
 
 BATCH = 100
 
@@ -55,19 +55,20 @@ class Runs:
         run: Any,
         *,
         params: Mapping[str, Any],
-        metrics: Mapping[str, float],
+        metrics: Mapping[str, Figure],
         tags: Mapping[str, str],
         dataset: Dataset,
     ) -> None:
         """Log what is missing: params are write-once in MLflow, and a run cut short has some of them already."""
         run_id, now = run.info.run_id, int(time.time() * 1000)
         texts = {name: str(value)[:6000] for name, value in params.items() if name not in run.data.params}
-        numbers = {name: float(value) for name, value in metrics.items() if name not in run.data.metrics}
-        odd = sorted(name for name, value in numbers.items() if not math.isfinite(value))
+        missing = {name: value for name, value in metrics.items() if name not in run.data.metrics}
+        points = [(name, *point) for name, value in missing.items() for point in as_curve(value)]
+        odd = sorted({name for name, _, value in points if not math.isfinite(value)})
         told = {**tags, **({"tokka.metrics_not_finite": ", ".join(odd)} if odd else {})}
         self._batch(run_id, "tags", [self.kinds.RunTag(name, str(text)[:8000]) for name, text in told.items()])
         self._batch(run_id, "params", [self.kinds.Param(name, text) for name, text in texts.items()])
-        finite = [self.kinds.Metric(name, value, now, 0) for name, value in numbers.items() if name not in odd]
+        finite = [self.kinds.Metric(name, value, now, step) for name, step, value in points if name not in odd]
         self._batch(run_id, "metrics", finite)
         self.client.log_inputs(run_id, datasets=[self._input(dataset)])
 
@@ -118,3 +119,8 @@ class Runs:
     def _task(self) -> Any:
         run_id = os.environ.get("MLFLOW_RUN_ID") or os.environ.get("MLFLOW_PARENT_RUN_ID")
         return self.client.get_run(run_id) if run_id else None
+
+
+def as_curve(figure: Figure) -> list[tuple[int, float]]:
+    """A metric's points as (step, value); a single value stands at step 0."""
+    return figure if isinstance(figure, list) else [(0, float(figure))]

@@ -28,6 +28,17 @@ def digest(folder: Path) -> str:
     return model_digest(folder)
 
 
+def form(folder: Path) -> str:
+    """The form that a model folder says is served: int8, fp32 or torch.
+
+    Raises:
+        Refused: its tokka.json is missing or was altered.
+    """
+    from tokka.training.model_folder import read_model_config
+
+    return read_model_config(folder).serve
+
+
 def check(folder: Path, wanted: str, settings: Settings) -> None:
     """See that a folder is signed and is the model of this digest.
 

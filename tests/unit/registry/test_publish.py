@@ -191,10 +191,10 @@ def test_a_missing_evaluation_is_named(settings: Settings, params: Params, tmp_p
 
 
 def test_the_page_files_name_no_loader_of_code(case: Case) -> None:
-    text = case.artifact("model/MLmodel").read_text()
+    text = case.artifact("MLmodel").read_text()
     assert "python_function" not in text
     assert "pickle" not in text
-    assert json.loads(case.artifact("model/input_example.json").read_text())["columns"] == ["text"]
+    assert json.loads(case.artifact("input_example.json").read_text())["columns"] == ["text"]
 
 
 def test_a_champion_does_not_become_challenger_again(case: Case) -> None:
