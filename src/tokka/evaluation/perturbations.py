@@ -45,7 +45,7 @@ def typos(text: str, count: int, source: random.Random) -> str:
 
 def punctuation(text: str) -> str:
     """Without punctuation; a text that has none gets a full stop."""
-    return PUNCTUATION.sub("", text) if PUNCTUATION.search(text) else f"{text}."
+    return PUNCTUATION.sub("", text).rstrip() if PUNCTUATION.search(text) else f"{text}."
 
 
 def substitute(text: str, words: tuple[str, ...], source: random.Random) -> str:
