@@ -25,6 +25,7 @@ from tokka.evaluation.prompted_sample import Sampled
 from tokka.evaluation.subjects import Scored, Specialist
 from tokka.evaluation.testset import TestSet
 from tokka.params import Params
+from tokka.training.profile import budgets
 
 STEP = "evaluate"
 SERVED = "one process with the ONNX runtime for each task; train anew when the world drifts"
@@ -51,7 +52,7 @@ class Bench:
     def rule(self) -> Rule:
         """The rule of the recommendation, from the gate's margin and the latency budget."""
         margin = self.params.gate.noninferiority_margin * self.test.scale
-        return Rule(margin, self.params.evaluation.latency_budget_ms, HIGHER_IS_BETTER[self.metric])
+        return Rule(margin, budgets(self.params).latency_ms, HIGHER_IS_BETTER[self.metric])
 
 
 @dataclass(frozen=True, eq=False)

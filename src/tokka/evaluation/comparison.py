@@ -14,6 +14,7 @@ small slices where the two models agree on every row, where a bootstrap would cl
 is Student's t on the paired differences.
 
 p-values. Classification: McNemar's exact test, two-sided. Regression: Wilcoxon's signed-rank test on absolute errors.
+Those of slices are multiplied by the number of slices (Bonferroni). No rule of the gate reads a p-value.
 """
 
 from collections.abc import Sequence
@@ -30,7 +31,7 @@ from tokka.evaluation.slices import Slice
 
 @dataclass(frozen=True)
 class SliceDifference:
-    """One slice's paired difference, with bounds that hold for all slices at once."""
+    """One slice's paired difference, with bounds and a two-sided p-value that hold for all slices at once."""
 
     slice: str
     value: str
@@ -38,6 +39,7 @@ class SliceDifference:
     difference: float
     low: float
     high: float
+    p_value: float
 
 
 @dataclass(frozen=True)
@@ -108,10 +110,23 @@ def compare_slices(
     each = 1.0 - (1.0 - confidence) / max(len(slices), 1)
     bounds = paired_share_interval if shares else paired_mean_interval
     found = [
-        SliceDifference(part.slice, part.value, len(part.rows), *bounds(differences[part.rows], each))
+        SliceDifference(
+            part.slice,
+            part.value,
+            len(part.rows),
+            *bounds(differences[part.rows], each),
+            p_value=min(1.0, len(slices) * _paired_test(differences[part.rows], shares)),
+        )
         for part in slices
     ]
     return sorted(found, key=lambda part: (part.difference, part.slice, part.value))
+
+
+def _paired_test(differences: Floats, shares: bool) -> float:
+    """The p-value of one slice alone, from candidate minus other in goodness."""
+    if shares:
+        return mcnemar(np.maximum(differences, 0.0), np.maximum(-differences, 0.0))
+    return signed_rank(differences, np.zeros_like(differences))
 
 
 def mcnemar(right: Floats, right_other: Floats) -> float:

@@ -22,7 +22,8 @@ def view(details: Tree) -> dict[str, Any] | None:
         **found,
         "title": metric_name(metric),
         "classes": any("disagreement" in (row["against"] or {}) for row in found["rows"]),
-        "others": [name for name in names if name != found["served"]],
+        # The edge profile serves int8 and nothing else.
+        "others": [name for name in names if name != found["served"] and not found["profile"].startswith("edge")],
         "rows": [_row(metric, row) for row in found["rows"]],
     }
 

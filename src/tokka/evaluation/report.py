@@ -123,6 +123,8 @@ def slice_rows(evaluation: Tree) -> list[dict[str, Any]]:
         against = lost.get((part["slice"], part["value"]))
         value, bounds = interval(main, part["metric"])
         change = difference(main, against) if against else ("", "")
+        if against:
+            change = change[0], f"{change[1]}, p {against.get('p_value', 1.0):.2g}"
         order = against["difference"] if against else part["metric"]["value"] * (1 if main == "accuracy" else -1)
         known = {"slice": part["slice"], "of": part["value"], "rows": part["rows"], "order": order}
         rows.append({**known, "value": value, "bounds": bounds, "change": change[0], "change_bounds": change[1]})

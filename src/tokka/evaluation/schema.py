@@ -71,7 +71,7 @@ class Subject(Strict):
 
 
 class SliceDifference(Strict):
-    """Candidate minus other on one slice; the interval is simultaneous over all slices."""
+    """Candidate minus other on one slice; interval and p-value are simultaneous over all slices."""
 
     slice: Name
     value: str
@@ -79,6 +79,8 @@ class SliceDifference(Strict):
     difference: float
     low: float
     high: float
+    # Not in evaluations that were written before it was.
+    p_value: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

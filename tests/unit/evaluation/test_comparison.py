@@ -112,3 +112,13 @@ def test_slices_are_columns_length_and_rare_classes_with_enough_rows():
 def test_no_slice_is_the_whole_set_and_regression_has_no_classes():
     same = pa.table({"text": ["three little words"] * 100, "slice_only": ["a"] * 100})
     assert find_slices(same, None, minimum_rows=10) == []
+
+
+def test_the_p_value_of_a_slice_is_mcnemars_times_the_number_of_slices():
+    """Twelve rows lost and two won of thirty: 2 * P(at most 2 of 14 | 0.5) = 212 / 16384, for each of two slices."""
+    lost = np.array([-1.0] * 12 + [1.0] * 2 + [0.0] * 16)
+    same = np.zeros(30)
+    parts = [Slice("channel", "mail", np.arange(30)), Slice("channel", "chat", np.arange(30, 60))]
+    worst, other = compare_slices(np.concatenate([lost, same]), parts, 0.95, shares=True)
+    assert worst.p_value == pytest.approx(2 * 212 / 16384)
+    assert other.p_value == 1.0
