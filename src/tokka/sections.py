@@ -138,7 +138,6 @@ class Finetuning(Section):
     augmentation: Augmentation = Augmentation()
     precision: Literal["auto", "32", "bf16"] = "auto"
     threads: Annotated[int, Field(ge=0, le=256)] = 0  # 0: as many as the process may use, up to what is useful
-    devices: Count = 1  # GPUs
     compile: bool = False
     time_budget: Annotated[str, Field(pattern=r"^\d+(s|m|h)$")] | None = None
     early_stopping: EarlyStopping = EarlyStopping()

@@ -17,13 +17,11 @@ def check_strategies(params: Params, task: str) -> None:
     """Refuse what contradicts itself before anything is loaded.
 
     Raises:
-        UsageError: class weights for a regression, or more than one device.
+        UsageError: class weights for a regression.
     """
     finetuning = params.finetuning
     if finetuning.class_weights != "none" and task == "regression":
         raise UsageError("finetuning.class_weights: balanced needs classes, the task is regression", "set it to none")
-    if finetuning.devices > 1:
-        raise UsageError(f"finetuning.devices is {finetuning.devices}, training uses one", "set finetuning.devices: 1")
 
 
 def add_adapters(encoder: nn.Module, params: Lora) -> Any:

@@ -231,11 +231,6 @@ def test_class_weights_of_a_regression_are_refused(make_params: MakeParams, tmp_
         finetune(prepared, params, tmp_path / "model", tmp_path / "work")
 
 
-def test_more_devices_than_one_are_refused(prepared: Path, make_params: MakeParams, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"finetuning\.devices is 2"):
-        finetune(prepared, make_params(devices=2), tmp_path / "model", tmp_path / "work")
-
-
 def test_a_compiled_encoder_trains_and_leaves_as_it_was(
     prepared: Path, make_params: MakeParams, tmp_path: Path
 ) -> None:
