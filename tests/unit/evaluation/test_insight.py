@@ -146,7 +146,10 @@ def test_the_champion_decides_the_confidence_slices(tmp_path, prepared_folder, s
     rules = params(evaluation={"general": False, "behaviour": None}, gate={"beat_general": False})
     spoilt = make_specialist(tmp_path / "spoilt", base, prepared_folder, blur=3.0)
     champion = Champion("present", "1", specialist, "")
-    found = [evaluate(prepared_folder, model, champion, rules, tmp_path / model.name) for model in (specialist, spoilt)]
+    found = [
+        evaluate(prepared_folder, model, champion, rules, tmp_path / f"of-{model.name}")
+        for model in (specialist, spoilt)
+    ]
     named = [[part["value"] for part in one["candidate"]["slices"] if part["slice"] == "confidence"] for one in found]
     assert named[0] == named[1]
     assert len(named[0]) == 2
