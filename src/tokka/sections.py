@@ -81,7 +81,7 @@ class Adaptation(Section):
     source: str | None = None
     epochs: Annotated[int, Field(ge=1, le=100)] = 1
     batch_size: Annotated[int, Field(ge=2, le=4096)] = 64
-    learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 3e-5
+    learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 1e-5
     temperature: Positive = 0.05  # of the contrastive loss
     mask_share: Open01 = 0.15  # of the tokens, for mlm
     max_rows: Count = 50_000
