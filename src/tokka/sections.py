@@ -93,7 +93,7 @@ class Adaptation(Section):
 
 
 class Augmentation(Section):
-    """Noise on training texts: the share of rows (word_dropout: of words, mixup: of batches) it touches, 0 for none."""
+    """Noise on training texts, as the share of the rows it touches (word_dropout: word pieces, mixup: batches)."""
 
     typos: Share = 0.0
     word_dropout: Share = 0.15
@@ -139,6 +139,7 @@ class Finetuning(Section):
     precision: Literal["auto", "32", "bf16"] = "auto"
     threads: Annotated[int, Field(ge=0, le=256)] = 0  # 0: as many as the process may use, up to what is useful
     compile: bool = False
+    devices: Count = 1
     time_budget: Annotated[str, Field(pattern=r"^\d+(s|m|h)$")] | None = None
     early_stopping: EarlyStopping = EarlyStopping()
     seed: Annotated[int, Field(ge=0, le=2**31)] = 7

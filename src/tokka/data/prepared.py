@@ -19,7 +19,8 @@ from tokka.errors import TokkaError
 class Prepared:
     """Three splits with the columns row_id, text, target [, text_pair, group, time, slice_<name>].
 
-    `labels` is sorted, and empty for regression; `digest` is the content digest, 64 hexadecimal digits.
+    `labels` is sorted, and empty for regression; `digest` is the content digest, 64 hexadecimal digits; `folder` is
+    where it was read from.
     """
 
     train: pa.Table
@@ -29,6 +30,7 @@ class Prepared:
     task: Literal["classification", "regression"]
     digest: str
     summary: dict[str, Any]
+    folder: Path
 
     def split(self, name: str) -> pa.Table:
         """One split by its name."""
@@ -51,4 +53,5 @@ def load(folder: Path) -> Prepared:
                 f"{folder / name}.parquet has {table.num_rows} rows, summary.json says {summary['rows'][name]}",
                 "prepare the data again",
             )
-    return Prepared(**tables, labels=labels, task=summary["task"], digest=digest["digest"], summary=summary)
+    facts = {"task": summary["task"], "digest": digest["digest"], "summary": summary}
+    return Prepared(**tables, **facts, labels=labels, folder=folder)

@@ -9,8 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+from tokka import lifetime
 from tokka.errors import TokkaError
-from tokka.serving import process
 from tokka.serving.gateway import HOST, require_free
 from tokka.settings import Settings
 
@@ -49,7 +49,7 @@ class Child:
         with self._log.open("ab") as output:
             self._child = subprocess.Popen(
                 command, env=self._environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                preexec_fn=lambda: process.die_with_parent(supervisor),
+                preexec_fn=lambda: lifetime.die_with_parent(supervisor),
             )  # fmt: skip
         self._pursued = purpose
         return True

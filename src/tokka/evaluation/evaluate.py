@@ -71,8 +71,9 @@ def evaluate(
     test = _sliced_by_confidence(test, scored, params)
     progress.report(STEP, f"intervals from {params.evaluation.bootstrap} resamples", fraction=0.7)
     evaluation = _evaluation(data, test, scored, _latencies(models, scored, test), champion, params)
-    more = {"decision": _decision(prepared, data, test, evaluation, scored, models, params, cache)}
+    more: dict[str, Any] = {"decision": _decision(prepared, data, test, evaluation, scored, models, params, cache)}
     more |= _quality(data, test, evaluation, models, params, cache)
+    more["training_curves"] = _training_curves(offered, cache)
     evidence.write(out, evaluation, data, test, scored, offered, params, seconds=time.monotonic() - began, more=more)
     return evaluation
 
@@ -117,6 +118,14 @@ def _quality(
         "behaviour": evaluate_behaviour(params, test, models),
         "insight": evaluate_insight(data, params, evaluation["overlap"], cache or _default_cache()),
     }
+
+
+def _training_curves(candidate: Any, cache: Path | None) -> list[dict[str, float]]:
+    """One entry per epoch; empty when the model was trained elsewhere."""
+    from tokka.registry import training_record
+
+    found = training_record.find((cache or _default_cache()).parent, candidate.predictor.digest) or {}
+    return list(found.get("curves") or [])
 
 
 def _unreachable(champion: Champion, reason: str) -> Champion:

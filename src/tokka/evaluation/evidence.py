@@ -20,7 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tokka import files
-from tokka.evaluation import cost, curves, forms, metrics, temperature
+from tokka.evaluation import cost, curves, forms, metrics, resampling, temperature
+from tokka.evaluation.intervals import intervals
 from tokka.evaluation.subjects import Scored, Specialist
 from tokka.evaluation.testset import TestSet, pairs
 from tokka.params import Params
@@ -80,9 +81,27 @@ def details(data: Any, test: TestSet, scored: Mapping[str, Scored], params: Para
         "confusion": curves.confusion(target, scores.argmax(axis=1), test.classes),
         "roc": curves.roc(target, scores),
         "confused": curves.confused(test, scores),
-        "per_class": metrics.per_class(target, scores.argmax(axis=1), test.classes),
+        "per_class": per_class(target, scores.argmax(axis=1), test.classes, params),
         "calibration": {name: metrics.calibration(target, part.scores) for name, part in scored.items()},
     }
+
+
+def per_class(
+    target: metrics.Integers, predicted: metrics.Integers, labels: tuple[str, ...], params: Params
+) -> list[dict[str, Any]]:
+    """`metrics.per_class`, with the bootstrap interval of each figure as `intervals: {name: {value, low, high}}`."""
+    settings = params.evaluation
+    drawn = resampling.draw(
+        resampling.class_statistics(target, predicted), len(target), settings.bootstrap, params.finetuning.seed
+    )
+    places = {labels[number]: place for place, number in enumerate(np.unique(target))}
+    rows = metrics.per_class(target, predicted, labels)
+    for row in rows:
+        values = {name: row[name] for name in ("precision", "recall", "f1")}
+        own = {name: drawn[name][:, places[row["label"]]] for name in values}
+        found = intervals(values, own, settings.confidence)
+        row["intervals"] = {name: bounds.as_dict() for name, bounds in found.items()}
+    return rows
 
 
 def _of_candidate(candidate: Specialist, test: TestSet, scored: Mapping[str, Scored], params: Params) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tokka.evaluation import decision_page, figures, forms_page, quality_page
+from tokka.evaluation import decision_page, figures, forms_page, quality_page, training_figure
 from tokka.evaluation.figures import Line, Mark
 from tokka.evaluation.wording import (
     METRICS,
@@ -65,6 +65,7 @@ def render(evaluation: Tree, details: Tree, decision: Tree) -> str:
         forms=forms_page.view(details),
         temperature=forms_page.temperature_rows(details),
         figures=draw(evaluation, details, subjects),
+        training=training_figure.training_figures(details.get("training_curves") or [], evaluation["task"]),
         provenance=provenance_rows(evaluation, details),
         percent=is_share(evaluation["metric"]),
     )

@@ -81,23 +81,42 @@ def regression_statistics(target: Floats, values: Floats) -> Statistics:
 
 def _count_statistics(target: Integers, predicted: Integers) -> Statistics:
     """Accuracy, precision, recall and F1 from weighted counts per class."""
+    each = class_statistics(target, predicted)
+
+    def statistics(weights: Weights) -> dict[str, Floats]:
+        by_class, rows = each(weights), weights.sum(axis=1)
+        support, right = by_class.pop("support"), by_class.pop("right")
+        drawn = support > 0
+        found: dict[str, Floats] = {"accuracy": right.sum(axis=1) / rows}
+        for name, values in by_class.items():
+            values = np.nan_to_num(values)
+            found[f"{name}_macro"] = (values * drawn).sum(axis=1) / drawn.sum(axis=1)
+            found[f"{name}_weighted"] = (values * support).sum(axis=1) / rows
+        return found
+
+    return statistics
+
+
+def class_statistics(target: Integers, predicted: Integers) -> Statistics:
+    """Precision, recall, F1, support and right answers, each (block, classes of the target).
+
+    A class that a resample has no row of has no recall and no F1 there (NaN); one that is never predicted has the
+    precision 0, as in `metrics.per_class`.
+    """
     present = np.unique(target)
     truth = (target[:, None] == present).astype(np.float32)
     guess = (predicted[:, None] == present).astype(np.float32)
     both = truth * guess
 
     def statistics(weights: Weights) -> dict[str, Floats]:
-        rows = weights.sum(axis=1)
         support, guessed, right = weights @ truth, weights @ guess, weights @ both
-        drawn = support > 0
-        precision = np.divide(right, guessed, out=np.zeros_like(right), where=guessed > 0)
-        recall = np.divide(right, support, out=np.zeros_like(right), where=drawn)
-        f1 = np.divide(2 * right, support + guessed, out=np.zeros_like(right), where=support + guessed > 0)
-        found: dict[str, Floats] = {"accuracy": right.sum(axis=1) / rows}
-        for name, values in (("precision", precision), ("recall", recall), ("f1", f1)):
-            found[f"{name}_macro"] = (values * drawn).sum(axis=1) / drawn.sum(axis=1)
-            found[f"{name}_weighted"] = (values * support).sum(axis=1) / rows
-        return found
+        return {
+            "precision": _ratio(right, guessed, empty=0.0),
+            "recall": _ratio(right, support),
+            "f1": np.where(support > 0, _ratio(2 * right, support + guessed, empty=0.0), np.nan),
+            "support": support,
+            "right": right,
+        }
 
     return statistics
 

@@ -1,16 +1,13 @@
-"""What the training of a model took: looked up where the step finetune keeps its outcomes.
+"""What the training of a model took, from the finetune outcome that the store keeps.
 
-    cpu_seconds(home, model_digest(folder))       # None when it was trained elsewhere
-
-The model folder itself does not say it: the same weights must have the same digest, however long they took.
+cpu_seconds(home, model_digest(folder))       # None when it was trained elsewhere
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tokka import files
-from tokka.errors import TokkaError
+from tokka.registry import training_record
 
 
 def spent(outcome: Mapping[str, Any]) -> float:
@@ -21,11 +18,5 @@ def spent(outcome: Mapping[str, Any]) -> float:
 
 def cpu_seconds(home: Path, digest: str) -> float | None:
     """Of the model with this digest, from the store in `home`."""
-    for path in sorted((home / "store" / "finetune").glob("*/outcome.json")):
-        try:
-            outcome = files.read_json(path)
-        except TokkaError:
-            continue
-        if isinstance(outcome, dict) and outcome.get("digest") == digest:
-            return spent(outcome)
-    return None
+    outcome = training_record.find(home, digest)
+    return None if outcome is None else spent(outcome)

@@ -18,17 +18,28 @@ KEPT = ("metrics", "curves", "seconds", "cpu_seconds", "precision", "threads", "
 Tree = Mapping[str, Any]
 
 
-def write(home: Path, digest: str, target: Path) -> bool:
-    """Put the finetune outcome of the model with this digest into `target`; False when it was trained elsewhere."""
+def find(home: Path, digest: str) -> dict[str, Any] | None:
+    """The outcome of the fine-tuning that made the model with this digest; None when it was trained elsewhere.
+
+    The model folder itself does not hold it: the same weights must have the same digest, however long they took.
+    """
     for path in sorted((home / "store" / "finetune").glob("*/outcome.json")):
         try:
             outcome = files.read_json(path)
         except TokkaError:
             continue
         if isinstance(outcome, dict) and outcome.get("digest") == digest:
-            files.write_json(target, {name: outcome[name] for name in KEPT if name in outcome})
-            return True
-    return False
+            return outcome
+    return None
+
+
+def write(home: Path, digest: str, target: Path) -> bool:
+    """Put the finetune outcome of the model with this digest into `target`; False when it was trained elsewhere."""
+    outcome = find(home, digest)
+    if outcome is None:
+        return False
+    files.write_json(target, {name: outcome[name] for name in KEPT if name in outcome})
+    return True
 
 
 def figures(evidence: Path) -> dict[str, Figure]:

@@ -17,6 +17,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from tokka import lifetime
 from tokka.errors import TokkaError
 from tokka.serving import process
 
@@ -36,7 +37,7 @@ class ForkServer:
                 [sys.executable, "-P", "-m", "tokka.serving.forkserver"],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=output,
                 env={**environment, **process.SINGLE_THREAD},
-                preexec_fn=lambda: process.die_with_parent(supervisor),
+                preexec_fn=lambda: lifetime.die_with_parent(supervisor),
             )  # fmt: skip
         assert self._child.stdout is not None
         os.set_blocking(self._child.stdout.fileno(), False)
@@ -95,7 +96,7 @@ class ForkServer:
 
 def main() -> None:
     """Import once, then fork for every line."""
-    process.die_with_parent(os.getppid())
+    lifetime.die_with_parent(os.getppid())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     from tokka.serving import kserve_import, server
 
@@ -137,7 +138,7 @@ def _fork_twice(supervisor: int) -> int:
 
 
 def _become_worker(request: dict[str, Any], run: Any) -> None:
-    process.die_with_parent(request["supervisor"])
+    lifetime.die_with_parent(request["supervisor"])
     process.rename("tokka-worker")
     log = os.open(request["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     nothing = os.open(os.devnull, os.O_RDONLY)

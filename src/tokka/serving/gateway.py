@@ -19,9 +19,8 @@ from pathlib import Path
 
 import jinja2
 
-from tokka import files
+from tokka import files, lifetime
 from tokka.errors import TokkaError
-from tokka.serving import process
 from tokka.serving.runtime_api import RuntimeApi, Slot
 
 HOST = "127.0.0.1"
@@ -68,7 +67,7 @@ class Gateway:
             self._child = subprocess.Popen(
                 [find_haproxy(), "-db", "-f", "haproxy.cfg"], cwd=folder,
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                preexec_fn=lambda: process.die_with_parent(supervisor),
+                preexec_fn=lambda: lifetime.die_with_parent(supervisor),
             )  # fmt: skip
         self.pid = self._child.pid
         self._api = RuntimeApi(folder, SOCKET)

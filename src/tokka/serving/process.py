@@ -1,48 +1,32 @@
-"""What a process of the stack must be: quiet, bound to its parent's life, and found again by more than its number.
+"""What a process of the stack must be: quiet, named, and found again by more than its number.
 
-process.die_with_parent(os.getppid())
+process.is_same(pid, started)
 """
 
-import ctypes
 import os
-import signal
-import sys
 import time
 
 import psutil
 
-_SET_PARENT_DEATH_SIGNAL = 1
+from tokka.lifetime import LIBC
+
 _SET_NAME = 15
 _SET_CHILD_SUBREAPER = 36
-# Loaded at import: between fork and exec nothing may be imported or allocated that a lock protects.
-_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 # One thread per process: more threads than free cores make every one of them slower (scale by processes).
 SINGLE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
-def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when `parent` ends, however it ends; Linux only, elsewhere nothing.
-
-    Raises:
-        SystemExit: the parent has ended already.
-    """
-    if _LIBC is not None:
-        _LIBC.prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
-    if os.getppid() != parent:
-        raise SystemExit(1)
-
-
 def adopt_orphans() -> None:
     """Become the parent of every descendant whose own parent ends (Linux: child subreaper)."""
-    if _LIBC is not None:
-        _LIBC.prctl(_SET_CHILD_SUBREAPER, 1)
+    if LIBC is not None:
+        LIBC.prctl(_SET_CHILD_SUBREAPER, 1)
 
 
 def rename(name: str) -> None:
     """Give this process a name of at most 15 letters, for `ps` and `top`."""
-    if _LIBC is not None:
-        _LIBC.prctl(_SET_NAME, name.encode()[:15])
+    if LIBC is not None:
+        LIBC.prctl(_SET_NAME, name.encode()[:15])
 
 
 def identity(pid: int) -> float:

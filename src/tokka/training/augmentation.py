@@ -4,19 +4,22 @@
     epochs.encoded(0).ids                       # the training split's token ids in the first epoch
 
 A text's noise is a function of seed, epoch, row and text alone: a resumed training reads what an uninterrupted one
-reads. Validation and test texts pass through here only as what a noisy text must not become.
+reads. Validation and test texts pass through here only as what a noisy text must not become. Words are dropped and
+representations are mixed later, in the batch, by torch's generator, which is seeded for each step.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tokka.data import normalising
 from tokka.data.prepared import Prepared
 from tokka.sections import Augmentation, Finetuning
 from tokka.training.tokenising import Encoded, Ids, TextEncoder
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # One slip of the fingers in so many characters, at least one in a text.
 CHARACTERS_PER_TYPO = 20
@@ -74,7 +77,7 @@ class AugmentedEpochs:
 
 def changes_texts(settings: Augmentation) -> bool:
     """Whether any share is above zero that touches texts."""
-    return max(settings.typos, settings.word_dropout, settings.case) > 0
+    return max(settings.typos, settings.case) > 0
 
 
 def held_out_keys(prepared: Prepared, side: str) -> frozenset[str]:
@@ -91,25 +94,13 @@ def augment(text: str, settings: Augmentation, place: Sequence[int], held_out: f
         held_out: normalised keys (`normalising.key`) of texts that training must not see.
     """
     generator = np.random.default_rng([*place])
-    noisy = drop_words(text, settings.word_dropout, generator)
-    if generator.random() < settings.typos:
-        noisy = make_typos(noisy, generator)
+    noisy = make_typos(text, generator) if generator.random() < settings.typos else text
     if generator.random() < settings.case:
         noisy = (noisy.lower(), noisy.upper(), noisy.capitalize())[generator.integers(3)]
     if noisy == text:
         return text
     key = normalising.key(noisy)
     return text if not key or (key in held_out and key != normalising.key(text)) else noisy
-
-
-def drop_words(text: str, share: float, generator: np.random.Generator) -> str:
-    """The text without that share of its words, each dropped by its own draw; one word always stays."""
-    words = text.split()
-    if not share or len(words) < 2:
-        return text
-    kept: NDArray[np.bool_] = generator.random(len(words)) >= share
-    kept[generator.integers(len(words))] = True
-    return " ".join(word for word, stays in zip(words, kept, strict=True) if stays) if not kept.all() else text
 
 
 def make_typos(text: str, generator: np.random.Generator) -> str:
@@ -120,6 +111,21 @@ def make_typos(text: str, generator: np.random.Generator) -> str:
         if len(letters) > 1:
             _slip(characters, letters[generator.integers(len(letters))], generator)
     return "".join(characters)
+
+
+def drop_words(mask: "Tensor", share: float) -> "Tensor":
+    """The attention mask (rows, tokens) without that share of the word pieces, each dropped by its own draw.
+
+    A dropped piece is neither attended to nor pooled, and the others keep their places: the text needs no second
+    tokenising. A row's first token always stays. Draws from torch's generator, which is seeded for each step.
+    """
+    import torch
+
+    if not share:
+        return mask
+    kept = torch.rand(mask.shape, device=mask.device) >= share
+    kept[:, 0] = True
+    return mask * kept
 
 
 def mixing(rows: int, share: float) -> tuple[float, Any] | None:

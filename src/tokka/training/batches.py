@@ -21,14 +21,27 @@ class LengthBatches(Sampler[list[int]]):
         seed: of the whole training.
         epoch: its number, from 0.
         limit: yield only so many batches of the epoch, when the time budget says so.
+        rank: which of the processes that share every batch this is.
+        ranks: how many they are.
     """
 
-    def __init__(self, lengths: Ids, *, batch_size: int, seed: int, epoch: int = 0, limit: int | None = None) -> None:
+    def __init__(
+        self,
+        lengths: Ids,
+        *,
+        batch_size: int,
+        seed: int,
+        epoch: int = 0,
+        limit: int | None = None,
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> None:
         self.lengths = np.asarray(lengths)
         self.batch_size = batch_size
         self.seed = seed
         self.epoch = epoch
         self.limit = limit
+        self.rank, self.ranks = rank, ranks
 
     def __len__(self) -> int:
         full = -(-len(self.lengths) // self.batch_size)
@@ -37,7 +50,10 @@ class LengthBatches(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         batches = list(self._all_batches(np.random.default_rng([self.seed, self.epoch])))
         for index in np.random.default_rng([self.seed, self.epoch, 1]).permutation(len(batches))[: len(self)]:
-            yield batches[index].tolist()
+            batch = batches[index]
+            # A batch with fewer rows than there are processes: one without a row would keep the others waiting.
+            part = batch[self.rank :: self.ranks]
+            yield (part if len(part) else batch[:1]).tolist()
 
     def tokens(self) -> int:
         """Tokens of one whole epoch, padding included."""

@@ -82,8 +82,12 @@ class Course(pl.Callback):  # type: ignore[misc]  # Lightning ships no types tha
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Note the epoch, keep the best weights, stop or shorten, and save."""
         spent = self._tick()
+        # Of several processes the first one's clock and figures count: they must all come to the same decisions.
+        spent, self.seconds, self.module.validation = trainer.strategy.broadcast(
+            (spent, self.seconds, self.module.validation)
+        )
         self._note(trainer)
-        if self.best_epoch == len(self.curves):
+        if trainer.is_global_zero and self.best_epoch == len(self.curves):
             checkpoints.save_best(self.work, self.weights())
         waited = len(self.curves) - self.best_epoch
         # After the last epoch there is nothing left to stop: its learning rate has run out as planned.

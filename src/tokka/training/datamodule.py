@@ -102,6 +102,7 @@ class PreparedRows(pl.LightningDataModule):  # type: ignore[misc]  # Lightning s
         self.train, self.validation, self.params = train, validation, params
         self.padding, self.token_types = padding, token_types
         self.limit: int | None = None
+        self.rank = 0
         self._noisy = noisy
         self._present: tuple[int, Rows] | None = None
 
@@ -121,6 +122,8 @@ class PreparedRows(pl.LightningDataModule):  # type: ignore[misc]  # Lightning s
             seed=self.params.seed,
             epoch=epoch,
             limit=self.limit,
+            rank=self.rank,
+            ranks=self.params.devices,
         )
 
     def train_dataloader(self) -> DataLoader[int]:

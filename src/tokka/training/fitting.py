@@ -12,9 +12,12 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 
 from tokka import files, progress
+from tokka.params import Finetuning
 from tokka.training import checkpoints
 from tokka.training.averaging import Averaging
 from tokka.training.budget import Plan, budget_seconds, plan_steps
@@ -27,6 +30,7 @@ from tokka.training.memory import PLAN, explained
 from tokka.training.optimisation import make_optimizer
 from tokka.training.precision import choose_device
 from tokka.training.range_test import resolve_learning_rate
+from tokka.training.ranks import launched, own_rank
 
 MEASURED_BATCHES = 5
 # A forward pass over a validation token, as a share of a training token.
@@ -50,6 +54,7 @@ def fit(job: Job, work: Path, began: float, on_epoch: OnEpoch | None = None) -> 
     if job.params.finetuning.strategy == "gradual":
         # An attempt that ran out of memory may have left layers frozen: the optimizer is to know all of them.
         job.model.requires_grad_(True)
+    job.data.rank = own_rank()
     with explained(job), _compiled(job):
         return _fit(job, work, began, on_epoch)
 
@@ -65,11 +70,13 @@ def _fit(job: Job, work: Path, began: float, on_epoch: OnEpoch | None) -> Course
     course.on_epoch = on_epoch
     if resumed:
         progress.report("finetune", "going on from the checkpoint of an interrupted training")
-    with _quiet(), keyboard_interrupts():
+    with launched(job, work), _quiet(), keyboard_interrupts():
         # The average first: the course keeps what it holds after the epoch's last step.
         callbacks = [*([averaging] if averaging else []), PlainSignals(), Speaker(course), course]
         trainer = make_trainer(job, plan, callbacks)
         trainer.fit(module, datamodule=job.data, ckpt_path=resumed, weights_only=True)
+    if own_rank():
+        return course  # what is done with the weights is rank 0's affair
     if course.use_best():
         job.model.load_state_dict(checkpoints.load_best(work))
     elif averaging:
@@ -85,16 +92,18 @@ def make_module(job: Job) -> FinetuningModule:
 
 def make_trainer(job: Job, plan: Plan, callbacks: list[Any]) -> Any:
     """A trainer that does nothing on the side: no logger, no bars, no sanity check, no summary."""
+    devices = job.params.finetuning.devices
     return pl.Trainer(
         accelerator="gpu" if choose_device() == "cuda" else "cpu",
-        devices=1,
+        devices=devices,
+        strategy=together(job.params.finetuning) if devices > 1 else "auto",
         precision=job.precision,
         max_epochs=plan.epochs,
         accumulate_grad_batches=plan.accumulate,
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,
         callbacks=callbacks,
-        plugins=[checkpoints.WholeOrAbsent()],
+        plugins=[checkpoints.WholeOrAbsent(), *([LightningEnvironment()] if devices > 1 else [])],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -104,9 +113,15 @@ def make_trainer(job: Job, plan: Plan, callbacks: list[Any]) -> Any:
     )
 
 
+def together(params: Finetuning) -> Any:
+    """Gradients averaged over the processes; a layer that is still frozen gives none, and nobody waits for it."""
+    backend = "nccl" if choose_device() == "cuda" else "gloo"
+    return DDPStrategy(process_group_backend=backend, find_unused_parameters=params.strategy == "gradual")
+
+
 def _plan(job: Job, work: Path, began: float, resumed: bool) -> Plan:
     """The plan of the interrupted training, or a new one."""
-    if resumed and (work / PLAN).is_file():
+    if (resumed or own_rank()) and (work / PLAN).is_file():
         return Plan(**files.read_json(work / PLAN))
     params, batches = job.params.finetuning, len(job.data.batches(0))
     plan = Plan(epochs=params.epochs, batches=batches, full=batches, accumulate=params.accumulate)

@@ -51,6 +51,7 @@ class Job:
     adapters: Any = None  # of strategy lora, until they are merged
     class_weights: Tensor | None = None  # (labels,)
     unlabelled: Unlabelled = field(default_factory=Unlabelled)  # to practise on first
+    unlabelled_file: Path | None = None
 
     def adjust(self, **changes: Any) -> None:
         """Replace values of the finetuning section: what training found out in the place of what was asked."""
@@ -112,6 +113,7 @@ def prepare_job(prepared: Prepared, params: Params, base: BaseModelFolder, unlab
         max_tokens=max_tokens,
         adapters=adapters,
         unlabelled=practice.translated(vocabulary),
+        unlabelled_file=unlabelled,
         class_weights=balanced_weights(train.targets) if params.finetuning.class_weights == "balanced" else None,
     )
 

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from tokka.errors import TokkaError
 from tokka.params import Finetuning
-from tokka.training.augmentation import mixing
+from tokka.training.augmentation import drop_words, mixing
 from tokka.training.datamodule import Batch, inputs_of
 from tokka.training.model import Specialist, encoder_layers
 from tokka.training.optimisation import Schedule, known_rate, make_optimizer
@@ -42,7 +42,9 @@ class FinetuningModule(pl.LightningModule):  # type: ignore[misc]  # Lightning s
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed the step's dropout, so that a resumed training draws what an uninterrupted one draws."""
-        torch.manual_seed(step_seed(self.params.seed, self.global_step, batch_idx % self.params.accumulate))
+        torch.manual_seed(
+            step_seed(self.params.seed, self.global_step, batch_idx % self.params.accumulate, self.global_rank)
+        )
         if self.params.strategy == "gradual":
             self._unfreeze()
         factor = self.schedule.factor(self.global_step + 1)
@@ -84,9 +86,10 @@ class FinetuningModule(pl.LightningModule):  # type: ignore[misc]  # Lightning s
     def loss(self, batch: Batch) -> Tensor:
         """Cross-entropy with label smoothing, or the squared error in units of the target's variance.
 
-        A mixed batch (`augmentation.mixing`) is judged by its mixed targets.
+        Words are dropped first; a mixed batch (`augmentation.mixing`) is judged by its mixed targets.
         """
-        target, (outputs, embedding) = batch["target"], self.model(**inputs_of(batch))
+        mask = drop_words(batch["attention_mask"], self.params.augmentation.word_dropout)
+        target, (outputs, embedding) = batch["target"], self.model(**inputs_of({**batch, "attention_mask": mask}))
         mix = mixing(len(target), self.params.augmentation.mixup)
         if mix is None:
             return self._loss(outputs, target)
@@ -129,6 +132,7 @@ class FinetuningModule(pl.LightningModule):  # type: ignore[misc]  # Lightning s
         return mean
 
 
-def step_seed(seed: int, step: int, part: int = 0) -> int:
-    """A seed of its own for every step, and for every batch of a step, the same in every process."""
-    return int(np.random.SeedSequence([seed, step, part] if part else [seed, step]).generate_state(1)[0])
+def step_seed(seed: int, step: int, part: int = 0, rank: int = 0) -> int:
+    """A seed of its own for every step, for every batch of a step and for each process's part of it."""
+    place = [seed, step, part, rank] if rank else [seed, step, part] if part else [seed, step]
+    return int(np.random.SeedSequence(place).generate_state(1)[0])

@@ -11,7 +11,9 @@ from hypothesis.extra import numpy as hnp
 
 from tokka.errors import TokkaError
 from tokka.evaluation import metrics, resampling
+from tokka.evaluation.evidence import per_class
 from tokka.evaluation.intervals import intervals
+from tokka.params import parse_params
 
 
 def some_scores(rows=300, classes=5, seed=0, sharpness=1.5):
@@ -131,6 +133,25 @@ def test_per_class_is_worst_first_and_names_labels():
     assert {row["label"] for row in rows} == set("abcde")
     assert [row["f1"] for row in rows] == sorted(row["f1"] for row in rows)
     assert sum(row["rows"] for row in rows) == len(target)
+
+
+def test_every_class_has_intervals_that_a_plain_resampling_confirms():
+    target, scores = some_scores()
+    predicted, names = scores.argmax(axis=1), ("a", "b", "c", "d", "e")
+    rules = parse_params({})
+    rows = per_class(target, predicted, names, rules)
+    assert [row["label"] for row in rows] == [row["label"] for row in metrics.per_class(target, predicted, names)]
+    generator = np.random.default_rng(0)
+    for row in rows:
+        drawn = []
+        for _ in range(300):
+            chosen = generator.integers(0, len(target), len(target))
+            found = metrics.per_class(target[chosen], predicted[chosen], names)
+            drawn += [other["f1"] for other in found if other["label"] == row["label"]]
+        low, high = np.quantile(drawn, [0.025, 0.975])
+        bounds = row["intervals"]["f1"]
+        assert bounds["low"] <= row["f1"] <= bounds["high"]
+        assert (bounds["low"], bounds["high"]) == pytest.approx((low, high), abs=0.04)
 
 
 def test_calibration_bins_hold_every_row():
