@@ -43,6 +43,7 @@ def bare(prepared: Any, params: Any, base: Any, work: Path) -> Callable[[], None
     """The same steps, validation and checkpoint in a loop of torch."""
     import torch
 
+    from tokka.training.augmentation import drop_words
     from tokka.training.datamodule import inputs_of
     from tokka.training.job import prepare_job
     from tokka.training.optimisation import Schedule, make_optimizer
@@ -54,8 +55,9 @@ def bare(prepared: Any, params: Any, base: Any, work: Path) -> Callable[[], None
     def step(batch: Any, optimizer: Any, factor: float) -> None:
         for group in optimizer.param_groups:
             group["lr"] = group["base_rate"] * factor
+        mask = drop_words(batch["attention_mask"], tuning.augmentation.word_dropout)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
-            outputs, _ = model(**inputs_of(batch))
+            outputs, _ = model(**inputs_of({**batch, "attention_mask": mask}))
             loss = torch.nn.functional.cross_entropy(outputs, batch["target"], label_smoothing=tuning.label_smoothing)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

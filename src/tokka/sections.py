@@ -110,7 +110,7 @@ class Lora(Section):
 
 
 class EarlyStopping(Section):
-    """Stop when the validation metric has not risen for so many epochs."""
+    """Stop when the validation metric has not risen for so many epochs, and the learning rate ran out in one more."""
 
     patience: Count = 3
     minimum_improvement: NonNegative = 0.0
@@ -121,7 +121,7 @@ class Finetuning(Section):
 
     strategy: Literal["full", "frozen", "partial", "lora", "gradual"] = "full"
     layers: Count = 2
-    epochs: Annotated[int, Field(ge=1, le=1000)] = 5
+    epochs: Annotated[int, Field(ge=1, le=1000)] = 6
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 64
     accumulate: Annotated[int, Field(ge=1, le=1024)] = 1
     learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] | Literal["auto"] = 3e-4

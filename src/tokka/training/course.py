@@ -45,7 +45,7 @@ class Course(pl.Callback):  # type: ignore[misc]  # Lightning ships no types tha
         self.averaging = averaging
         self.curves: list[dict[str, float]] = []
         self.on_epoch: OnEpoch | None = None  # told of each epoch once its checkpoint is written
-        self.best_epoch, self.stopped = 0, False
+        self.best_epoch, self.stopping, self.stopped = 0, False, False
         self.seconds, self.cpu_seconds = 0.0, 0.0
         self._began, self._cpu_began = time.monotonic(), time.process_time()
         self.set_course(Schedule.of(module.params, plan.total), plan.batches)
@@ -60,6 +60,7 @@ class Course(pl.Callback):  # type: ignore[misc]  # Lightning ships no types tha
         return {
             "curves": self.curves,
             "best_epoch": self.best_epoch,
+            "stopping": self.stopping,
             "stopped": self.stopped,
             "seconds": self.seconds,
             "cpu_seconds": self.cpu_seconds,
@@ -69,7 +70,8 @@ class Course(pl.Callback):  # type: ignore[misc]  # Lightning ships no types tha
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The reverse of `state_dict`."""
-        self.curves, self.best_epoch, self.stopped = state["curves"], state["best_epoch"], state["stopped"]
+        self.curves, self.best_epoch = state["curves"], state["best_epoch"]
+        self.stopping, self.stopped = state["stopping"], state["stopped"]
         self.seconds, self.cpu_seconds = state["seconds"], state["cpu_seconds"]
         points = tuple((float(step), float(factor)) for step, factor in state["points"])
         self.set_course(Schedule(points=points), state["batches"])
@@ -89,9 +91,7 @@ class Course(pl.Callback):  # type: ignore[misc]  # Lightning ships no types tha
         self._note(trainer)
         if trainer.is_global_zero and self.best_epoch == len(self.curves):
             checkpoints.save_best(self.work, self.weights())
-        waited = len(self.curves) - self.best_epoch
-        # After the last epoch there is nothing left to stop: its learning rate has run out as planned.
-        self.stopped = len(self.curves) < self.plan.epochs and waited >= self.module.params.early_stopping.patience
+        self._lose_patience(trainer.global_step)
         trainer.should_stop = self.stopped
         self._shorten(trainer.global_step, spent)
         trainer.save_checkpoint(self.work / checkpoints.LAST)
@@ -107,11 +107,11 @@ class Course(pl.Callback):  # type: ignore[misc]  # Lightning ships no types tha
         """Whether the best epoch is to be preferred to the last one.
 
         The last has the fully decayed learning rate; an earlier one wins when it is better by more than the
-        standard error of the metric, or when training stopped early.
+        standard error of the metric.
         """
         if not self.curves or self.best_epoch == len(self.curves):
             return False
-        return self.stopped or -self._gain() > self.curves[-1]["validation_standard_error"]
+        return -self._gain() > self.curves[-1]["validation_standard_error"]
 
     def _tick(self) -> float:
         """Add the time since the last call; return its seconds."""
@@ -143,8 +143,21 @@ class Course(pl.Callback):  # type: ignore[misc]  # Lightning ships no types tha
         difference = self.curves[-1][f"validation_{name}"] - self.curves[self.best_epoch - 1][f"validation_{name}"]
         return difference if higher else -difference
 
+    def _lose_patience(self, step: int) -> None:
+        """Early stopping: no better for `patience` epochs, and one more follows in which the learning rate runs out.
+
+        Weights at a high learning rate are worse than what it takes one epoch to make of them: stopping at once cost a
+        point of accuracy on BANKING77.
+        """
+        left, patience = self.plan.epochs - len(self.curves), self.module.params.early_stopping.patience
+        self.stopped = self.stopping and left > 0
+        if not self.stopping and left > 0 and len(self.curves) - self.best_epoch >= patience:
+            self.stopping = True
+            batches = self.data.limit or self.plan.batches
+            self.set_course(self.module.schedule.shortened(step, step + self.plan.steps(batches)), batches)
+
     def _shorten(self, step: int, spent: float) -> None:
-        left = self.plan.epochs - len(self.curves)
+        left = min(self.plan.epochs - len(self.curves), 1 if self.stopping else self.plan.epochs)
         if self.budget is None or left < 1 or self.stopped:
             return
         present = self.data.limit or self.plan.batches

@@ -12,6 +12,7 @@ from tests.unit.training.conftest import MakeParams
 from tokka import files
 from tokka.errors import TokkaError, UsageError
 from tokka.training.finetuning import finetune
+from tokka.training.lightning_module import FinetuningModule
 
 Trained = tuple[Path, dict[str, Any]]
 
@@ -147,12 +148,23 @@ def test_torch_alone(prepared: Path, make_params: MakeParams, tmp_path: Path) ->
     assert not (tmp_path / "model" / "model.onnx").exists()
 
 
-def test_early_stopping_keeps_the_best_epoch(prepared: Path, make_params: MakeParams, tmp_path: Path) -> None:
+def test_an_early_stop_lets_the_learning_rate_run_out(
+    prepared: Path, make_params: MakeParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates: list[float] = []
+    started = FinetuningModule.on_train_batch_start
+
+    def noting(self: FinetuningModule, batch: object, batch_idx: int) -> None:
+        started(self, batch, batch_idx)  # type: ignore[arg-type]
+        rates.append(self.trainer.optimizers[0].param_groups[0]["lr"])
+
+    monkeypatch.setattr(FinetuningModule, "on_train_batch_start", noting)
     params = make_params(epochs=8, early_stopping={"patience": 1, "minimum_improvement": 0.9})
     outcome = finetune(prepared, params, tmp_path / "model", tmp_path / "work")
-    first = outcome["curves"][0]["validation_accuracy"]
-    assert len(outcome["curves"]) == 2
-    assert outcome["metrics"]["validation_accuracy"] == pytest.approx(first, abs=0.05)
+    assert len(outcome["curves"]) == 3
+    assert rates[-1] < 0.2 * rates[len(rates) * 2 // 3 - 1]
+    last, first = (outcome["curves"][place]["validation_accuracy"] for place in (-1, 0))
+    assert outcome["metrics"]["validation_accuracy"] >= max(first, last) - 0.05
 
 
 def test_a_time_budget_is_kept(prepared: Path, make_params: MakeParams, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from tokka.params import Params
 from tokka.training import strategies
 from tokka.training.averaging import Averaging
 from tokka.training.base import resolve_base
+from tokka.training.course import Course
 from tokka.training.finetuning import finetune
 from tokka.training.fitting import fit, make_module
 from tokka.training.job import Job, balanced_weights, own_randomness_and_threads, prepare_job
@@ -96,11 +97,14 @@ def test_lora_leaves_a_folder_as_ever(prepared: Path, base: Path, make_params: M
     assert int(torch.linalg.matrix_rank(change, atol=1e-5)) <= params.finetuning.lora.rank
 
 
-def test_the_best_epoch_of_adapters_is_loaded(prepared: Path, make_params: MakeParams, tmp_path: Path) -> None:
+def test_the_best_epoch_of_adapters_is_loaded(
+    prepared: Path, make_params: MakeParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     patience = {"patience": 1, "minimum_improvement": 0.9}
     params = make_params(strategy="lora", export=TORCH_ONLY, epochs=8, early_stopping=patience)
+    monkeypatch.setattr(Course, "use_best", lambda self: self.best_epoch == 1)
     stopped = finetune(prepared, params, tmp_path / "model", tmp_path / "work")
-    assert len(stopped["curves"]) == 2
+    assert len(stopped["curves"]) == 3
     best = load_file(tmp_path / "work" / "best.safetensors")
     after = weights(tmp_path / "model")
     assert torch.equal(after["head.linear.weight"], best["head.linear.weight"])

@@ -1,0 +1,108 @@
+"""Closed-loop clients that cost next to nothing: each asks, waits for its answer, and asks again.
+
+load = asyncio.run(press(RestTarget("127.0.0.1", 9001, "/predict", encode), texts, clients=16, seconds=4.0))
+load.requests, load.percentile(99)
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+Ask = Callable[[str], Awaitable[None]]
+
+
+@dataclass
+class Load:
+    """What the clients saw in `seconds`: the latency in milliseconds of every answer, and how many were no answers."""
+
+    seconds: float = 0.0
+    latencies: list[float] = field(default_factory=list)
+    failures: int = 0
+
+    def percentile(self, share: float) -> float:
+        """Latency in milliseconds below which so many percent of the answers came."""
+        ordered = sorted(self.latencies) or [float("nan")]
+        return ordered[min(len(ordered) - 1, int(share / 100 * len(ordered)))]
+
+
+class Target(Protocol):
+    """A server, as a client sees it."""
+
+    async def connect(self) -> Ask:
+        """One client's connection: a function that asks for one text and raises when it gets no answer."""
+        ...
+
+
+@dataclass(frozen=True)
+class RestTarget:
+    """A REST path; `encode` makes the body of a text."""
+
+    port: int
+    path: str
+    encode: Callable[[str], Any]
+    host: str = "127.0.0.1"
+
+    async def connect(self) -> Ask:
+        """Keep-alive HTTP/1.1 over a plain stream: a full client library would need as much time as a server."""
+        reader, writer = await asyncio.open_connection(self.host, self.port)
+
+        async def ask(text: str) -> None:
+            body = json.dumps(self.encode(text)).encode()
+            head = f"POST {self.path} HTTP/1.1\r\nhost: {self.host}\r\ncontent-type: application/json\r\n"
+            writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+            answer = (await reader.readuntil(b"\r\n\r\n")).lower()
+            length = int(answer.split(b"content-length:")[1].split(b"\r\n")[0])
+            content = await reader.readexactly(length)
+            if not answer.startswith(b"http/1.1 200"):
+                raise ConnectionError(content[:200].decode(errors="replace"))
+
+        return ask
+
+
+@dataclass(frozen=True)
+class GrpcTarget:
+    """The Open Inference Protocol over gRPC; `model` is its name."""
+
+    port: int
+    model: str
+    host: str = "127.0.0.1"
+
+    async def connect(self) -> Ask:
+        """A channel of its own for each client, as separate users would have."""
+        from grpc import aio
+        from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
+        from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
+
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        stub = GRPCInferenceServiceStub(aio.insecure_channel(f"{self.host}:{self.port}", options=options))
+
+        async def ask(text: str) -> None:
+            tensor = messages.ModelInferRequest.InferInputTensor(name="text", datatype="BYTES", shape=[1])
+            tensor.contents.bytes_contents.append(text.encode())
+            await stub.ModelInfer(messages.ModelInferRequest(model_name=self.model, inputs=[tensor]), timeout=30)
+
+        return ask
+
+
+async def press(target: Target, texts: Sequence[str], *, clients: int, seconds: float) -> Load:
+    """Let so many clients ask for so long; every client begins at another text."""
+    asks = [await target.connect() for _ in range(clients)]
+    load, began = Load(), time.perf_counter()
+    await asyncio.gather(*(_client(ask, texts, place, began + seconds, load) for place, ask in enumerate(asks)))
+    load.seconds = time.perf_counter() - began
+    return load
+
+
+async def _client(ask: Ask, texts: Sequence[str], place: int, until: float, load: Load) -> None:
+    number = place * 37
+    while (began := time.perf_counter()) < until:
+        try:
+            await ask(texts[number % len(texts)])
+        except Exception:
+            load.failures += 1
+            return
+        load.latencies.append((time.perf_counter() - began) * 1000)
+        number += 1
