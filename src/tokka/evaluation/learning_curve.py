@@ -28,6 +28,7 @@ from tokka.evaluation.subjects import measure
 from tokka.evaluation.testset import TestSet
 from tokka.evaluation.training_spent import spent
 from tokka.params import Params
+from tokka.settings import Settings
 from tokka.store import StepStore
 
 STEP = "evaluate"
@@ -104,10 +105,12 @@ def _trained(prepared: Path, test: TestSet, params: Params, home: Path, share: f
     """The outcome and the aligned test scores of one share: from the store, or by training."""
     from filelock import FileLock
 
+    from tokka.data.unlabelled import unlabelled_digest
     from tokka.training.base import resolve_base
 
     base, store = resolve_base(params.model, home / "base"), StepStore(home / "store")
-    digest = files.digest_json([files.read_json(prepared / "digest.json")["digest"], STORE, share])
+    practised = unlabelled_digest(params, Settings.from_environment())
+    digest = files.digest_json([files.read_json(prepared / "digest.json")["digest"], practised, STORE, share])
     key = provenance.step_key("finetune", params, digest, base.digest, test.digest)
     work = store.workspace(STORE, key)
     with FileLock(store.root / STORE / f".lock-{key}"):
