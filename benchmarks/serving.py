@@ -279,7 +279,7 @@ def main() -> None:
     texts = read_texts(given.texts, "text")
     limits = {
         (form, batch): in_process(given.model, form, texts, batch)
-        for form in given.forms
+        for form in ("torch", *given.forms)
         for batch in {min(count, 16) for count in given.clients}
     }
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:

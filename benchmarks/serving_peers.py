@@ -45,7 +45,11 @@ def serve_mlflow(folder: Path, form: str, port: int) -> None:
     place = Path(tempfile.mkdtemp()) / "model"
     mlflow.pyfunc.save_model(place, python_model=Wrapped(), artifacts={"model": str(folder)}, pip_requirements=[])
     command = [str(Path(sys.executable).with_name("mlflow")), "models", "serve", "-m", str(place), "-p", str(port)]
-    os.execv(command[0], [*command, "--env-manager", "local", "-h", "127.0.0.1", "-w", "1"])
+    # It looks for uvicorn on the path.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    os.execve(
+        command[0], [*command, "--env-manager", "local", "-h", "127.0.0.1", "-w", "1"], {**os.environ, "PATH": path}
+    )
 
 
 def serve_kserve(folder: Path, form: str, port: int) -> None:
