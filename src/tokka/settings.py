@@ -10,6 +10,7 @@
 | TOKKA_RECORD_URL      | SQLite in TOKKA_HOME         | deployment record (SQLite or PostgreSQL)    |
 | TOKKA_REMOTE          | a folder in TOKKA_HOME       | DVC remote that receives the data           |
 | TOKKA_PORT            | 8080                         | gateway port; MLflow's page is at +10       |
+| TOKKA_ADMIN_PORT      | TOKKA_PORT + 2               | admin page and /metrics, on loopback        |
 | TOKKA_ROOT            | the current folder           | project root: params.yaml, data/, pipelines/|
 """
 
@@ -33,13 +34,14 @@ class Settings(BaseModel):
     record_url: str
     remote: str
     port: int
+    admin_port: int = 0
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
         """Read the variables of the table above.
 
         Raises:
-            UsageError: TOKKA_PORT is no port number.
+            UsageError: TOKKA_PORT or TOKKA_ADMIN_PORT is no port number.
         """
         env = os.environ if environment is None else environment
         root = Path(env.get("TOKKA_ROOT") or ".").resolve()
@@ -51,6 +53,7 @@ class Settings(BaseModel):
             record_url=env.get("TOKKA_RECORD_URL") or f"sqlite:///{home}/record.db",
             remote=env.get("TOKKA_REMOTE") or str(home / "remote"),
             port=_port(env.get("TOKKA_PORT") or "8080"),
+            admin_port=_admin_port(env),
         )
 
     def environment(self) -> dict[str, str]:
@@ -62,6 +65,7 @@ class Settings(BaseModel):
             "TOKKA_RECORD_URL": self.record_url,
             "TOKKA_REMOTE": self.remote,
             "TOKKA_PORT": str(self.port),
+            "TOKKA_ADMIN_PORT": str(self.admin_port),
             **QUIET,
         }
 
@@ -81,7 +85,12 @@ QUIET = {
 }
 
 
-def _port(text: str) -> int:
+def _port(text: str, name: str = "TOKKA_PORT", example: int = 8080) -> int:
     if text.isdigit() and 1024 <= int(text) <= 65000:
         return int(text)
-    raise UsageError(f"TOKKA_PORT={text!r} is not a port from 1024 to 65000", "for example: TOKKA_PORT=8080")
+    raise UsageError(f"{name}={text!r} is not a port from 1024 to 65000", f"for example: {name}={example}")
+
+
+def _admin_port(env: Mapping[str, str]) -> int:
+    given = env.get("TOKKA_ADMIN_PORT")
+    return _port(given, "TOKKA_ADMIN_PORT", 8082) if given else _port(env.get("TOKKA_PORT") or "8080") + 2

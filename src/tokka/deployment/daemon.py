@@ -16,7 +16,9 @@ from types import FrameType
 
 from tokka.deployment import fleet as fleets
 from tokka.deployment import stack
+from tokka.deployment.admin import AdminServer
 from tokka.deployment.children import Child, MlflowPage
+from tokka.deployment.feed import Feed
 from tokka.deployment.fleet import Fleet
 from tokka.deployment.reconcile import end_abandoned
 from tokka.deployment.record import Record
@@ -27,6 +29,7 @@ from tokka.serving import process
 from tokka.serving.forkserver import ForkServer
 from tokka.serving.gateway import HOST, NOBODY, Gateway, Split
 from tokka.serving.gateway_log import Receiver
+from tokka.serving.metrics import LiveTraffic
 from tokka.serving.request_log import Writer
 from tokka.settings import Settings
 
@@ -85,7 +88,8 @@ class Daemon:
         count = self._params.serving.workers
         self._fleet = Fleet(self._spawn, count=count, folder=self._folder / "workers")
         cleanup.callback(self._fleet.stop)
-        self._receiver = Receiver(Writer(self._settings.home / "requests", "gateway"))
+        live = LiveTraffic()
+        self._receiver = Receiver(Writer(self._settings.home / "requests", "gateway"), live.observe)
         cleanup.callback(self._receiver.close)
         self._gateway = self._make_gateway()
         cleanup.callback(lambda: self._gateway.stop())
@@ -93,6 +97,9 @@ class Daemon:
         cleanup.callback(self._page.stop)
         self._upkeep = Child("upkeep", self._logs / "upkeep.log", self._environment)
         cleanup.callback(self._upkeep.stop)
+        self._feed = Feed(self._settings, self._record, live)
+        self._admin = AdminServer(self._settings.admin_port, self._feed, self._settings.home)
+        cleanup.callback(self._admin.stop)
 
     def _make_gateway(self) -> Gateway:
         serving = self._params.serving
@@ -205,7 +212,9 @@ class Daemon:
             self._page.keep()
 
     def _say(self) -> None:
-        stack.publish(self._settings, self._info(serving=self._gateway.alive()))
+        info = self._info(serving=self._gateway.alive())
+        stack.publish(self._settings, info)
+        self._feed.tell(info, self._state)
         self._last["say"] = time.monotonic()
 
     def _info(self, serving: bool = False) -> stack.StackInfo:
@@ -224,6 +233,8 @@ class Daemon:
         return {
             "serving": True,
             "mlflow": self._page.url,
+            "admin": self._admin.url,
+            "admin_problem": self._admin.problem,
             "generation": self._generation,
             "champion": _digest(observed.champion) if observed.champion_ports else None,
             "challenger": _digest(observed.challenger) if observed.challenger_ports else None,

@@ -85,6 +85,7 @@ def _roles(state: Mapping[str, Any], stack: Mapping[str, Any] | None) -> Table:
         table.add_row("endpoint", stack["endpoint"])
         table.add_row("workers", f"{ready} of {len(stack['workers'])} ready, {stack['restarts']} restarted")
         table.add_row("MLflow", stack["mlflow"] or "starting")
+        table.add_row("admin", stack["admin"] or stack["admin_problem"] or "starting")
     return table
 
 

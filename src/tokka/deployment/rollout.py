@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tokka import files, progress
+from tokka.deployment import standing
 from tokka.deployment.decisions import RolloutResult, Verdict, describe
 from tokka.deployment.gathering import Gatherer, ReadLog, RequestLog
 from tokka.deployment.phases import Action, next_action
@@ -208,6 +209,7 @@ class _Rollout:
         while True:
             self._apply(state)
             action = next_action(state, gatherer.gather(state), self.params.canary, self.clock.time())
+            standing.write(self.settings.home, state, self.version, action, self.clock.time())
             if action.kind != "wait":
                 state, topic = self._move(state, action), ""
                 if state.phase == "idle":

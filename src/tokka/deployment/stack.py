@@ -71,6 +71,8 @@ class StackInfo(BaseModel):
     name: str
     endpoint: str
     mlflow: str = ""
+    admin: str = ""
+    admin_problem: str = ""
     configuration: str = ""
     serving: bool = False
     generation: int = -1

@@ -7,6 +7,7 @@ Gateway(..., log_port=receiver.port)
 import json
 import socket
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from tokka.serving.gateway import BUCKETS, HOST
@@ -21,10 +22,12 @@ class Receiver:
 
     Args:
         writer: where the records go.
+        observe: is shown each record once it is written; it must be quick and raise nothing.
     """
 
-    def __init__(self, writer: Writer) -> None:
+    def __init__(self, writer: Writer, observe: Callable[[dict[str, Any]], None] = lambda record: None) -> None:
         self._writer = writer
+        self._observe = observe
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES)
         self._socket.bind((HOST, 0))
@@ -50,6 +53,7 @@ class Receiver:
                 if record is not None:
                     self._writer.append([record])
                     self.received += 1
+                    self._observe(record)
             except TimeoutError:
                 if self._closing:
                     return

@@ -1,0 +1,54 @@
+"""How the judge of a running rollout stands: its e-values and their thresholds, written where others can read them.
+
+    write(settings.home, state, version, action, now)      # by whoever drives the rollout, at each look
+    read(settings.home)                                     # by the daemon; None when nothing was written
+
+It only shows. Nothing is decided by it, so it is replaced at once or not at all, without a sync.
+"""
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from tokka.deployment.phases import Action
+from tokka.deployment.state import State
+
+FOLDER, FILE = "rollouts", "standing.json"
+LIMIT = "_limit"
+
+
+def folder(home: Path, rollout: str) -> Path:
+    """Where what belongs to one rollout lies."""
+    return home / FOLDER / rollout
+
+
+def write(home: Path, state: State, version: str, action: Action, now: float) -> None:
+    """Replace the file; a full disk must not end a rollout."""
+    found = {
+        "endpoint": state.endpoint, "rollout": state.rollout, "version": version, "phase": state.phase,
+        "share": state.share, "time": now, "since": state.updated, "action": action.kind,
+        "reasons": list(action.reasons), "values": action.values,
+    }  # fmt: skip
+    path = home / FOLDER / FILE
+    temporary = path.with_name(f".{FILE}.{os.getpid()}.tmp")
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(found, allow_nan=False, ensure_ascii=False), encoding="utf-8")
+        temporary.replace(path)
+
+
+def read(home: Path) -> dict[str, Any] | None:
+    """What was written last."""
+    try:
+        found = json.loads((home / FOLDER / FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def e_values(values: dict[str, float]) -> dict[str, tuple[float, float]]:
+    """Metric to (e-value, threshold), of everything in a judgement's values that has a threshold."""
+    names = [name.removesuffix(LIMIT) for name in values if name.endswith(LIMIT)]
+    return {name: (values[name], values[name + LIMIT]) for name in names if name in values}
