@@ -9,6 +9,7 @@
 | MLFLOW_TRACKING_URI   | SQLite in TOKKA_HOME         | tracking server and model registry          |
 | TOKKA_RECORD_URL      | SQLite in TOKKA_HOME         | deployment record (SQLite or PostgreSQL)    |
 | TOKKA_REMOTE          | a folder in TOKKA_HOME       | DVC remote that receives the data           |
+| TOKKA_BROKER          | params.yaml, or none         | URL of the broker of asynchronous jobs      |
 | TOKKA_PORT            | 8080                         | gateway port; MLflow's page is at +10       |
 | TOKKA_ROOT            | the current folder           | project root: params.yaml, data/, pipelines/|
 """
@@ -33,6 +34,7 @@ class Settings(BaseModel):
     record_url: str
     remote: str
     port: int
+    broker: str = ""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
@@ -51,6 +53,7 @@ class Settings(BaseModel):
             record_url=env.get("TOKKA_RECORD_URL") or f"sqlite:///{home}/record.db",
             remote=env.get("TOKKA_REMOTE") or str(home / "remote"),
             port=_port(env.get("TOKKA_PORT") or "8080"),
+            broker=env.get("TOKKA_BROKER") or "",
         )
 
     def environment(self) -> dict[str, str]:
@@ -62,6 +65,7 @@ class Settings(BaseModel):
             "TOKKA_RECORD_URL": self.record_url,
             "TOKKA_REMOTE": self.remote,
             "TOKKA_PORT": str(self.port),
+            "TOKKA_BROKER": self.broker,
             **QUIET,
         }
 
