@@ -294,6 +294,23 @@ class Retraining(Section):
     maximum_refused: Count = 2
 
 
+class Asynchronous(Section):
+    """Jobs over a broker: RabbitMQ (amqp://, amqps://) or Kafka (kafka://)."""
+
+    # None: off. A URL with a password belongs into the environment (TOKKA_BROKER), which also wins.
+    broker: str | None = None
+    concurrent: Annotated[int, Field(ge=1, le=1024)] = 16
+    tries: Annotated[int, Field(ge=1, le=15)] = 3
+    result_days: Positive = 7.0
+
+    @field_validator("broker")
+    @classmethod
+    def _holds_no_password(cls, broker: str | None) -> str | None:
+        if broker is not None and "@" in broker:
+            raise ValueError("broker must hold no user or password here: set TOKKA_BROKER instead")
+        return broker
+
+
 class Serving(Section):
     """The endpoint and its limits."""
 
@@ -302,3 +319,4 @@ class Serving(Section):
     max_delay_ms: NonNegative = 2.0
     max_body_bytes: Count = 1_000_000
     max_rows: Count = 256
+    asynchronous: Asynchronous = Asynchronous()

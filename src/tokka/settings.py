@@ -9,6 +9,7 @@
 | MLFLOW_TRACKING_URI   | SQLite in TOKKA_HOME         | tracking server and model registry          |
 | TOKKA_RECORD_URL      | SQLite in TOKKA_HOME         | deployment record (SQLite or PostgreSQL)    |
 | TOKKA_REMOTE          | a folder in TOKKA_HOME       | DVC remote that receives the data           |
+| TOKKA_BROKER          | params.yaml, or none         | URL of the broker of asynchronous jobs      |
 | TOKKA_PORT            | 8080                         | gateway port; MLflow's page is at +10       |
 | TOKKA_ADMIN_PORT      | TOKKA_PORT + 2               | admin page and /metrics, on loopback        |
 | TOKKA_ROOT            | the current folder           | project root: params.yaml, data/, pipelines/|
@@ -35,6 +36,7 @@ class Settings(BaseModel):
     remote: str
     port: int
     admin_port: int = 0
+    broker: str = ""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
@@ -54,6 +56,7 @@ class Settings(BaseModel):
             remote=env.get("TOKKA_REMOTE") or str(home / "remote"),
             port=_port(env.get("TOKKA_PORT") or "8080"),
             admin_port=_admin_port(env),
+            broker=env.get("TOKKA_BROKER") or "",
         )
 
     def environment(self) -> dict[str, str]:
@@ -66,6 +69,7 @@ class Settings(BaseModel):
             "TOKKA_REMOTE": self.remote,
             "TOKKA_PORT": str(self.port),
             "TOKKA_ADMIN_PORT": str(self.admin_port),
+            "TOKKA_BROKER": self.broker,
             **QUIET,
         }
 

@@ -20,6 +20,7 @@ from tokka.deployment.admin import AdminServer
 from tokka.deployment.children import Child, MlflowPage
 from tokka.deployment.feed import Feed
 from tokka.deployment.fleet import Fleet
+from tokka.deployment.jobs import JobsChild
 from tokka.deployment.reconcile import end_abandoned
 from tokka.deployment.record import Record
 from tokka.deployment.state import Revision, State
@@ -91,6 +92,8 @@ class Daemon:
         live = LiveTraffic()
         self._receiver = Receiver(Writer(self._settings.home / "requests", "gateway"), live.observe)
         cleanup.callback(self._receiver.close)
+        self._jobs = JobsChild(self._settings, self._params, self._folder, self._logs, self._environment)
+        cleanup.callback(self._jobs.stop)
         self._gateway = self._make_gateway()
         cleanup.callback(lambda: self._gateway.stop())
         self._page = MlflowPage(self._settings, self._logs / "mlflow.log", self._environment)
@@ -105,12 +108,13 @@ class Daemon:
         serving = self._params.serving
         return Gateway(
             self._folder, port=self._settings.port, log_port=self._receiver.port, slots=serving.workers,
-            max_body_bytes=serving.max_body_bytes, log=self._logs / "gateway.log",
+            max_body_bytes=serving.max_body_bytes, log=self._logs / "gateway.log", jobs=self._jobs.socket,
         )  # fmt: skip
 
     def _tick(self) -> None:
         self._read_record()
         self._revive()
+        self._jobs.keep()
         wanted = self._wanted()
         if self._fork_server.ready():
             self._fleet.step(wanted)
@@ -226,7 +230,7 @@ class Daemon:
 
     def _details(self) -> dict[str, object]:
         observed, wanted = self._observed, self._wanted()
-        children = [self._gateway.pid, self._fork_server.pid, *self._page.pids, *self._upkeep.pids]
+        children = [self._gateway.pid, self._fork_server.pid, *self._page.pids, *self._upkeep.pids, *self._jobs.pids]
         processes = {pid: process.identity(pid) for pid in children}
         workers = [stack.WorkerInfo.model_validate(worker.describe()) for worker in self._fleet.workers]
         record = [self._record_problem] if self._record_problem else []

@@ -49,14 +49,17 @@ class Gateway:
         log_port: UDP port on loopback that takes a JSON line per request.
         slots: most workers of one revision.
         log: file for HAProxy's own messages.
+        jobs: Unix socket that takes asynchronous requests, relative to `folder`; none when empty.
 
     Raises:
         TokkaError: no HAProxy is installed, the port is taken, or HAProxy does not start.
     """
 
-    def __init__(self, folder: Path, *, port: int, log_port: int, slots: int, max_body_bytes: int, log: Path) -> None:
+    def __init__(
+        self, folder: Path, *, port: int, log_port: int, slots: int, max_body_bytes: int, log: Path, jobs: str = ""
+    ) -> None:  # fmt: skip
         require_free(port)
-        names = {"socket": SOCKET, "share_map": SHARE_MAP, "names_map": NAMES_MAP, "host": HOST}
+        names = {"socket": SOCKET, "share_map": SHARE_MAP, "names_map": NAMES_MAP, "host": HOST, "jobs": jobs}
         sizes = {"port": port, "log_port": log_port, "slots": slots, "max_body_bytes": max_body_bytes}
         files.write_text(folder / "haproxy.cfg", render({**names, **sizes}))
         files.write_text(folder / SHARE_MAP, "share 0\n")

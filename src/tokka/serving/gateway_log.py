@@ -87,4 +87,4 @@ def parse(datagram: bytes) -> dict[str, Any] | None:
         }
     except (ValueError, KeyError, TypeError):
         return None
-    return None if record["route"] in ("health", "other") else record
+    return None if record["route"] in ("health", "other", "jobs") else record

@@ -7,7 +7,7 @@ import pytest
 from tokka.cli.main import app, call
 
 COMMANDS = ["run", "sample", "doctor", "up", "down", "status", "predict", "rollback", "monitor", "compile", "stage"]
-COMMANDS += ["reproduce", "demo", "tune", "review list", "review show", "review approve", "review refuse"]
+COMMANDS += ["reproduce", "demo", "tune", "consume", "review list", "review show", "review approve", "review refuse"]
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +42,7 @@ def test_no_command_is_without_a_test():
         (["predict", " "], 2, "empty message"),
         (["predict", "hello"], 1, "no stack is running"),
         (["rollback"], 3, "previous"),
+        (["consume"], 2, "TOKKA_BROKER"),
         (["sample", "--rows", "3"], 2, "500"),
     ],
 )

@@ -65,8 +65,9 @@ def test_other_datagrams_are_no_records(datagram):
     assert parse(datagram) is None
 
 
-def test_haproxy_takes_the_configuration(tmp_path):
-    values = {"socket": "s", "share_map": "share.map", "names_map": "names.map", "host": "127.0.0.1"}
+@pytest.mark.parametrize("jobs", ["", "jobs.sock"])
+def test_haproxy_takes_the_configuration(tmp_path, jobs):
+    values = {"socket": "s", "share_map": "share.map", "names_map": "names.map", "host": "127.0.0.1", "jobs": jobs}
     sizes = {"port": 18080, "log_port": 18081, "slots": 3, "max_body_bytes": 1000}
     (tmp_path / "haproxy.cfg").write_text(render({**values, **sizes}))
     (tmp_path / "share.map").write_text("share 0\n")

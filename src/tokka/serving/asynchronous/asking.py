@@ -1,0 +1,93 @@
+"""A job's question to the gateway: the same way in as everybody's, so that split, canary and request log hold.
+
+asker = Asker("http://127.0.0.1:8080", headers={})
+answer = await asker.ask(job)
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+
+from tokka.serving.asynchronous.handling import Away, Failed, Refused
+from tokka.serving.asynchronous.messages import Job
+from tokka.serving.client import reason
+
+# While nothing serves a job waits here for so long, then on the queue: a broker takes back what is held too long.
+AWAY_SECONDS = 600.0
+PAUSE_SECONDS = 0.5
+TIMEOUT_SECONDS = 60.0
+# A client's mistakes; 401, 403, 408 and 429 are not the job's.
+REFUSALS = (400, 404, 405, 413, 415, 422)
+
+
+class Asker:
+    """Asks an endpoint, and waits while nothing serves there.
+
+    Args:
+        endpoint: the gateway's URL.
+        headers: credentials, if the gateway wants some.
+        away_seconds: how long to wait for a gateway or a model that is not there.
+    """
+
+    def __init__(self, endpoint: str, headers: Mapping[str, str], *, away_seconds: float = AWAY_SECONDS) -> None:
+        self._client = httpx.AsyncClient(
+            base_url=endpoint, headers=dict(headers), timeout=TIMEOUT_SECONDS, trust_env=False
+        )
+        self._away_seconds = away_seconds
+
+    async def ask(self, job: Job) -> dict[str, Any]:
+        """The endpoint's answer.
+
+        Raises:
+            Refused: the endpoint says that the job is wrong.
+            Failed: the endpoint serves, and yet did not answer.
+            Away: nothing served all the time.
+        """
+        deadline = time.monotonic() + self._away_seconds
+        while True:
+            try:
+                return await self._once(job)
+            except Failed:
+                if await self._serves():
+                    raise
+            if time.monotonic() >= deadline:
+                raise Away(f"nothing serves at {self._client.base_url} for {self._away_seconds:.0f} s")
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def close(self) -> None:
+        """End the connections."""
+        await self._client.aclose()
+
+    async def _once(self, job: Job) -> dict[str, Any]:
+        path, tree = question(job)
+        headers = {"x-user-id": job.user} if job.user else {}
+        try:
+            response = await self._client.post(path, json=tree, headers=headers)
+        except httpx.HTTPError as error:
+            raise Failed(f"no answer ({type(error).__name__})") from None
+        if response.status_code in REFUSALS:
+            raise Refused(reason(response))
+        if response.status_code != 200:
+            raise Failed(f"answered {response.status_code}: {reason(response)}")
+        return dict(response.json())
+
+    async def _serves(self) -> bool:
+        try:
+            return (await self._client.get("/health")).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+
+def question(job: Job) -> tuple[str, dict[str, Any]]:
+    """The path and the body that ask for a job."""
+    if job.shape == "infer":
+        columns = {"text": job.texts, **({"text_pair": job.text_pairs} if job.text_pairs is not None else {})}
+        tensors = [{"name": name, "datatype": "BYTES", "shape": [len(column)], "data": column}
+                   for name, column in columns.items()]  # fmt: skip
+        return f"/v2/models/{job.model}/infer", {"id": job.id, "inputs": tensors}
+    if job.shape == "text":
+        return "/predict", {"text": job.texts[0], **({"text_pair": job.text_pairs[0]} if job.text_pairs else {})}
+    return "/predict", {"texts": job.texts, **({"text_pairs": job.text_pairs} if job.text_pairs is not None else {})}

@@ -1,0 +1,130 @@
+"""What to do with one message: answer it once, keep the answer, and say what the broker is to be told.
+
+handler = Handler(results, asker.ask, tries=3)
+told = await handler.handle(body)       # told.action: ack | retry | dead
+
+The broker is told after the commit: a consumer that is killed in between gets the message again, finds the answer
+and asks nobody.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tokka import files
+from tokka.serving.asynchronous.messages import Job, Undecodable, decode, encode_result
+from tokka.serving.asynchronous.results import Kept, Results
+
+logger = logging.getLogger("tokka.serving.asynchronous")
+
+Action = Literal["ack", "retry", "dead"]
+RETRY_SECONDS = 0.2
+
+
+class Refused(Exception):
+    """The endpoint will never answer this: the job's own fault."""
+
+
+class Failed(Exception):
+    """The endpoint lives and did not answer this; a later try may fare better."""
+
+
+class Away(Exception):
+    """Nothing serves now: no fault of the job's, and no try."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the broker is told about a message, and what is sent where before that."""
+
+    action: Action
+    reply: bytes = b""
+    reply_to: str = ""
+
+
+class Handler:
+    """Handles messages, as many at once as the transport hands over.
+
+    Args:
+        results: where answers are kept.
+        ask: gets the endpoint's answer to a job; raises Refused, Failed or Away.
+        tries: failed ones after which a message is given up.
+    """
+
+    def __init__(self, results: Results, ask: Callable[[Job], Awaitable[dict[str, Any]]], *, tries: int) -> None:
+        self._results = results
+        self._ask = ask
+        self._tries = tries
+
+    async def handle(self, body: bytes) -> Told:
+        """Answer one message and commit what it came to."""
+        try:
+            job = decode(body)
+        except Undecodable as error:
+            return await self._again(f"body-{files.digest_bytes(body)[:32]}", "", str(error))
+        digest = digest_of(job)
+        kept = await asyncio.to_thread(self._results.find, job.id)
+        if kept is not None and kept.digest != digest:
+            logger.warning("job %s came with another content, it is given up", job.id)
+            return _told(job, "dead", "failed", {"error": "the id was used for another job before"})
+        if kept is not None and kept.state == "done":
+            return _told(job, "ack", "done", kept.answer)
+        return await self._answer(job, digest)
+
+    async def _answer(self, job: Job, digest: str) -> Told:
+        try:
+            answer = await self._ask(job)
+        except Refused as error:
+            kept = await asyncio.to_thread(self._results.fail, job.id, digest, str(error))
+            return _told(job, "ack", kept.state, kept.answer)
+        except Failed as error:
+            return await self._again(job.id, digest, str(error), job)
+        except Away as error:
+            logger.warning("job %s waits: %s", job.id, error)
+            return Told("retry")
+        kept = await asyncio.to_thread(self._results.complete, job.id, digest, answer)
+        return _told(job, "ack", kept.state, kept.answer)
+
+    async def _again(self, name: str, digest: str, reason: str, job: Job | None = None) -> Told:
+        """One more failed try: back to the queue after a moment, or, after the last one, given up."""
+        tries = await asyncio.to_thread(self._results.count_try, name, digest)
+        logger.warning("message %s, try %d of %d: %s", name, tries, self._tries, reason)
+        if tries < self._tries:
+            await asyncio.sleep(RETRY_SECONDS * 2 ** (tries - 1))
+            return Told("retry")
+        kept: Kept = await asyncio.to_thread(
+            self._results.fail, name, digest, f"given up after {tries} tries: {reason}"
+        )
+        return Told("dead") if job is None else _told(job, "dead", kept.state, kept.answer)
+
+
+def digest_of(job: Job) -> str:
+    """A digest of what a job asks."""
+    return files.digest_json(job.content())
+
+
+def predictions_of(answer: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of an answer of any shape: of /predict with one text or several, or of the v2 protocol."""
+    if "outputs" not in answer:
+        rows = answer.get("predictions", [answer])
+        return [{name: row.get(name) for name in _FIELDS} for row in rows]
+    columns = {output["name"]: output["data"] for output in answer["outputs"]}
+    canary = bool((answer.get("parameters") or {}).get("canary", False))
+    version = str(answer.get("model_version", ""))
+    return [
+        {**dict.fromkeys(_FIELDS), "model_version": version, "canary": canary, **dict(zip(columns, row, strict=True))}
+        for row in zip(*columns.values(), strict=True)
+    ]
+
+
+_FIELDS = ("prediction_id", "model_version", "canary", "label", "score", "value")
+
+
+def _told(job: Job, action: Action, state: str, answer: dict[str, Any]) -> Told:
+    if not job.reply_to:
+        return Told(action)
+    predictions = predictions_of(answer) if state == "done" else []
+    reply = encode_result(job.id, state, predictions, answer.get("error"))
+    return Told(action, reply, job.reply_to)

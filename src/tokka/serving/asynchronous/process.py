@@ -1,0 +1,175 @@
+"""The process that takes jobs over HTTP (on a Unix socket, for the gateway alone) and consumes them from the queue.
+
+    TOKKA_BROKER=amqp://… python -m tokka.serving.asynchronous.process --name helpdesk --folder .tokka/stack
+
+SIGTERM ends it; what it held goes back to the queue.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokka.errors import TokkaError, UsageError
+from tokka.serving.asynchronous.asking import Asker
+from tokka.serving.asynchronous.door import Door
+from tokka.serving.asynchronous.handling import Handler
+from tokka.serving.asynchronous.results import Results
+from tokka.serving.asynchronous.transport import Queues, Transport, open_transport
+from tokka.settings import Settings
+
+SOCKET = "jobs.sock"
+DAY_SECONDS = 86_400.0
+SWEEP_SECONDS = 3600.0
+CONNECT_SECONDS = 2.0
+# A bearer token or API key with the scope "predict", for a gateway that wants one.
+KEY_VARIABLE = "TOKKA_KEY"
+
+logger = logging.getLogger("tokka.serving.asynchronous")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the process is told; without a folder there is no way in over HTTP."""
+
+    name: str
+    folder: Path | None = None
+    tries: int = 3
+    concurrent: int = 16
+    result_days: float = 7.0
+    max_rows: int = 256
+    max_body_bytes: int = 1_000_000
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run until SIGTERM; returns the exit code."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    wanted = _parser().parse_args(arguments)
+    try:
+        asyncio.run(run(Options(**vars(wanted)), Settings.from_environment()))
+    except TokkaError as error:
+        print(f"{error.message}\n{error.hint}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+async def run(options: Options, settings: Settings) -> None:
+    """Take and consume jobs until SIGTERM or SIGINT.
+
+    Raises:
+        UsageError: there is no broker's URL, or its scheme is unknown.
+    """
+    if not settings.broker:
+        raise UsageError("no broker is named", "set TOKKA_BROKER, or serving.asynchronous.broker in params.yaml")
+    ending = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, ending.set)
+    results = Results(settings.home / "jobs.db")
+    transport = open_transport(settings.broker, Queues(options.name), concurrent=options.concurrent)
+    asker = Asker(f"http://127.0.0.1:{settings.port}", _credentials())
+    transport.consume(Handler(results, asker.ask, tries=options.tries).handle)
+    async with _entrance(options, settings, results, transport):
+        connecting = asyncio.create_task(_connect(transport))
+        sweeping = asyncio.create_task(_sweep(results, options.result_days))
+        await ending.wait()
+        sweeping.cancel()
+        connecting.cancel()
+    with contextlib.suppress(Exception):
+        await asyncio.wait_for(transport.stop(), CONNECT_SECONDS)
+    await asker.close()
+
+
+async def _connect(transport: Transport) -> None:
+    """Connect, however long it takes: until then requests are answered with 503."""
+    while True:
+        try:
+            await transport.start()
+            return
+        except Exception as error:
+            # Without the URL: it may hold a password.
+            logger.warning("the broker does not answer: %s", type(error).__name__)
+            await asyncio.sleep(CONNECT_SECONDS)
+
+
+async def _sweep(results: Results, days: float) -> None:
+    while True:
+        await asyncio.to_thread(results.forget, time.time() - days * DAY_SECONDS)
+        await asyncio.sleep(SWEEP_SECONDS)
+
+
+@contextlib.asynccontextmanager
+async def _entrance(
+    options: Options, settings: Settings, results: Results, transport: Transport
+) -> AsyncIterator[None]:
+    if options.folder is None:
+        yield
+        return
+    import uvicorn
+
+    door = Door(
+        results, transport.publish, model=options.name, max_rows=options.max_rows,
+        max_body_bytes=options.max_body_bytes, secret=secret_of(settings.home / "jobs.secret"),
+    )  # fmt: skip
+    config = uvicorn.Config(door, log_config=None, access_log=False, lifespan="off", server_header=False)
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server._serve([_listen(options.folder)]))
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await serving
+
+
+def _listen(folder: Path) -> socket.socket:
+    """A Unix socket that only its owner may use; by its bare name, since a path may hold but 107 bytes."""
+    os.chdir(folder)
+    Path(SOCKET).unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o177)
+    try:
+        listener.bind(SOCKET)
+    finally:
+        os.umask(mask)
+    return listener
+
+
+def secret_of(path: Path) -> bytes:
+    """The secret in a file, made at the first call; whoever is second takes the first one's."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    if not path.exists():
+        temporary.touch(mode=0o600)
+        temporary.write_bytes(secrets.token_bytes(32))
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, path)
+        temporary.unlink()
+    return path.read_bytes()
+
+
+def _credentials() -> dict[str, str]:
+    key = os.environ.get(KEY_VARIABLE)
+    return {"authorization": f"Bearer {key}"} if key else {}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="tokka.serving.asynchronous", description="Take and consume jobs.")
+    parser.add_argument("--name", required=True, help="name of the endpoint")
+    parser.add_argument("--folder", type=Path, default=None, help=f"take jobs over HTTP on {SOCKET} in this folder")
+    parser.add_argument("--tries", type=int, default=3, help="failed ones before a message is given up")
+    parser.add_argument("--concurrent", type=int, default=16, help="messages handled at once")
+    parser.add_argument("--result-days", type=float, default=7.0, help="results are kept so long")
+    parser.add_argument("--max-rows", type=int, default=256, help="more rows in one request are answered with 422")
+    parser.add_argument("--max-body-bytes", type=int, default=1_000_000, help="more is answered with 413")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,221 @@
+"""Asynchronous jobs on a real RabbitMQ and a real stack: nothing lost, nothing double, whoever is killed."""
+
+import asyncio
+import os
+import random
+import shutil
+import signal
+import time
+import uuid
+
+import httpx
+import pytest
+
+from tests.serving.broker import SERVER, PrivateBroker
+from tests.serving.conftest import free_port
+from tests.serving.world import World
+from tokka import files
+from tokka.serving.asynchronous.messages import Job, decode_result, encode
+from tokka.serving.asynchronous.results import Results
+from tokka.serving.asynchronous.transport import Queues, Transport, open_transport
+
+pytestmark = pytest.mark.skipif(
+    not SERVER.exists(), reason="RabbitMQ is not installed (apt-get install rabbitmq-server): jobs were NOT tested"
+)
+ASYNC = {"prefer": "respond-async"}
+QUEUES = Queues("helpdesk")
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory):
+    made = PrivateBroker(tmp_path_factory.mktemp("rabbit"))
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="module")
+def world(models, tmp_path_factory, broker):
+    made = World(tmp_path_factory.mktemp("home"), free_port(), models)
+    made.settings = made.settings.model_copy(update={"broker": broker.url})
+    made.install("1")
+    made.up()
+    made.wait(lambda: post(made, "/predict", {"text": "are you there?"}).status_code == 202)
+    yield made
+    made.close()
+    shutil.rmtree(made.settings.home, ignore_errors=True)
+
+
+def test_an_answer_that_can_wait_is_fetched_later(world):
+    accepted = post(world, "/predict", {"texts": ["where is my card?", "my printer is on fire"]})
+    assert accepted.status_code == 202
+    assert accepted.headers["preference-applied"] == "respond-async"
+    assert accepted.headers["location"] == f"/jobs/{accepted.json()['job']}"
+    found = settled(world, accepted)
+    now = httpx.post(f"{world.url}/predict", json={"texts": ["where is my card?", "my printer is on fire"]}).json()
+    assert found["state"] == "done"
+    assert answered(found["result"]["predictions"]) == answered(now["predictions"])
+
+
+def test_the_v2_protocol_gives_a_v2_answer(world):
+    tensor = {"name": "text", "datatype": "BYTES", "shape": [2], "data": ["where is my card?", "refund"]}
+    found = settled(world, post(world, "/v2/models/helpdesk/infer", {"inputs": [tensor]}))
+    assert [output["name"] for output in found["result"]["outputs"]] == ["prediction_id", "label", "score"]
+    assert found["result"]["model_version"] == "1"
+    assert post(world, "/v2/models/another/infer", {"inputs": [tensor]}).status_code == 404
+    assert post(world, "/v2/models/helpdesk/infer", {"inputs": "text"}).status_code == 400
+
+
+def test_an_idempotency_key_is_one_job(world):
+    key = {"idempotency-key": uuid.uuid4().hex}
+    names = {post(world, "/predict", {"text": "once"}, **key).json()["job"] for _ in range(5)}
+    assert len(names) == 1
+    assert post(world, "/predict", {"text": "another"}, **key).status_code == 422
+    # Another caller's key is another key.
+    assert post(world, "/predict", {"text": "another"}, **key, **{"x-api-key": "b"}).json()["job"] not in names
+
+
+def test_what_the_model_refuses_is_said_and_not_tried_again(world):
+    found = settled(world, post(world, "/predict", {"text": "a", "text_pair": "b"}))
+    assert found["state"] == "failed"
+    assert "text_pair" in found["error"]
+    assert httpx.get(f"{world.url}/jobs/nobody").status_code == 404
+    assert httpx.post(f"{world.url}/jobs/nobody").status_code == 405
+    assert post(world, "/predict", {"text": 5}).status_code == 400
+
+
+def test_without_the_preference_the_answer_comes_at_once(world):
+    assert world.ask().status_code == 200
+
+
+def test_duplicates_poison_and_kills_lose_nothing_and_double_nothing(world, broker):
+    unique, copies, poison, kills = 400, 80, 8, 3
+    jobs = [Job(id=f"load-{n}", model="helpdesk", texts=[f"order {n}"], reply_to="replies") for n in range(unique)]
+    bodies = [(job.id, encode(job)) for job in jobs]
+    bodies += random.Random(7).sample(bodies, copies)
+    bodies += [(f"poison-{n}", bytes([n]) * 50) for n in range(poison)]
+    random.Random(8).shuffle(bodies)
+    replies = asyncio.run(under_fire(world, broker.url, bodies, unique=unique, kills=kills))
+    results = Results(world.settings.home / "jobs.db")
+    kept = [results.find(job.id) for job in jobs]
+    lost = [job.id for job, one in zip(jobs, kept, strict=True) if one is None or one.state != "done"]
+    dead = asyncio.run(drain(broker.url, QUEUES.dead))
+    double = [
+        name for name, found in replies.items() if len({one["predictions"][0]["prediction_id"] for one in found}) > 1
+    ]
+    tries = {results.find(f"body-{files.digest_bytes(body)[:32]}").tries for body in dead}
+    print(
+        f"\n{len(bodies)} messages: {unique} jobs, {copies} duplicates, {poison} poison; "
+        f"{kills} SIGKILLs of consumers, 2 of workers: "
+        f"{len(kept) - len(lost)} results, {len(lost)} lost, {len(double)} double, {len(dead)} dead letters"
+    )
+    assert lost == []
+    assert double == []
+    assert set(replies) == {job.id for job in jobs}
+    assert sorted(dead) == sorted(body for name, body in bodies if name.startswith("poison"))
+    assert tries == {3}
+
+
+async def under_fire(world, url, bodies, *, unique, kills):
+    """Publish everything, kill consumers and workers meanwhile, and collect the replies by job."""
+    from faststream.rabbit import RabbitBroker, RabbitQueue
+
+    replies = {}
+
+    async def collect(message):
+        found = decode_result(message)
+        replies.setdefault(found["id"], []).append(found)
+
+    async def raw(message):
+        return bytes(message.body)
+
+    listener = RabbitBroker(url, logger=None)
+    listener.subscriber(RabbitQueue("replies", durable=True), decoder=raw, no_reply=True)(untyped(collect))
+    await listener.start()
+    transport = open_transport(url, QUEUES, concurrent=1)
+    publishing = asyncio.create_task(publish(transport, bodies))
+    for number in range(kills):
+        before = len(replies)
+        await until(lambda: len(replies) >= min(before + 40, unique))  # noqa: B023
+        await asyncio.to_thread(kill_consumer, world)
+        if number < 2:
+            world.kill("1")
+    await publishing
+    await until(lambda: len(replies) == unique, 60)
+    await asyncio.sleep(1.0)
+    await listener.stop()
+    return replies
+
+
+def untyped(function):
+    from faststream.rabbit import RabbitMessage
+
+    async def take(message: RabbitMessage) -> None:
+        await function(bytes(message.body))
+
+    return take
+
+
+async def publish(transport: Transport, bodies):
+    await transport.start()
+    for name, body in bodies:
+        await transport.publish(body, name)
+    await transport.stop()
+
+
+async def drain(url, queue):
+    """Everything that lies in a queue now, or comes within a moment."""
+    import aio_pika
+
+    connection = await aio_pika.connect(url)
+    found, quiet = [], 0
+    async with connection:
+        channel = await connection.channel()
+        source = await channel.get_queue(queue)
+        while quiet < 10:
+            message = await source.get(fail=False, no_ack=True)
+            if message is None:
+                quiet += 1
+                await asyncio.sleep(0.1)
+            else:
+                found.append(message.body)
+    return found
+
+
+async def until(condition, seconds=30):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        await asyncio.sleep(0.01)
+
+
+def kill_consumer(world):
+    """SIGKILL the stack's consumer, and wait until the next one is there."""
+    pid = consumer(world)
+    os.kill(pid, signal.SIGKILL)
+    world.wait(lambda: consumer(world) not in (pid, None))
+
+
+def consumer(world):
+    import psutil
+
+    for pid in world.processes():
+        try:
+            if "tokka.serving.asynchronous.process" in psutil.Process(pid).cmdline():
+                return pid
+        except psutil.Error:
+            continue
+    return None
+
+
+def post(world, path, tree, **headers):
+    return httpx.post(f"{world.url}{path}", json=tree, headers={**ASYNC, **headers}, trust_env=False, timeout=10)
+
+
+def settled(world, accepted):
+    place = f"{world.url}{accepted.headers['location']}"
+    world.wait(lambda: httpx.get(place, trust_env=False).json()["state"] != "queued")
+    return httpx.get(place, trust_env=False).json()
+
+
+def answered(rows):
+    return [(row["label"], round(row["score"], 3), row["model_version"]) for row in rows]
