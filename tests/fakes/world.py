@@ -221,7 +221,8 @@ class FakeTarget:
 
 def truth(text: str) -> str:
     """The right label of a made-up message."""
-    return LABELS[int(text.rsplit(" ", 1)[1]) % len(LABELS)]
+    last = text.rsplit(" ", 1)[-1]
+    return LABELS[(int(last) if last.isdigit() else len(last)) % len(LABELS)]
 
 
 def value(text: str) -> float:

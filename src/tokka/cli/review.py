@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from tokka.cli import tables
+from tokka.cli import labels, tables
 from tokka.cli.console import DEFAULT_PARAMS, Json, Overrides, ParamsFile, console, load, print_json_line, progress
 
 app = typer.Typer(no_args_is_help=True, help="Look at registry versions, approve or refuse them.")
@@ -19,6 +19,7 @@ Reviewer = Annotated[str, typer.Option("--reviewer", help="Who decides.")]
 
 def add_to(parent: typer.Typer) -> None:
     """Hang the group on the application."""
+    app.command(name="labels")(labels.labels)
     parent.add_typer(app, name="review")
 
 

@@ -88,6 +88,22 @@ def above_limit(event: Floats, limit: float) -> Floats:
     return _log_mean(np.log1p(np.outer(event - limit, STAKES)))
 
 
+def against_difference(bound: float, event: Floats, on_canary: Floats, share: Floats, *, above: bool) -> Floats:
+    """Evidence against "the canary's rate minus the champion's is `bound` or more" (`above`), "or less" (not).
+
+    Args:
+        bound: in [-1, 1].
+        event, on_canary, share: (n,) as in `against_excess_of`; share in (0, 1).
+
+    The same z with the difference as its mean lies in [-1 / (1 - w), 1 / w]. The stakes are parts of the largest that
+    keeps the capital positive for every bound, so that what is tested is monotone in the bound.
+    """
+    z = event * (on_canary / share - (1.0 - on_canary) / (1.0 - share))
+    if above:
+        return _log_mean(np.log1p(np.outer((bound - z) * share / (1.0 + share), STAKES)))
+    return _log_mean(np.log1p(np.outer((z - bound) * (1.0 - share) / (2.0 - share), STAKES)))
+
+
 def highest(log_e: Floats) -> float:
     """The highest level that was ever reached; 0 (an e-value of 1, no evidence) when there is no observation."""
     return max(0.0, float(log_e.max())) if log_e.size else 0.0

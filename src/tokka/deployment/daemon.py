@@ -18,6 +18,7 @@ from tokka.deployment import fleet as fleets
 from tokka.deployment import stack
 from tokka.deployment.admin import AdminServer
 from tokka.deployment.children import Child, MlflowPage
+from tokka.deployment.companions import Companions
 from tokka.deployment.feed import Feed
 from tokka.deployment.fleet import Fleet
 from tokka.deployment.jobs import JobsChild
@@ -100,6 +101,8 @@ class Daemon:
         cleanup.callback(self._page.stop)
         self._upkeep = Child("upkeep", self._logs / "upkeep.log", self._environment)
         cleanup.callback(self._upkeep.stop)
+        self._companions = Companions(self._settings, self._record, self._name, self._environment)
+        cleanup.callback(self._companions.stop)
         self._feed = Feed(self._settings, self._record, live)
         self._admin = AdminServer(self._settings.admin_port, self._feed, self._settings.home)
         cleanup.callback(self._admin.stop)
@@ -120,6 +123,7 @@ class Daemon:
             self._fleet.step(wanted)
         self._follow()
         self._keep_up(wanted)
+        self._companions.step(self._state)
         if self._is_due("say", SAY_SECONDS):
             self._say()
 
@@ -230,7 +234,8 @@ class Daemon:
 
     def _details(self) -> dict[str, object]:
         observed, wanted = self._observed, self._wanted()
-        children = [self._gateway.pid, self._fork_server.pid, *self._page.pids, *self._upkeep.pids, *self._jobs.pids]
+        beside = [*self._page.pids, *self._upkeep.pids, *self._jobs.pids, *self._companions.pids]
+        children = [self._gateway.pid, self._fork_server.pid, *beside]
         processes = {pid: process.identity(pid) for pid in children}
         workers = [stack.WorkerInfo.model_validate(worker.describe()) for worker in self._fleet.workers]
         record = [self._record_problem] if self._record_problem else []

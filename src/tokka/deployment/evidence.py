@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tokka.deployment.betting import Floats
 from tokka.deployment.targets.base import Answer
@@ -22,6 +23,8 @@ class Pairs:
         of `scale`, clipped.
     disagreement: (n,) a bound on |difference| that needs no label, in [0, 1].
     speed: (n,) 1{champion slow} - 1{challenger slow}.
+    order: (n,) the positions in the order in which their differences became known, those that still are not last;
+        a label may come long after its answers. Empty: as they stand.
     replayed: how many inputs were replayed test rows and not live traffic. live: is there live traffic at all.
     exhausted: no further input can be had now.
     """
@@ -29,6 +32,7 @@ class Pairs:
     difference: Floats = field(default_factory=lambda: NOTHING)
     disagreement: Floats = field(default_factory=lambda: NOTHING)
     speed: Floats = field(default_factory=lambda: NOTHING)
+    order: NDArray[np.intp] = field(default_factory=lambda: np.empty(0, dtype=np.intp))
     replayed: int = 0
     failed: int = 0
     live: bool = False

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tokka.deployment import labels
 from tokka.deployment.evidence import Pairs, Traffic, traffic_of
 from tokka.deployment.phases import Evidence, is_applied, is_ready
 from tokka.deployment.record import Clock
@@ -42,7 +43,7 @@ class Gatherer:
         self, *, version: str, registry: Any, target: Target, params: Params, home: Path,
         traffic: SendTraffic | None, read_log: ReadLog, clock: Clock,
     ) -> None:  # fmt: skip
-        self._target, self._params, self._clock = target, params, clock
+        self._target, self._params, self._clock, self._home = target, params, clock, home
         self._traffic, self._read_log = traffic, read_log
         self._registered = float(getattr(registry.version(version), "created", 0.0))
         self._replay = _held_out_rows(registry, version, home)
@@ -101,6 +102,7 @@ class Gatherer:
         except TokkaError:
             return self._pairs
         self._pairs = replace(pairs, live=_is_live(records, state.started))
+        labels.publish(self._home, state, self._shadow.wanted())
         return self._pairs
 
     def _requests(self, state: State, challenger: Revision, observed: Observed | None) -> Traffic:

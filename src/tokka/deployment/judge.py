@@ -54,7 +54,9 @@ def judge_pairs(pairs: Pairs, canary: Canary) -> Judgement:
     and rolling back assumes nothing.
     """
     known, worst, apart = _read_pairs(pairs)
-    back = betting.highest(betting.against_no_worse(known))
+    # Whoever bets on what a late label says bets when it comes; in favour of promoting, the worst was assumed before,
+    # so that a label can only add to what was proven without it.
+    back = betting.highest(betting.against_no_worse(known[pairs.order] if pairs.order.size else known))
     slower = betting.highest(betting.against_no_worse(np.where(np.abs(pairs.speed) <= 1, pairs.speed, 0.0)))
     labelled = betting.against_worse_by(worst, canary.quality_margin)
     label_free = betting.against_disagreement(apart, canary.quality_margin)

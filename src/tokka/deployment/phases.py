@@ -8,7 +8,7 @@ what stays undecided past its time does.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from tokka.deployment.evidence import Pairs, Traffic
@@ -121,10 +121,17 @@ def _shadow(state: State, evidence: Evidence, canary: Canary) -> Action:
     if judgement.verdict == "promote" and enough:
         changes = {"phase": "step", "share": canary.steps[0]}
         return Action("go_on", "quality", judgement.reasons, changes, judgement.values)
+    if judgement.values["unlabelled_disagreements"]:
+        return _wait("labels", replace(judgement, reasons=(*judgement.reasons, _ask_for_labels(judgement))))
     if pairs.exhausted and not pairs.live:
         reasons = (*judgement.reasons, "there is no further input to compare on")
         return roll_back(state, "undecided", *reasons, values=judgement.values)
     return _wait("undecided", judgement)
+
+
+def _ask_for_labels(judgement: Judgement) -> str:
+    count = judgement.values["unlabelled_disagreements"]
+    return f"{count:.0f} disagreements wait for a label: `tokka review labels`"
 
 
 def _step(state: State, evidence: Evidence, canary: Canary, now: float) -> Action:

@@ -183,7 +183,7 @@ class _Rollout:
 
     def _begin(self, state: State, revision: Revision) -> State:
         """Take the endpoint: go on with this version's own rollout, or start one in the place of whatever runs."""
-        if state.challenger == revision and state.phase != "verify":
+        if state.challenger == revision and state.phase not in ("verify", "ab"):
             self.rollout = state.rollout
             progress.report(STEP, f"version {self.version}: going on from phase {state.phase}")
             return self.record.compare_and_set(state)

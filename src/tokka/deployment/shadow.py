@@ -9,7 +9,7 @@ once: asking it again is no new evidence. No input is used that the challenger m
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ class Input:
     pair: str = ""
     target: str | float | None = None
     replayed: bool = False
+    # Where an answer about it would go; not part of what makes two inputs the same.
+    prediction_id: str = field(default="", compare=False)
 
     @property
     def key(self) -> str:
@@ -46,6 +48,16 @@ class Input:
     def as_row(self) -> dict[str, Any]:
         """The form in which a target is asked."""
         return {"text": self.text, **({"text_pair": self.pair} if self.pair else {})}
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """An input on which the two differ and nobody has said who is right; `row` is its place among the pairs."""
+
+    row: int
+    entry: Input
+    champion: Answer
+    challenger: Answer
 
 
 class Shadow:
@@ -63,6 +75,8 @@ class Shadow:
         self._slow_ms = slow_ms
         self._used: set[str] = set()
         self._rows: list[tuple[float, float, float]] = []
+        self._order: list[int] = []
+        self._open: dict[str, Disagreement] = {}
         self._replayed = 0
         self._failed = 0
 
@@ -70,6 +84,8 @@ class Shadow:
         self, champion: Revision, challenger: Revision, live: Iterable[Input], replay: Iterable[Input]
     ) -> Pairs:
         """Ask both for the next unused inputs, live ones first, and return all pairs so far."""
+        live = list(live)
+        self._label(live)
         batch = self._next([*live, *replay])
         if batch:
             answers = self._ask_both(champion, challenger, [entry.as_row() for entry in batch])
@@ -77,7 +93,23 @@ class Shadow:
             self._used |= {entry.key for entry in batch}
             for entry, old, new in zip(batch, *answers, strict=True):
                 self._add(entry, old, new)
-        return pairs_of(self._rows, replayed=self._replayed, failed=self._failed, exhausted=len(batch) < BATCH)
+        order = np.array([*self._order, *(one.row for one in self._open.values())], dtype=np.intp)
+        facts = {"order": order, "replayed": self._replayed, "failed": self._failed, "exhausted": len(batch) < BATCH}
+        return pairs_of(self._rows, **facts)
+
+    def wanted(self) -> list[Disagreement]:
+        """The disagreements that a label would settle, in the order in which they were seen."""
+        return [one for one in self._open.values() if one.entry.prediction_id]
+
+    def _label(self, live: Iterable[Input]) -> None:
+        """Put in what has been said since about inputs that were asked before."""
+        for entry in live:
+            found = self._open.get(entry.key) if entry.target is not None else None
+            compared = compare(found.champion, found.challenger, entry.target, self._scale) if found else None
+            if found is not None and compared is not None:
+                self._rows[found.row] = (*compared, self._rows[found.row][2])
+                self._order.append(found.row)
+                del self._open[entry.key]
 
     def _ask_both(self, champion: Revision, challenger: Revision, rows: list[dict[str, Any]]) -> list[list[Answer]]:
         """At the same time: what else the machine does then slows both down, and not the one that was asked second."""
@@ -87,9 +119,15 @@ class Shadow:
     def _add(self, entry: Input, old: Answer, new: Answer) -> None:
         self._failed += not is_sound(new, self._scale)
         compared = compare(old, new, entry.target, self._scale)
-        if compared is not None:
-            self._rows.append((*compared, compare_speed(old, new, self._slow_ms)))
-            self._replayed += entry.replayed
+        if compared is None:
+            return
+        row = len(self._rows)
+        if np.isnan(compared[0]):
+            self._open[entry.key] = Disagreement(row, entry, old, new)
+        else:
+            self._order.append(row)
+        self._rows.append((*compared, compare_speed(old, new, self._slow_ms)))
+        self._replayed += entry.replayed
 
     def _next(self, inputs: Iterable[Input]) -> list[Input]:
         chosen: dict[str, Input] = {}
@@ -113,7 +151,8 @@ def live_inputs(records: Iterable[Mapping[str, Any]], params: Params, *, since: 
         if entry.get("kind") != "prediction" or not entry.get("text"):
             continue
         target = _truth(truth.get(str(entry["prediction_id"])))
-        found = Input(str(entry["text"]), str(entry.get("text_pair") or ""), target, bool(entry.get("replayed")))
+        name, pair = str(entry["prediction_id"]), str(entry.get("text_pair") or "")
+        found = Input(str(entry["text"]), pair, target, bool(entry.get("replayed")), name)
         if float(entry["time"]) >= since or is_held_out(found, params):
             inputs.append(found)
     return sorted(inputs, key=lambda entry: entry.replayed)

@@ -4,8 +4,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-# idle: nothing rolls out. The others are the phases of one rollout, in this order.
-Phase = Literal["idle", "verify", "warm_up", "shadow", "step", "watch"]
+# idle: nothing rolls out. The others are the phases of one rollout, in this order; ab: an A/B test, which only a person
+# or a failure ends.
+Phase = Literal["idle", "verify", "warm_up", "shadow", "step", "watch", "ab"]
 
 
 class Revision(BaseModel):

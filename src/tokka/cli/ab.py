@@ -1,0 +1,106 @@
+"""tokka ab: two versions side by side on live traffic, until a person names the winner."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from tokka.cli.console import DEFAULT_PARAMS, Json, Overrides, ParamsFile, console, load, print_json_line
+
+app = typer.Typer(no_args_is_help=True, help="Compare a version with the champion on live traffic.")
+SHOWN = ("metric", "requests", "champion", "challenger", "difference", "confidence sequence", "challenger is")
+
+
+def add_to(parent: typer.Typer) -> None:
+    """Hang the group on the application."""
+    parent.add_typer(app, name="ab")
+
+
+@app.command()
+def start(
+    version: Annotated[str, typer.Argument(help="The registry version's number.")],
+    share: Annotated[float, typer.Option("--share", help="Its part of live traffic, between 0 and 1.")] = 0.5,
+    params: ParamsFile = DEFAULT_PARAMS,
+    overrides: Overrides = None,
+    json: Json = False,
+) -> None:
+    """Give a version a fixed share of live traffic beside the champion; a user stays with one of the two.
+
+    It ends with `tokka ab stop`, with `tokka rollback`, or by itself when the version is proven to fail more often.
+
+    Example: `tokka ab start 3 --share 0.3`
+    """
+    from tokka.deployment import ab
+    from tokka.deployment.record import Record
+    from tokka.deployment.stack import ensure_up
+    from tokka.deployment.targets.local import LocalTarget
+    from tokka.errors import Refused
+    from tokka.registry.publish import fetch_version
+    from tokka.registry.review import review_version
+
+    parsed, settings = load(params, overrides)
+
+    def fetch(name: str) -> Path:
+        if (verdict := review_version(name, parsed, settings)) != "approved":
+            raise Refused(f"version {name} is not approved: its review is {verdict}", "see: tokka review show VERSION")
+        return fetch_version(name, parsed, settings)
+
+    ensure_up(settings, parsed)
+    target = LocalTarget(settings, parsed)
+    state = ab.start(version, share, fetch=fetch, record=Record(settings.record_url), target=target, params=parsed)
+    console(json).print(f"version {version} gets {state.share:.0%} of the traffic; `tokka ab status` shows the figures")
+    if json:
+        print_json_line(state.model_dump())
+
+
+@app.command()
+def status(params: ParamsFile = DEFAULT_PARAMS, overrides: Overrides = None, json: Json = False) -> None:
+    """Rates on both sides and the confidence sequence of their difference, valid however often one looks.
+
+    Example: `tokka ab status`
+    """
+    from tokka.deployment import ab, ab_statistics
+    from tokka.deployment.record import Record
+
+    parsed, settings = load(params, overrides)
+    state = Record(settings.record_url).read(parsed.registry.model)
+    found = ab_statistics.measure(ab.read_traffic(state, parsed, settings), parsed.canary.alpha)
+    table = Table(*SHOWN, box=None, pad_edge=False)
+    for name, one in found.items():
+        table.add_row(name, str(one.requests), *_cells(one.as_dict()), one.verdict)
+    out = console(json)
+    versions = [revision.version if revision else "none" for revision in (state.champion, state.challenger)]
+    out.print(f"champion version {versions[0]}, challenger version {versions[1]} at {state.share:.0%}")
+    out.print(table)
+    out.print(f"[dim]all intervals hold together, at any time, with probability {1 - parsed.canary.alpha:.0%}[/]")
+    if json:
+        metrics = {name: one.as_dict() for name, one in found.items()}
+        print_json_line({"champion": versions[0], "challenger": versions[1], "share": state.share, "metrics": metrics})
+
+
+@app.command()
+def stop(
+    winner: Annotated[str, typer.Option("--winner", help="The version that serves from now on.")],
+    params: ParamsFile = DEFAULT_PARAMS,
+    overrides: Overrides = None,
+    json: Json = False,
+) -> None:
+    """End the test: the winner serves everybody, at once.
+
+    Example: `tokka ab stop --winner 3`
+    """
+    from tokka.deployment import ab
+    from tokka.deployment.record import Record
+
+    parsed, settings = load(params, overrides)
+    state = ab.stop(winner, Record(settings.record_url), parsed, settings)
+    console(json).print(f"version {winner} serves (generation {state.generation}): {state.reason}")
+    if json:
+        print_json_line(state.model_dump())
+
+
+def _cells(one: dict[str, Any]) -> list[str]:
+    rates = ["-" if one[name] is None else f"{one[name]:.4f}" for name in ("champion", "challenger")]
+    difference = "-" if one["difference"] is None else f"{one['difference']:+.4f}"
+    return [*rates, difference, f"{one['low']:+.4f} to {one['high']:+.4f}"]

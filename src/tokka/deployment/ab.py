@@ -1,0 +1,207 @@
+"""An A/B test on request: a version beside the champion at a fixed share until a person names the winner.
+
+    start(version, 0.3, fetch=…, record=record, target=target, params=params)   # verify, warm up, split
+    ab_statistics.measure(read_traffic(state, params, settings), alpha)         # confidence sequences per metric
+    stop(winner, record, params, settings)                                      # one compare-and-set
+
+    python -m tokka.deployment.ab             # what the daemon keeps running while a test runs: beat, look, fail safe
+
+It is the machinery of a rollout: the deployment record, its compare-and-set, the sticky split, the workers. A
+challenger that is proven to fail more often, or that nobody answers for, is taken away without asking.
+"""
+
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tokka import files
+from tokka.deployment import ab_statistics, stack, standing
+from tokka.deployment.decisions import describe
+from tokka.deployment.evidence import Traffic, traffic_of
+from tokka.deployment.gathering import SMOKE_TEXTS, ReadLog, RequestLog
+from tokka.deployment.phases import Action, Evidence, is_applied, is_ready, next_action, roll_back
+from tokka.deployment.record import Clock, Record, Superseded
+from tokka.deployment.state import Revision, State
+from tokka.deployment.targets.base import Answer, Observed, Target
+from tokka.errors import Refused, TokkaError, UsageError
+from tokka.params import Params
+from tokka.settings import Settings
+
+POLL_S = 0.5
+
+
+def start(
+    version: str, share: float, *, fetch: Callable[[str], Path], record: Record, target: Target, params: Params,
+    clock: Clock = time,
+) -> State:  # fmt: skip
+    """Verify a version, warm it up and give it its share; returns once the record says so.
+
+    Args:
+        share: of live traffic, in (0, 1).
+        fetch: version to its verified model folder; refuses what is not approved or not what was signed.
+
+    Raises:
+        UsageError: the share is none, or the version is the champion.
+        Refused: something rolls out already, there is no champion, or the version is not fit to serve.
+        Superseded: another rollout was faster.
+    """
+    state = record.read(params.registry.model)
+    _check(version, share, state)
+    revision = Revision(version=version, digest=fetch(version).name)
+    name = files.digest_json([state.endpoint, "ab", version, revision.digest, state.generation])[:16]
+    state = record.compare_and_set(
+        state, challenger=revision, share=0.0, phase="warm_up", rollout=name, reason="", started=clock.time()
+    )
+    while True:
+        action = next_action(state, _warm_evidence(state, revision, target), params.canary, clock.time())
+        if action.kind == "roll_back":
+            record.compare_and_set(state, decision=describe(action, state, version, clock.time()), **action.changes)
+            raise Refused(f"version {version} does not serve: {'; '.join(action.reasons)}", "see tokka status")
+        if action.kind == "go_on":
+            begun = Action("go_on", "ab", (f"an A/B test at {share:.0%} was asked for", *action.reasons))
+            decision = describe(begun, state, version, clock.time())
+            return record.compare_and_set(state, decision=decision, phase="ab", share=round(share, 4))
+        record.beat(state)
+        clock.sleep(POLL_S)
+
+
+def stop(winner: str, record: Record, params: Params, settings: Settings) -> State:
+    """End the test: the winner is the champion, the other one is not served any more (a new champion's predecessor
+    stays warm).
+
+    Raises:
+        Refused: no A/B test runs.
+        UsageError: the winner is neither of the two.
+        Superseded: it ended at this moment.
+    """
+    state = record.read(params.registry.model)
+    champion, challenger = _both(state)
+    if winner not in (champion.version, challenger.version):
+        hint = f"versions {champion.version} and {challenger.version} are compared"
+        raise UsageError(f"version {winner!r} is not in this test", hint)
+    won = winner == challenger.version
+    reason = f"the A/B test was ended by hand, version {winner} won"
+    changes: dict[str, Any] = {"challenger": None, "share": 0.0, "phase": "idle", "reason": reason}
+    changes |= {"champion": challenger, "previous": champion} if won else {}
+    found = ab_statistics.measure(read_traffic(state, params, settings), params.canary.alpha)
+    action = Action("promote" if won else "finish", "ab", (reason, *words(found)), changes)
+    return record.compare_and_set(
+        state, decision=describe(action, state, challenger.version, record.clock.time()), **changes
+    )
+
+
+def words(found: dict[str, ab_statistics.Difference]) -> tuple[str, ...]:
+    """Each metric as a sentence."""
+    return tuple(
+        f"{name}: {one.difference:+.4f} [{one.low:+.4f}, {one.high:+.4f}] over {one.requests} requests, {one.verdict}"
+        for name, one in found.items()
+        if one.difference is not None
+    )
+
+
+def read_traffic(state: State, params: Params, settings: Settings, read_log: ReadLog | None = None) -> Traffic:
+    """The requests since the test began. A value is not right or wrong: regression has no accuracy here.
+
+    Raises:
+        Refused: no A/B test runs.
+    """
+    _, challenger = _both(state)
+    records = (read_log or RequestLog(settings.home / "requests"))(state.started)
+    traffic = traffic_of(records, challenger=challenger.version, slow_ms=params.canary.slow_ms)
+    if params.task.type == "regression":
+        return replace(traffic, wrong=traffic.wrong * math.nan)
+    return traffic
+
+
+def look(state: State, traffic: Traffic, observed: Observed | None, lost_s: float, params: Params) -> Action:
+    """What becomes of the test now: `roll_back` when its challenger fails or is lost, else `wait`. Pure."""
+    _, challenger = _both(state)
+    canary = params.canary
+    if lost_s > canary.lost_s:
+        return roll_back(state, "lost", f"no worker of version {challenger.version} was ready for {canary.lost_s:g} s")
+    value, reason = ab_statistics.failure(traffic, canary.alpha)
+    values = {"errors": round(value, 6), "errors_limit": 1.0 / canary.alpha, "requests": float(traffic.size)}
+    if reason is not None:
+        return roll_back(state, "live", reason, values=values)
+    applied = "" if is_applied(state, observed) else "; the gateway does not split so yet"
+    return Action("wait", "ab", (f"an A/B test at {state.share:.0%}, {traffic.size} requests{applied}",), {}, values)
+
+
+def watch(record: Record, target: Target, params: Params, settings: Settings, clock: Clock = time) -> None:
+    """Drive the test until it ends: a sign of life, a look, and the end when it must be."""
+    log, missing_since = RequestLog(settings.home / "requests"), None
+    while (state := record.read(params.registry.model)).phase == "ab":
+        _, challenger = _both(state)
+        observed = _observe(target)
+        missing = observed is not None and not is_ready(challenger, observed)
+        missing_since = (missing_since or clock.time()) if missing else None
+        lost_s = clock.time() - missing_since if missing_since else 0.0
+        action = look(state, read_traffic(state, params, settings, log), observed, lost_s, params)
+        standing.write(settings.home, state, challenger.version, action, clock.time())
+        try:
+            if action.kind == "roll_back":
+                decision = describe(action, state, challenger.version, clock.time())
+                record.compare_and_set(state, decision=decision, **action.changes)
+            else:
+                record.beat(state)
+        except Superseded:
+            continue
+        clock.sleep(POLL_S)
+
+
+def _check(version: str, share: float, state: State) -> None:
+    if not 0.0001 <= share <= 0.9999:
+        raise UsageError(f"--share {share:g} is no share of traffic", "for example: --share 0.3")
+    if state.champion is None:
+        raise Refused(f"{state.endpoint} has no champion to compare with", "`tokka run` makes a first version")
+    if state.champion.version == version:
+        raise UsageError(f"version {version} is the champion: there is nothing to compare", "see tokka review list")
+    if state.phase != "idle":
+        on_trial = state.challenger or state.champion
+        hint = "wait for it, or `tokka rollback`; an A/B test ends with `tokka ab stop --winner VERSION`"
+        raise Refused(f"version {on_trial.version} is on trial now, in phase {state.phase}", hint)
+
+
+def _both(state: State) -> tuple[Revision, Revision]:
+    if state.phase != "ab" or state.champion is None or state.challenger is None:
+        raise Refused(f"no A/B test runs on {state.endpoint}", "`tokka ab start VERSION --share 0.3` starts one")
+    return state.champion, state.challenger
+
+
+def _warm_evidence(state: State, revision: Revision, target: Target) -> Evidence:
+    observed = _observe(target)
+    if not (is_ready(revision, observed) and is_applied(state, observed)):
+        return Evidence(observed)
+    try:
+        return Evidence(observed, smoke=tuple(target.infer(revision.digest, [{"text": text} for text in SMOKE_TEXTS])))
+    except TokkaError as error:
+        return Evidence(observed, smoke=(Answer(error=str(error)),))
+
+
+def _observe(target: Target) -> Observed | None:
+    try:
+        return target.observe()
+    except TokkaError:
+        return None
+
+
+def main() -> int:
+    """Watch the test of this home's endpoint; the exit code is 0 once none runs."""
+    from tokka.deployment.targets.local import LocalTarget
+
+    settings = Settings.from_environment()
+    try:
+        params = stack.read_params(settings)
+        watch(Record(settings.record_url), LocalTarget(settings, params), params, settings)
+    except TokkaError as error:
+        print(f"{error.message}\n{error.hint}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

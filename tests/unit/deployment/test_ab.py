@@ -1,0 +1,153 @@
+"""A/B tests: intervals that hold while one peeks, and what starts, ends and fails safe."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.fakes.world import Model, World
+from tokka.deployment import ab, ab_statistics
+from tokka.deployment.evidence import Traffic
+from tokka.deployment.rollout import rollback
+from tokka.deployment.state import Revision, State
+from tokka.deployment.targets.base import Observed
+from tokka.errors import Refused, UsageError
+from tokka.params import Params
+
+ONE, TWO = Revision(version="1", digest="a" * 64), Revision(version="2", digest="b" * 64)
+RUNNING = State(endpoint="desk", generation=3, champion=ONE, challenger=TWO, phase="ab", share=0.3, updated=9.0)
+
+
+def traffic(
+    n: int, champion: float, challenger: float, seed: int, share: float = 0.3, column: str = "failed"
+) -> Traffic:
+    random = np.random.default_rng(seed)
+    canary = (random.random(n) < share).astype(float)
+    event = (random.random(n) < np.where(canary == 1, challenger, champion)).astype(float)
+    columns = {name: np.zeros(n) for name in ("failed", "slow", "wrong", "replayed")} | {column: event}
+    return Traffic(canary=canary, share=np.full(n, share), **columns)
+
+
+@pytest.mark.parametrize(("champion", "challenger", "share"), [(0.3, 0.3, 0.3), (0.1, 0.25, 0.5), (0.02, 0.02, 0.1)])
+def test_the_interval_holds_the_truth_at_all_times_together(champion, challenger, share):
+    """Each bound is the outermost over all looks so far, so the last one says whether any look was ever wrong."""
+    trials, missed = 150, 0
+    for seed in range(trials):
+        found = ab_statistics.measure(traffic(1500, champion, challenger, seed, share), alpha=0.3)["errors"]
+        missed += not found.low <= challenger - champion <= found.high
+    # alpha is split over three metrics; three standard deviations of 150 draws.
+    assert missed / trials <= 0.1 + 3 * math.sqrt(0.1 * 0.9 / trials)
+
+
+@given(seed=st.integers(0, 10_000), share=st.sampled_from([0.05, 0.3, 0.7]), rates=st.tuples(*[st.floats(0, 1)] * 2))
+@settings(max_examples=30, deadline=None)
+def test_more_requests_never_widen_an_interval_and_it_stays_in_its_range(seed, share, rates):
+    every = traffic(400, *rates, seed, share)
+    before = ab_statistics.measure(every.where(np.arange(400) < 150), 0.05)["errors"]
+    after = ab_statistics.measure(every, 0.05)["errors"]
+    step = 2.0 ** (1 - ab_statistics.HALVINGS)
+    assert -1 <= before.low <= after.low + step and after.high <= before.high + step <= 1 + step
+
+
+@given(seed=st.integers(0, 10_000), data=st.data())
+@settings(max_examples=30, deadline=None)
+def test_the_two_sides_are_mirror_images(seed, data):
+    one = traffic(300, data.draw(st.floats(0, 1)), data.draw(st.floats(0, 1)), seed, 0.4)
+    other = Traffic(**{**vars(one), "canary": 1 - one.canary, "share": 1 - one.share})
+    found, mirrored = (ab_statistics.measure(each, 0.05)["errors"] for each in (one, other))
+    assert (found.low, found.high) == pytest.approx((-mirrored.high, -mirrored.low), abs=1e-3)
+
+
+@pytest.mark.parametrize("column", ["failed", "slow", "wrong"])
+def test_a_real_difference_is_found_on_its_own_metric(column):
+    found = ab_statistics.measure(traffic(4000, 0.05, 0.2, 1, 0.3, column), 0.05)
+    name = {"failed": "errors"}.get(column, column)
+    assert found[name].verdict == "worse"
+    assert {one.verdict for other, one in found.items() if other != name} == {"undecided"}
+    better = ab_statistics.measure(traffic(4000, 0.2, 0.05, 1, 0.3, column), 0.05)
+    assert better[name].verdict == "better"
+
+
+def test_nothing_seen_is_nothing_known():
+    found = ab_statistics.measure(Traffic(), 0.05)["errors"]
+    assert (found.low, found.high, found.difference, found.verdict) == (-1.0, 1.0, None, "undecided")
+    blind = traffic(500, 0.0, 0.0, 1)
+    unlabelled = ab_statistics.measure(Traffic(**{**vars(blind), "wrong": np.full(500, np.nan)}), 0.05)
+    assert (unlabelled["wrong"].low, unlabelled["wrong"].requests) == (-1.0, 0)
+    assert unlabelled["errors"].high < 0.1
+
+
+def test_failures_end_the_test_and_peeking_at_equal_versions_seldom_does():
+    seen = Observed(generation=3, share=0.3, ready=(ONE.digest, TWO.digest))
+    ended = ab.look(RUNNING, traffic(1500, 0.005, 0.05, 1), seen, 0.0, Params())
+    assert (ended.kind, ended.changes["challenger"], ended.changes["phase"]) == ("roll_back", None, "idle")
+    assert "fails more often" in ended.reasons[0]
+    # The judge looks at the highest level that was ever reached: this is what peeking after each request sees.
+    wrong = sum(
+        ab.look(RUNNING, traffic(800, 0.05, 0.05, seed), seen, 0.0, Params()).kind == "roll_back" for seed in range(200)
+    )
+    assert wrong / 200 <= Params().canary.alpha
+    assert ab.look(RUNNING, Traffic(), seen, 31.0, Params()).topic == "lost"
+
+
+@pytest.fixture
+def here(tmp_path):
+    made = World(tmp_path)
+    made.clock.on_sleep = lambda: made.target.apply(made.state)
+    return made
+
+
+def start(here: World, version: str = "2", share: float = 0.3) -> State:
+    return ab.start(
+        version, share, fetch=here.fetch, record=here.record, target=here.target, params=here.params, clock=here.clock
+    )
+
+
+def test_a_test_starts_splits_and_ends_with_its_winner(here):
+    state = start(here)
+    assert (state.phase, state.share, state.challenger.version) == ("ab", 0.3, "2")
+    ended = ab.stop("2", here.record, here.params, here.settings)
+    assert (ended.champion.version, ended.previous.version, ended.challenger, ended.phase) == ("2", "1", None, "idle")
+    assert "version 2 won" in ended.reason
+    assert rollback(here.record, state.endpoint, "by hand").champion.version == "1"
+
+
+def test_the_champion_may_win_and_others_may_not(here):
+    start(here)
+    with pytest.raises(UsageError, match="not in this test"):
+        ab.stop("3", here.record, here.params, here.settings)
+    ended = ab.stop("1", here.record, here.params, here.settings)
+    assert (ended.champion.version, ended.challenger, ended.previous) == ("1", None, None)
+    with pytest.raises(Refused, match="no A/B test runs"):
+        ab.stop("1", here.record, here.params, here.settings)
+
+
+def test_what_cannot_be_compared_is_refused_and_changes_nothing(here):
+    before = here.state
+    for version, share, words in (("1", 0.3, "champion"), ("2", 0.0, "share"), ("2", 1.0, "share")):
+        with pytest.raises(UsageError, match=words):
+            start(here, version, share)
+    assert here.state == before
+    start(here)
+    with pytest.raises(Refused, match="on trial now"):
+        start(here, "3")
+
+
+def test_an_unsigned_version_and_one_that_does_not_speak_get_no_traffic(tmp_path):
+    unsigned = World(tmp_path / "unsigned", challenger=Model(signed=False))
+    with pytest.raises(Refused, match="no signature"):
+        start(unsigned)
+    assert unsigned.state.challenger is None
+    mute = World(tmp_path / "mute", challenger=Model(sane=False))
+    mute.clock.on_sleep = lambda: mute.target.apply(mute.state)
+    with pytest.raises(Refused, match="does not serve"):
+        start(mute)
+    assert (mute.state.challenger, mute.state.phase) == (None, "idle")
+
+
+def test_a_rollout_of_the_same_version_begins_anew_and_does_not_skip_its_shadow(here):
+    start(here)
+    result = here.rollout("2")
+    assert [one["phase"] for one in result.phases if one["action"] == "go_on"][:2] == ["warm_up", "shadow"]
