@@ -277,6 +277,7 @@ class Monitoring(Section):
     drifted_windows: Count = 2
     of_windows: Count = 3
     store_text: bool = True
+    retention_days: Positive = 90.0
 
     @model_validator(mode="after")
     def _hysteresis_is_possible(self) -> "Monitoring":

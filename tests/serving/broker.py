@@ -36,12 +36,17 @@ class PrivateBroker:
             # Two schedulers instead of one per core, and none that spins.
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none",
         }  # fmt: skip
+        self._port = port
+        self.start()
+
+    def start(self) -> None:
+        """Start the node, or start it again on what it has kept."""
         with self._log.open("wb") as output:
             self._child = subprocess.Popen(
                 [str(SERVER)], env=self._environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                 start_new_session=True,
             )  # fmt: skip
-        self._wait(port)
+        self._wait(self._port)
 
     def stop(self) -> None:
         """End the node, and Erlang's port mapper that it brought along."""

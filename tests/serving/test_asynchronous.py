@@ -115,6 +115,17 @@ def test_duplicates_poison_and_kills_lose_nothing_and_double_nothing(world, brok
     assert tries == {3}
 
 
+def test_a_broker_that_is_killed_and_comes_back_loses_no_confirmed_job(world, broker):
+    accepted = [post(world, "/predict", {"text": f"order {number}"}) for number in range(30)]
+    broker.stop()
+    refused = post(world, "/predict", {"text": "nobody is there"})
+    broker.start()
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+    assert {one.status_code for one in accepted} == {202}
+    assert {settled(world, one)["state"] for one in accepted} == {"done"}
+    world.wait(lambda: post(world, "/predict", {"text": "are you back?"}).status_code == 202)
+
+
 async def under_fire(world, url, bodies, *, unique, kills):
     """Publish everything, kill consumers and workers meanwhile, and collect the replies by job."""
     from faststream.rabbit import RabbitBroker, RabbitQueue

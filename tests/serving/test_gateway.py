@@ -268,6 +268,11 @@ def test_the_open_inference_protocol_over_grpc(world):
     assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
+def test_without_a_broker_an_answer_that_could_wait_comes_at_once(world):
+    assert world.ask(prefer="respond-async").status_code == 200
+    assert httpx.get(f"{world.url}/jobs/a", trust_env=False).status_code == 404
+
+
 def records(world, since, kind):
     found = request_log.read(world.settings.home / "requests", since)
     return [one for one in found if one["kind"] == kind]

@@ -43,6 +43,8 @@ REVIVE_SECONDS = 1.0
 # The MLflow page costs seconds of processor time: the endpoint comes first, but it does not wait for ever.
 PAGE_SECONDS = 20.0
 CALM_SECONDS = 5.0
+# The request log is sealed and its oldest part deleted so often; not while the stack comes up.
+ARCHIVE_SECONDS = 600.0
 
 
 class Daemon:
@@ -62,6 +64,7 @@ class Daemon:
         self._ending = False
         self._born = time.monotonic()
         self._last = dict.fromkeys(("say", "verify", "sweep", "revive"), 0.0)
+        self._last["archive"] = self._born - 0.9 * ARCHIVE_SECONDS
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT.
@@ -106,6 +109,8 @@ class Daemon:
         self._feed = Feed(self._settings, self._record, live)
         self._admin = AdminServer(self._settings.admin_port, self._feed, self._settings.home)
         cleanup.callback(self._admin.stop)
+        self._archive = Child("archive", self._logs / "archive.log", self._environment)
+        cleanup.callback(self._archive.stop)
 
     def _make_gateway(self) -> Gateway:
         serving = self._params.serving
@@ -204,6 +209,9 @@ class Daemon:
     def _keep_up(self, wanted: set[Revision]) -> None:
         """What needs MLflow, once the endpoint has what it needs: aliases, missing model folders, the page."""
         self._upkeep.reap()
+        self._archive.reap()
+        if self._is_due("archive", ARCHIVE_SECONDS):
+            self._archive.start([sys.executable, "-P", "-m", "tokka.deployment.archive"], "archive")
         if not self._page.has_registry():
             return
         missing = [one for one in wanted if not (self._settings.home / "models" / one.digest).is_dir()]
@@ -234,8 +242,8 @@ class Daemon:
 
     def _details(self) -> dict[str, object]:
         observed, wanted = self._observed, self._wanted()
-        beside = [*self._page.pids, *self._upkeep.pids, *self._jobs.pids, *self._companions.pids]
-        children = [self._gateway.pid, self._fork_server.pid, *beside]
+        beside = [self._page, self._upkeep, self._jobs, self._companions, self._archive]
+        children = [self._gateway.pid, self._fork_server.pid, *(pid for child in beside for pid in child.pids)]
         processes = {pid: process.identity(pid) for pid in children}
         workers = [stack.WorkerInfo.model_validate(worker.describe()) for worker in self._fleet.workers]
         record = [self._record_problem] if self._record_problem else []

@@ -1,4 +1,4 @@
-"""The request log: what was asked, what was answered, what was right; append-only JSON lines.
+"""The request log: what was asked, what was answered, what was right; append-only segments.
 
     writer = Writer(settings.home / "requests", "worker")
     writer.append([{"kind": "prediction", "prediction_id": "…", …}])
@@ -7,11 +7,12 @@
 Kinds: `prediction` (a worker's answer), `request` (what the gateway saw: status, latency, share), `feedback` (the
 truth, later). They are joined by `prediction_id`.
 
-Each process writes segments of its own, one per UTC day, with one `write` per batch on O_APPEND: what was written
-survives SIGKILL, where a buffered file would lose its buffer.
+Each process writes segments of its own, one per UTC day and size, with one `write` per batch on O_APPEND: what was
+written survives SIGKILL, where a buffered file would lose its buffer. Records carry a checksum (see framing.py) and
+reach the disk in groups (group_sync.py); segments that nobody writes any more are sealed (sealing.py). Feedback may
+come at any time later: it is joined by id, whatever segment the prediction is in.
 """
 
-import json
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +20,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-KINDS = ("prediction", "request", "feedback")
+from tokka.serving import segments
+from tokka.serving.framing import KINDS, frame, unframe
+from tokka.serving.group_sync import GroupSync
+
+__all__ = ["KINDS", "Scan", "Tail", "Writer", "join", "read", "scan"]
 
 
 class Writer:
@@ -35,33 +40,35 @@ class Writer:
         self._source = source
         self._day = ""
         self._descriptor = -1
+        self._room = 0
+        self._sync = GroupSync()
 
     def append(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Write records; when this returns they outlive the process."""
+        """Write records; when this returns they outlive the process, and soon after a power cut too."""
         if not records:
             return
-        content = b"".join(_encode(record) for record in records)
+        content = b"".join(frame(record) for record in records)
         descriptor = self._segment()
         written = os.write(descriptor, content)
+        self._room -= written
+        self._sync.wrote(descriptor, len(records))
         if written < len(content):
-            # A full disk cut the line: end it, so that the next record starts on a line of its own.
-            os.write(descriptor, b"\n")
+            # A full disk cut the record: the next one brings a newline of its own, and the cut one is counted.
             raise OSError(f"the request log took {written} of {len(content)} bytes: is the disk full?")
 
     def close(self) -> None:
-        """Close the segment; a later `append` opens one again."""
+        """Sync and close the segment; a later `append` opens one again."""
         if self._descriptor >= 0:
+            self._sync.close()
             os.close(self._descriptor)
         self._descriptor, self._day = -1, ""
 
     def _segment(self) -> int:
-        day = _day(time.time())
-        if day != self._day:
+        day = segments.day_of(time.time())
+        if day != self._day or self._room <= 0:
             self.close()
-            self._folder.mkdir(parents=True, exist_ok=True)
-            path = self._folder / f"{day}-{self._source}-{os.getpid()}.jsonl"
-            self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-            _end_torn_line(self._descriptor, path)
+            self._descriptor = segments.open_segment(self._folder, self._source, day)
+            self._room = segments.SEGMENT_BYTES - os.fstat(self._descriptor).st_size
             self._day = day
         return self._descriptor
 
@@ -86,7 +93,7 @@ def scan(folder: Path, since: float = 0.0) -> Scan:
 
 
 class Tail:
-    """Reads a growing log: each `poll` returns what came since the last one.
+    """Reads a growing log: each `poll` returns what came since the last one, also when it was sealed meanwhile.
 
     Args:
         folder: the log; it may not exist yet.
@@ -102,24 +109,53 @@ class Tail:
         """New records; a last line without its newline is left for the next poll, or counted torn when `final`."""
         records: list[dict[str, Any]] = []
         torn = damaged = 0
-        first = _day(self._since)
-        for path in sorted(self._folder.glob("*.jsonl")) if self._folder.is_dir() else ():
-            if path.name[: len(first)] >= first:
-                lines, rest = self._new_lines(path)
-                found = [_decode(line) for line in lines]
-                records += [record for record in found if record is not None and record["time"] >= self._since]
-                damaged += found.count(None)
-                torn += final and bool(rest)
+        for name in segments.names(self._folder, segments.day_of(self._since)):
+            part = self._read(name)
+            records += [record for record in part.records if record["time"] >= self._since]
+            damaged += part.damaged
+            torn += part.torn if final else 0
         return Scan(sorted(records, key=_time), torn, damaged)
 
-    def _new_lines(self, path: Path) -> tuple[list[bytes], bytes]:
-        offset = self._offsets.get(path.name, 0)
+    def _read(self, name: str) -> Scan:
+        """What is new in a segment: of its sealed form if there is one, since the open one is about to go then."""
+        sealed = self._folder / f"{name}{segments.SEALED}"
+        if not sealed.exists():
+            try:
+                return self._read_open(name)
+            except FileNotFoundError:
+                # Sealed, or deleted after its time, since the folder was listed.
+                if not sealed.exists():
+                    return Scan()
+        return self._read_sealed(name, sealed)
+
+    def _read_open(self, name: str) -> Scan:
+        path, checked = segments.open_path(self._folder, name)
+        offset = self._offsets.get(name, 0)
         with path.open("rb") as file:
             file.seek(offset)
             content = file.read()
         whole, newline, rest = content.rpartition(b"\n")
-        self._offsets[path.name] = offset + len(whole) + len(newline)
-        return [line for line in whole.split(b"\n") if line], rest
+        self._offsets[name] = offset + len(whole) + len(newline)
+        found = [unframe(line, checked=checked) for line in whole.split(b"\n") if line]
+        return Scan([record for record in found if record is not None], int(bool(rest)), found.count(None))
+
+    def _read_sealed(self, name: str, path: Path) -> Scan:
+        from tokka.serving import sealing
+
+        offset = self._offsets.get(name, 0)
+        if offset == sealing.ALL:
+            return Scan()
+        self._offsets[name] = sealing.ALL
+        found = sealing.read_sealed(path, self._since, offset)
+        if found is None:
+            # The whole segment counts as one damage, unless its open form is still there.
+            self._offsets[name] = offset
+            try:
+                return self._read_open(name)
+            except FileNotFoundError:
+                self._offsets[name] = sealing.ALL
+                return Scan(damaged=1)
+        return Scan(*found)
 
 
 def join(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -143,35 +179,6 @@ def join(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         elif record["kind"] == "request" and record.get("route") == "predict" and record.get("status", 0) >= 500:
             rows[name] = {**record, "request": record, "feedback": None}
     return sorted(rows.values(), key=_time)
-
-
-def _encode(record: Mapping[str, Any]) -> bytes:
-    return (
-        json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode(errors="replace") + b"\n"
-    )
-
-
-def _decode(line: bytes) -> dict[str, Any] | None:
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return None
-    known = isinstance(record, dict) and record.get("kind") in KINDS and isinstance(record.get("prediction_id"), str)
-    return record if known and isinstance(record.get("time"), int | float) else None
-
-
-def _end_torn_line(descriptor: int, path: Path) -> None:
-    """A process with this pid died in mid-line today: what follows must not be glued to its last record."""
-    size = os.fstat(descriptor).st_size
-    if size:
-        with path.open("rb") as file:
-            file.seek(size - 1)
-            if file.read(1) != b"\n":
-                os.write(descriptor, b"\n")
-
-
-def _day(moment: float) -> str:
-    return time.strftime("%Y%m%d", time.gmtime(max(moment, 0.0)))
 
 
 def _time(record: Mapping[str, Any]) -> float:

@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from tokka.errors import UsageError
 from tokka.params import parse_params
 from tokka.serving.asynchronous.accepting import job_of
+from tokka.serving.asynchronous.asking import Asker, credentials
 from tokka.serving.asynchronous.handling import Away, Failed, Handler, Refused
 from tokka.serving.asynchronous.messages import Job, Undecodable, decode, decode_result, encode, encode_result
 from tokka.serving.asynchronous.process import secret_of
@@ -185,6 +187,40 @@ def test_a_key_that_is_none_is_refused():
     for key in ("", "with space", "x" * 201):
         with pytest.raises(BadRequest, match="Idempotency-Key"):
             accept({"text": "a"}, **{"idempotency-key": key})
+
+
+def test_the_consumer_shows_the_key_that_is_there_now(tmp_path, monkeypatch):
+    monkeypatch.delenv("TOKKA_KEY", raising=False)
+    assert credentials(tmp_path) == {}
+    (tmp_path / "stack").mkdir()
+    (tmp_path / "stack" / "own.key").write_text("own")
+    assert credentials(tmp_path) == {"x-api-key": "own"}
+    monkeypatch.setenv("TOKKA_KEY", "given")
+    assert credentials(tmp_path) == {"x-api-key": "given"}
+
+
+def test_a_question_waits_while_nothing_serves_and_fails_when_something_does():
+    def ask(serves, status):
+        def answer(request):
+            healthy = 200 if serves else 503
+            return httpx.Response(healthy if request.url.path == "/health" else status, json={"error": "why"})
+
+        async def run():
+            asker = Asker("http://gateway", dict, away_seconds=0.0)
+            asker._client = httpx.AsyncClient(base_url="http://gateway", transport=httpx.MockTransport(answer))
+            await asker.ask(make_job())
+
+        asyncio.run(run())
+
+    with pytest.raises(Refused, match="why"):
+        ask(True, 422)
+    with pytest.raises(Failed, match="503"):
+        ask(True, 503)
+    # A wrong key is no fault of the job's.
+    with pytest.raises(Failed, match="401"):
+        ask(True, 401)
+    with pytest.raises(Away):
+        ask(False, 503)
 
 
 def test_the_secret_is_made_once_and_is_private(tmp_path):

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tokka.serving import request_log
+from tokka.serving.framing import frame
 from tokka.serving.request_log import Tail, Writer, join, read, scan
 
 
@@ -36,7 +37,8 @@ def test_a_torn_last_line_is_counted_and_nothing_else_is_lost(tmp_path):
     found = scan(tmp_path)
     assert ([record["prediction_id"] for record in found.records], found.torn, found.damaged) == (["a", "b"], 1, 0)
     # The same process number, again on the same day.
-    Writer(tmp_path, "worker").append([prediction("c", 3.0)])
+    again = Writer(tmp_path, "worker")
+    again.append([prediction("c", 3.0)])
     found = scan(tmp_path)
     assert ([record["prediction_id"] for record in found.records], found.torn, found.damaged) == (["a", "b", "c"], 0, 1)
 
@@ -55,10 +57,11 @@ def test_a_tail_gives_each_record_once_and_waits_for_the_newline(tmp_path):
     assert [record["prediction_id"] for record in tail.poll().records] == ["a"]
     (segment,) = tmp_path.iterdir()
     with segment.open("ab") as file:
-        file.write(b'{"kind":"prediction","prediction_id":"b",')
+        content = frame(prediction("b", 2.0))
+        file.write(content[:20])
         file.flush()
         assert tail.poll().records == []
-        file.write(b'"time":2.0}\n')
+        file.write(content[20:])
     assert [record["prediction_id"] for record in tail.poll().records] == ["b"]
     assert tail.poll().records == []
 

@@ -19,7 +19,7 @@ from tokka.serving.service import ID
 KEY = "idempotency-key"
 _KEY_FORM = re.compile(r"[\x21-\x7e]{1,200}")
 # What tells callers apart: one caller's key must not find another's job.
-_CALLER = ("authorization", "x-api-key")
+_CALLER = ("x-tokka-client", "authorization", "x-api-key")
 
 
 def job_of(

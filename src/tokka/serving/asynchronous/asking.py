@@ -1,12 +1,14 @@
 """A job's question to the gateway: the same way in as everybody's, so that split, canary and request log hold.
 
-asker = Asker("http://127.0.0.1:8080", headers={})
+asker = Asker("http://127.0.0.1:8080", lambda: credentials(home))
 answer = await asker.ask(job)
 """
 
 import asyncio
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,6 +21,8 @@ from tokka.serving.client import reason
 AWAY_SECONDS = 600.0
 PAUSE_SECONDS = 0.5
 TIMEOUT_SECONDS = 60.0
+# An API key with the scope "predict", for a consumer beside another machine's gateway.
+KEY_VARIABLE = "TOKKA_KEY"
 # A client's mistakes; 401, 403, 408 and 429 are not the job's.
 REFUSALS = (400, 404, 405, 413, 415, 422)
 
@@ -28,14 +32,15 @@ class Asker:
 
     Args:
         endpoint: the gateway's URL.
-        headers: credentials, if the gateway wants some.
+        identify: gives the headers with which the gateway lets the question in; asked each time, since keys change.
         away_seconds: how long to wait for a gateway or a model that is not there.
     """
 
-    def __init__(self, endpoint: str, headers: Mapping[str, str], *, away_seconds: float = AWAY_SECONDS) -> None:
-        self._client = httpx.AsyncClient(
-            base_url=endpoint, headers=dict(headers), timeout=TIMEOUT_SECONDS, trust_env=False
-        )
+    def __init__(
+        self, endpoint: str, identify: Callable[[], Mapping[str, str]], *, away_seconds: float = AWAY_SECONDS
+    ) -> None:
+        self._client = httpx.AsyncClient(base_url=endpoint, timeout=TIMEOUT_SECONDS, trust_env=False)
+        self._identify = identify
         self._away_seconds = away_seconds
 
     async def ask(self, job: Job) -> dict[str, Any]:
@@ -63,7 +68,7 @@ class Asker:
 
     async def _once(self, job: Job) -> dict[str, Any]:
         path, tree = question(job)
-        headers = {"x-user-id": job.user} if job.user else {}
+        headers = {**self._identify(), **({"x-user-id": job.user} if job.user else {})}
         try:
             response = await self._client.post(path, json=tree, headers=headers)
         except httpx.HTTPError as error:
@@ -91,3 +96,12 @@ def question(job: Job) -> tuple[str, dict[str, Any]]:
     if job.shape == "text":
         return "/predict", {"text": job.texts[0], **({"text_pair": job.text_pairs[0]} if job.text_pairs else {})}
     return "/predict", {"texts": job.texts, **({"text_pairs": job.text_pairs} if job.text_pairs is not None else {})}
+
+
+def credentials(home: Path) -> dict[str, str]:
+    """The header with a key: of TOKKA_KEY, or the stack's own, which lies in its folder when its gateway wants one."""
+    key = os.environ.get(KEY_VARIABLE)
+    try:
+        return {"x-api-key": key or (home / "stack" / "own.key").read_text(encoding="utf-8").strip()}
+    except OSError:
+        return {}

@@ -17,6 +17,8 @@ from tokka.serving.asynchronous.transport import CONFIRM_SECONDS, Handle, Queues
 logger = logging.getLogger("tokka.serving.asynchronous")
 
 FAULT_SECONDS = 1.0
+# A job may wait long for a model; who is silent for longer loses its partitions, and the job comes again elsewhere.
+POLL_MS = 3_600_000
 
 
 class Kafka:
@@ -38,7 +40,7 @@ class Kafka:
 
         self.broker.subscriber(
             self._queues.jobs, group_id=self._queues.jobs, auto_offset_reset="earliest",
-            ack_policy=AckPolicy.MANUAL, no_reply=True, decoder=_raw,
+            ack_policy=AckPolicy.MANUAL, no_reply=True, decoder=_raw, max_poll_interval_ms=POLL_MS,
         )(take)  # fmt: skip
 
     async def start(self) -> None:

@@ -8,6 +8,7 @@ SIGTERM ends it; what it held goes back to the queue.
 import argparse
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import secrets
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tokka.errors import TokkaError, UsageError
-from tokka.serving.asynchronous.asking import Asker
+from tokka.serving.asynchronous.asking import Asker, credentials
 from tokka.serving.asynchronous.door import Door
 from tokka.serving.asynchronous.handling import Handler
 from tokka.serving.asynchronous.results import Results
@@ -31,9 +32,6 @@ SOCKET = "jobs.sock"
 DAY_SECONDS = 86_400.0
 SWEEP_SECONDS = 3600.0
 CONNECT_SECONDS = 2.0
-# A bearer token or API key with the scope "predict", for a gateway that wants one.
-KEY_VARIABLE = "TOKKA_KEY"
-
 logger = logging.getLogger("tokka.serving.asynchronous")
 
 
@@ -75,7 +73,7 @@ async def run(options: Options, settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, ending.set)
     results = Results(settings.home / "jobs.db")
     transport = open_transport(settings.broker, Queues(options.name), concurrent=options.concurrent)
-    asker = Asker(f"http://127.0.0.1:{settings.port}", _credentials())
+    asker = Asker(f"http://127.0.0.1:{settings.port}", functools.partial(credentials, settings.home))
     transport.consume(Handler(results, asker.ask, tries=options.tries).handle)
     async with _entrance(options, settings, results, transport):
         connecting = asyncio.create_task(_connect(transport))
@@ -152,11 +150,6 @@ def secret_of(path: Path) -> bytes:
             os.link(temporary, path)
         temporary.unlink()
     return path.read_bytes()
-
-
-def _credentials() -> dict[str, str]:
-    key = os.environ.get(KEY_VARIABLE)
-    return {"authorization": f"Bearer {key}"} if key else {}
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,0 +1,69 @@
+"""Group fsync: what many requests wrote reaches the disk together, off their path, within a bounded time.
+
+    sync = GroupSync(); sync.wrote(descriptor, count)
+
+A process that is killed loses nothing that was written; this bounds what a power cut or a dead kernel may take.
+"""
+
+import os
+import threading
+
+INTERVAL_SECONDS = 0.2
+RECORDS = 512
+
+
+class GroupSync:
+    """A thread that syncs one file at a time; it starts with the first record, so after a fork.
+
+    Args:
+        interval: seconds within which a record reaches the disk, beside the disk's own time.
+        records: so many that wait are synced without waiting for the interval.
+    """
+
+    def __init__(self, interval: float = INTERVAL_SECONDS, records: int = RECORDS) -> None:
+        self._interval, self._records = interval, records
+        self._condition = threading.Condition()
+        self._descriptor = -1
+        self._waiting = 0
+        self._closed = False
+        self._thread: threading.Thread | None = None
+        self.syncs = 0
+
+    def wrote(self, descriptor: int, count: int) -> None:
+        """Say that `count` records were written; returns at once."""
+        with self._condition:
+            self._descriptor = descriptor
+            self._waiting += count
+            if self._thread is None:
+                self._closed = False
+                self._thread = threading.Thread(target=self._run, name="request-log-sync", daemon=True)
+                self._thread.start()
+            elif self._waiting == count or self._waiting >= self._records:
+                self._condition.notify()
+
+    def close(self) -> None:
+        """Sync what waits, and end the thread; the descriptor may be closed then."""
+        with self._condition:
+            thread, self._thread, self._closed = self._thread, None, True
+            self._condition.notify()
+        if thread is not None:
+            thread.join()
+
+    def _run(self) -> None:
+        while self._wait():
+            # The count is taken before the sync: what comes meanwhile waits for the next one.
+            with self._condition:
+                descriptor, self._waiting = self._descriptor, 0
+            try:
+                os.fdatasync(descriptor)
+                self.syncs += 1
+            except OSError:
+                # A full or broken disk is told to whoever writes next.
+                continue
+
+    def _wait(self) -> bool:
+        """Whether there is something to sync, after the interval or as soon as much waits."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._waiting or self._closed)
+            self._condition.wait_for(lambda: self._waiting >= self._records or self._closed, self._interval)
+            return self._waiting > 0
