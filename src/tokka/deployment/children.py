@@ -25,10 +25,12 @@ class Child:
     Args:
         name: for messages.
         log: file for its output.
+        retry: seconds until a failed one is tried again.
     """
 
-    def __init__(self, name: str, log: Path, environment: dict[str, str]) -> None:
+    def __init__(self, name: str, log: Path, environment: dict[str, str], retry: float = RETRY_SECONDS) -> None:
         self.name = name
+        self._retry = retry
         self.purpose = ""
         self._log = log
         self._environment = environment
@@ -59,7 +61,7 @@ class Child:
         if self._child is None or (code := self._child.poll()) is None:
             return None
         self._child = None
-        self._not_before = time.monotonic() + RETRY_SECONDS * (code != 0)
+        self._not_before = time.monotonic() + self._retry * (code != 0)
         self.purpose = self._pursued if code == 0 else self.purpose
         return code
 
