@@ -12,9 +12,12 @@
 | TOKKA_BROKER          | params.yaml, or none         | URL of the broker of asynchronous jobs      |
 | TOKKA_PORT            | 8080                         | gateway port; MLflow's page is at +10       |
 | TOKKA_ADMIN_PORT      | TOKKA_PORT + 2               | admin page and /metrics, on loopback        |
+| TOKKA_GRPC_PORT       | TOKKA_PORT + 1               | gateway port for gRPC                       |
+| TOKKA_HOST            | 127.0.0.1                    | address on which the gateway listens        |
 | TOKKA_ROOT            | the current folder           | project root: params.yaml, data/, pipelines/|
 """
 
+import ipaddress
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,6 +38,8 @@ class Settings(BaseModel):
     record_url: str
     remote: str
     port: int
+    grpc_port: int
+    host: str = "127.0.0.1"
     admin_port: int = 0
     broker: str = ""
 
@@ -43,18 +48,21 @@ class Settings(BaseModel):
         """Read the variables of the table above.
 
         Raises:
-            UsageError: TOKKA_PORT or TOKKA_ADMIN_PORT is no port number.
+            UsageError: TOKKA_PORT, TOKKA_ADMIN_PORT or TOKKA_GRPC_PORT is no port number, or TOKKA_HOST no address.
         """
         env = os.environ if environment is None else environment
         root = Path(env.get("TOKKA_ROOT") or ".").resolve()
         home = (root / (env.get("TOKKA_HOME") or ".tokka")).resolve()
+        port = _port(env.get("TOKKA_PORT") or "8080")
         return cls(
             root=root,
             home=home,
             tracking_uri=env.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home}/mlflow.db",
             record_url=env.get("TOKKA_RECORD_URL") or f"sqlite:///{home}/record.db",
             remote=env.get("TOKKA_REMOTE") or str(home / "remote"),
-            port=_port(env.get("TOKKA_PORT") or "8080"),
+            port=port,
+            grpc_port=_port(env.get("TOKKA_GRPC_PORT") or str(port + 1), "TOKKA_GRPC_PORT"),
+            host=_host(env.get("TOKKA_HOST") or "127.0.0.1"),
             admin_port=_admin_port(env),
             broker=env.get("TOKKA_BROKER") or "",
         )
@@ -70,6 +78,8 @@ class Settings(BaseModel):
             "TOKKA_PORT": str(self.port),
             "TOKKA_ADMIN_PORT": str(self.admin_port),
             "TOKKA_BROKER": self.broker,
+            "TOKKA_GRPC_PORT": str(self.grpc_port),
+            "TOKKA_HOST": self.host,
             **QUIET,
         }
 
@@ -90,7 +100,7 @@ QUIET = {
 
 
 def _port(text: str, name: str = "TOKKA_PORT", example: int = 8080) -> int:
-    if text.isdigit() and 1024 <= int(text) <= 65000:
+    if text.isdigit() and 1024 <= int(text) <= 65001:
         return int(text)
     raise UsageError(f"{name}={text!r} is not a port from 1024 to 65000", f"for example: {name}={example}")
 
@@ -98,3 +108,12 @@ def _port(text: str, name: str = "TOKKA_PORT", example: int = 8080) -> int:
 def _admin_port(env: Mapping[str, str]) -> int:
     given = env.get("TOKKA_ADMIN_PORT")
     return _port(given, "TOKKA_ADMIN_PORT", 8082) if given else _port(env.get("TOKKA_PORT") or "8080") + 2
+
+
+def _host(text: str) -> str:
+    try:
+        return str(ipaddress.IPv4Address("127.0.0.1" if text == "localhost" else text))
+    except ValueError:
+        raise UsageError(
+            f"TOKKA_HOST={text!r} is not an IPv4 address", "for example: TOKKA_HOST=0.0.0.0 (every interface)"
+        ) from None

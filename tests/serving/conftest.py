@@ -43,13 +43,14 @@ def world(make_world: Callable[..., World]) -> World:
 
 
 def free_port() -> int:
-    """A port with nobody on it, nor ten above it."""
+    """A port with nobody on it, nor one or ten above it."""
     for _ in range(50):
-        with socket.socket() as probe, socket.socket() as above:
+        with socket.socket() as probe, socket.socket() as above, socket.socket() as next_one:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
             try:
                 above.bind(("127.0.0.1", port + 10))
+                next_one.bind(("127.0.0.1", port + 1))
             except OSError:
                 continue
             if port < 65_000:

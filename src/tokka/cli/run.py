@@ -52,12 +52,14 @@ def with_answer(final: dict[str, Any], params: Any, settings: Any) -> dict[str, 
     from tokka.deployment.record import Record
     from tokka.deployment.stack import ensure_up
     from tokka.serving.client import predict
+    from tokka.serving.keys import own_headers
 
     if Record(settings.record_url).read(params.registry.model).champion is None:
         return final
     info = ensure_up(settings, params)
     text, pair = first_message(params, settings)
-    (answer,) = predict(info.endpoint, [text], None if pair is None else [pair])
+    own = own_headers(settings.home)
+    (answer,) = predict(info.endpoint, [text], None if pair is None else [pair], headers=own)
     return {**final, "endpoint": info.endpoint, "mlflow": info.mlflow or final["mlflow"], "answer": answer}
 
 

@@ -24,7 +24,9 @@ def up(params: ParamsFile = DEFAULT_PARAMS, overrides: Overrides = None, json: J
 
     parsed, settings = load(params, overrides)
     info = ensure_up(settings, parsed)
-    console(json).print(f"endpoint {info.endpoint}\nMLflow   {info.mlflow}")
+    console(json).print(f"endpoint {info.endpoint}\ngRPC     {info.grpc_endpoint}\nMLflow   {info.mlflow}")
+    if info.authentication:
+        console(json).print("clients need an API key: `tokka keys create NAME`")
     if json:
         print_json_line(info.model_dump())
 
@@ -81,6 +83,7 @@ def predict(
     """
     from tokka.deployment.stack import status as stack_status
     from tokka.serving.client import predict as ask
+    from tokka.serving.keys import own_headers
 
     if not all(text.strip() for text in texts):
         raise UsageError("an empty message has no answer", 'for example: tokka predict "where is my parcel"')
@@ -88,7 +91,7 @@ def predict(
     info = stack_status(settings)
     if info is None:
         raise TokkaError("no stack is running", "`tokka up` starts it; `tokka run` makes a first version")
-    answers = ask(info.endpoint, texts)
+    answers = ask(info.endpoint, texts, headers=own_headers(settings.home))
     for answer in answers:
         console(json).print(describe(answer), markup=False)
     if json:

@@ -19,6 +19,7 @@ from tokka.deployment import stack
 from tokka.deployment.admin import AdminServer
 from tokka.deployment.children import Child, MlflowPage
 from tokka.deployment.companions import Companions
+from tokka.deployment.doorkeeper import Doorkeeper
 from tokka.deployment.feed import Feed
 from tokka.deployment.fleet import Fleet
 from tokka.deployment.jobs import JobsChild
@@ -28,8 +29,9 @@ from tokka.deployment.state import Revision, State
 from tokka.errors import TokkaError
 from tokka.params import Params
 from tokka.serving import process
+from tokka.serving.access import Access, reachable
 from tokka.serving.forkserver import ForkServer
-from tokka.serving.gateway import HOST, NOBODY, Gateway, Split
+from tokka.serving.gateway import NOBODY, Gateway, Split
 from tokka.serving.gateway_log import Receiver
 from tokka.serving.metrics import LiveTraffic
 from tokka.serving.request_log import Writer
@@ -53,6 +55,7 @@ class Daemon:
     def __init__(self, settings: Settings, params: Params) -> None:
         self._settings, self._params = settings, params
         self._name = params.registry.model
+        self._access = Access.of(settings, params.serving)
         self._folder, self._logs = settings.home / "stack", settings.home / "logs"
         self._environment = {**os.environ, **settings.environment()}
         self._state = State(endpoint=self._name)
@@ -98,6 +101,8 @@ class Daemon:
         cleanup.callback(self._receiver.close)
         self._jobs = JobsChild(self._settings, self._params, self._folder, self._logs, self._environment)
         cleanup.callback(self._jobs.stop)
+        self._doorkeeper = Doorkeeper(self._settings, self._access, self._logs / "authority.log", self._environment)
+        cleanup.callback(self._doorkeeper.stop)
         self._gateway = self._make_gateway()
         cleanup.callback(lambda: self._gateway.stop())
         self._page = MlflowPage(self._settings, self._logs / "mlflow.log", self._environment)
@@ -117,12 +122,14 @@ class Daemon:
         return Gateway(
             self._folder, port=self._settings.port, log_port=self._receiver.port, slots=serving.workers,
             max_body_bytes=serving.max_body_bytes, log=self._logs / "gateway.log", jobs=self._jobs.socket,
+            access=self._access,
         )  # fmt: skip
 
     def _tick(self) -> None:
         self._read_record()
         self._revive()
         self._jobs.keep()
+        self._doorkeeper.keep()
         wanted = self._wanted()
         if self._fork_server.ready():
             self._fleet.step(wanted)
@@ -190,6 +197,8 @@ class Daemon:
             champion_ports=tuple(worker.port for worker in self._fleet.ready(self._serving)),
             challenger=fleets.key(challenger) if challenger else NOBODY,
             challenger_ports=tuple(worker.port for worker in self._fleet.ready(challenger)),
+            champion_grpc_ports=tuple(one.grpc_port for one in self._fleet.ready(self._serving) if one.grpc_port),
+            challenger_grpc_ports=tuple(one.grpc_port for one in self._fleet.ready(challenger) if one.grpc_port),
             share=self._state.share,
         )
         in_force = self._state.generation if self._serving == champion else self._generation
@@ -236,14 +245,17 @@ class Daemon:
     def _info(self, serving: bool = False) -> stack.StackInfo:
         info = stack.StackInfo(
             pid=os.getpid(), started=process.identity(os.getpid()), updated=time.time(), name=self._name,
-            endpoint=f"http://{HOST}:{self._settings.port}", configuration=stack.configuration(self._params),
+            endpoint=stack.endpoint(self._settings), configuration=stack.configuration(self._params),
+            grpc_endpoint=f"{reachable(self._access.host)}:{self._access.grpc_port}",
+            authentication=self._access.authentication,
         )  # fmt: skip
         return info.model_copy(update=self._details()) if serving else info
 
     def _details(self) -> dict[str, object]:
         observed, wanted = self._observed, self._wanted()
-        beside = [self._page, self._upkeep, self._jobs, self._companions, self._archive]
-        children = [self._gateway.pid, self._fork_server.pid, *(pid for child in beside for pid in child.pids)]
+        beside = [*self._page.pids, *self._upkeep.pids, *self._jobs.pids, *self._companions.pids]
+        beside += [*self._archive.pids, *self._doorkeeper.pids]
+        children = [self._gateway.pid, self._fork_server.pid, *beside]
         processes = {pid: process.identity(pid) for pid in children}
         workers = [stack.WorkerInfo.model_validate(worker.describe()) for worker in self._fleet.workers]
         record = [self._record_problem] if self._record_problem else []

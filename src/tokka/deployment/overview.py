@@ -82,7 +82,8 @@ def _roles(state: Mapping[str, Any], stack: Mapping[str, Any] | None) -> Table:
         table.add_row("stack", "not running; `tokka up` starts it")
     else:
         ready = sum(worker["state"] == "ready" for worker in stack["workers"])
-        table.add_row("endpoint", stack["endpoint"])
+        table.add_row("endpoint", stack["endpoint"] + (", with authentication" if stack.get("authentication") else ""))
+        table.add_row("gRPC", stack.get("grpc_endpoint") or "none")
         table.add_row("workers", f"{ready} of {len(stack['workers'])} ready, {stack['restarts']} restarted")
         table.add_row("MLflow", stack["mlflow"] or "starting")
         table.add_row("admin", stack["admin"] or stack["admin_problem"] or "starting")

@@ -29,6 +29,7 @@ from tokka.params import Params
 from tokka.registry.entities import SNAPSHOT
 from tokka.registry.publish import fetch_version
 from tokka.registry.review import decide_review
+from tokka.serving.access import reachable
 from tokka.settings import Settings
 
 STEP = "canary"
@@ -280,4 +281,4 @@ def _is_newer(one: str, other: str) -> bool:
 def _through_gateway(traffic: Callable[..., Any] | None, settings: Settings) -> Callable[..., Any] | None:
     if traffic is None:
         return None
-    return lambda rows: traffic(rows, f"http://127.0.0.1:{settings.port}", rate=REPLAY_RATE)
+    return lambda rows: traffic(rows, f"http://{reachable(settings.host)}:{settings.port}", rate=REPLAY_RATE)

@@ -27,6 +27,7 @@ from tokka import files
 from tokka.errors import TokkaError
 from tokka.params import Params
 from tokka.serving import process
+from tokka.serving.access import Access, reachable
 from tokka.serving.gateway import require_free
 from tokka.settings import Settings
 
@@ -70,6 +71,8 @@ class StackInfo(BaseModel):
     updated: float
     name: str
     endpoint: str
+    grpc_endpoint: str = ""
+    authentication: bool = False
     mlflow: str = ""
     admin: str = ""
     admin_problem: str = ""
@@ -103,17 +106,25 @@ def ensure_up(settings: Settings, params: Params, timeout: float = 120.0) -> Sta
     Raises:
         TokkaError: the port is taken, or the daemon does not come up; the message quotes the end of its log.
     """
+    access = Access.of(settings, params.serving)
     deadline = time.monotonic() + timeout
     with _starting(settings, timeout):
         info = status(settings)
-        if info is not None and (info.configuration != configuration(params) or _is_stuck(info)):
+        wanted = (configuration(params), endpoint(settings), access.authentication)
+        if info is not None and ((info.configuration, info.endpoint, info.authentication) != wanted or _is_stuck(info)):
             _down(settings)
             info = None
         if info is None:
             _end_leftovers(settings)
-            require_free(settings.port)
+            require_free(settings.port, settings.host)
+            require_free(settings.grpc_port, settings.host, "TOKKA_GRPC_PORT")
             _spawn(settings, params)
     return _wait_settled(settings, deadline)
+
+
+def endpoint(settings: Settings) -> str:
+    """The gateway's URL, as this machine reaches it."""
+    return f"http://{reachable(settings.host)}:{settings.port}"
 
 
 def down(settings: Settings) -> bool:

@@ -4,7 +4,7 @@ predict("http://127.0.0.1:8080", ["where is my card?"])
 # [{"text": …, "prediction_id": …, "model_version": "3", "canary": False, "label": …, "score": …}]
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -18,12 +18,14 @@ def predict(
     pairs: Sequence[str] | None = None,
     *,
     user: str = "",
+    headers: Mapping[str, str] | None = None,
     timeout: float = 30.0,
 ) -> list[dict[str, Any]]:
     """One answer per text, in order, each with the `text` that was asked.
 
     Args:
         user: whoever asks; the same user is always sent to the same revision while the split stays.
+        headers: more of them, such as a credential.
         timeout: seconds for the whole answer.
 
     Raises:
@@ -32,9 +34,9 @@ def predict(
     body: dict[str, Any] = {"texts": list(texts)}
     if pairs is not None:
         body["text_pairs"] = list(pairs)
-    headers = {"x-user-id": user} if user else {}
+    own = {**(headers or {}), **({"x-user-id": user} if user else {})}
     try:
-        response = httpx.post(f"{endpoint}/predict", json=body, headers=headers, timeout=timeout, trust_env=False)
+        response = httpx.post(f"{endpoint}/predict", json=body, headers=own, timeout=timeout, trust_env=False)
     except httpx.HTTPError as error:
         raise TokkaError(f"{endpoint} does not answer: {error}", "`tokka up` starts the stack") from None
     if response.status_code != 200:
@@ -52,4 +54,9 @@ def reason(response: httpx.Response) -> str:
 
 
 def _hint(status: int) -> str:
-    return "`tokka status` shows what serves; `tokka run` makes a first version" if status == 503 else ""
+    hints = {
+        401: "`tokka keys create` makes an API key",
+        403: "`tokka keys create --scope` makes an API key that may do this",
+        503: "`tokka status` shows what serves; `tokka run` makes a first version",
+    }
+    return hints.get(status, "")

@@ -21,6 +21,7 @@ import jinja2
 
 from tokka import files, lifetime
 from tokka.errors import TokkaError
+from tokka.serving.access import OWN_CLIENT, Access
 from tokka.serving.runtime_api import RuntimeApi, Slot
 
 HOST = "127.0.0.1"
@@ -39,6 +40,8 @@ class Split:
     challenger: str = NOBODY
     challenger_ports: tuple[int, ...] = ()
     share: float = 0.0
+    champion_grpc_ports: tuple[int, ...] = ()
+    challenger_grpc_ports: tuple[int, ...] = ()
 
 
 class Gateway:
@@ -46,6 +49,7 @@ class Gateway:
 
     Args:
         folder: working folder; configuration, maps and socket lie in it.
+        port: for REST; gRPC has `access.grpc_port`, or the next one.
         log_port: UDP port on loopback that takes a JSON line per request.
         slots: most workers of one revision.
         log: file for HAProxy's own messages.
@@ -56,12 +60,17 @@ class Gateway:
     """
 
     def __init__(
-        self, folder: Path, *, port: int, log_port: int, slots: int, max_body_bytes: int, log: Path, jobs: str = ""
+        self, folder: Path, *, port: int, log_port: int, slots: int, max_body_bytes: int, log: Path, jobs: str = "",
+        access: Access | None = None,
     ) -> None:  # fmt: skip
-        require_free(port)
-        names = {"socket": SOCKET, "share_map": SHARE_MAP, "names_map": NAMES_MAP, "host": HOST, "jobs": jobs}
+        access = access or Access(grpc_port=port + 1)
+        require_free(port, access.host)
+        require_free(access.grpc_port, access.host, "TOKKA_GRPC_PORT")
+        names = {
+            "socket": SOCKET, "share_map": SHARE_MAP, "names_map": NAMES_MAP, "own_client": OWN_CLIENT, "jobs": jobs
+        }  # fmt: skip
         sizes = {"port": port, "log_port": log_port, "slots": slots, "max_body_bytes": max_body_bytes}
-        files.write_text(folder / "haproxy.cfg", render({**names, **sizes}))
+        files.write_text(folder / "haproxy.cfg", render({**names, **sizes, **access.values()}))
         files.write_text(folder / SHARE_MAP, "share 0\n")
         files.write_text(folder / NAMES_MAP, f"champion {NOBODY}\nchallenger {NOBODY}\nshare 0.0000\n")
         (folder / SOCKET).unlink(missing_ok=True)
@@ -102,11 +111,14 @@ class Gateway:
         before = 0 if names["challenger"] != wanted.challenger else min(limit, target)
         commands = _set_share(before) if before != limit else []
         slots = self._api.slots()
-        champions = [slot for slot in slots if slot.backend == "champion"]
-        backups = [slot for slot in slots if slot.backend == "canary" and slot.name.startswith("b")]
-        challengers = [slot for slot in slots if slot.backend == "canary" and slot.name.startswith("w")]
-        commands += [*place(champions, wanted.champion_ports), *place(backups, wanted.champion_ports)]
-        commands += place(challengers, wanted.challenger_ports)
+        for prefix, champions, challengers in (
+            ("", wanted.champion_ports, wanted.challenger_ports),
+            ("grpc_", wanted.champion_grpc_ports, wanted.challenger_grpc_ports),
+        ):
+            canary = [slot for slot in slots if slot.backend == f"{prefix}canary"]
+            commands += place([slot for slot in slots if slot.backend == f"{prefix}champion"], champions)
+            commands += place([slot for slot in canary if slot.name.startswith("b")], champions)
+            commands += place([slot for slot in canary if slot.name.startswith("w")], challengers)
         for role, digest in (("champion", wanted.champion), ("challenger", wanted.challenger)):
             if names[role] != digest:
                 commands.append(f"set map {NAMES_MAP} {role} {digest}")
@@ -152,11 +164,11 @@ def place(slots: list[Slot], ports: tuple[int, ...]) -> list[str]:
     return commands + [f"set server {slot.backend}/{slot.name} state maint" for slot in idle if slot.enabled]
 
 
-def render(values: dict[str, str | int]) -> str:
+def render(values: dict[str, str | int | bool]) -> str:
     """HAProxy's configuration."""
     template = Path(__file__).with_name("haproxy.cfg.j2").read_text(encoding="utf-8")
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True)
-    return environment.from_string(template).render(values)
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, trim_blocks=True)
+    return environment.from_string(template).render(values) + "\n"
 
 
 def find_haproxy() -> str:
@@ -176,8 +188,8 @@ def find_haproxy() -> str:
     return found
 
 
-def require_free(port: int) -> None:
-    """See that nobody listens on a port of loopback.
+def require_free(port: int, host: str = HOST, variable: str = "TOKKA_PORT") -> None:
+    """See that nobody listens on a port.
 
     Raises:
         TokkaError: somebody does.
@@ -185,12 +197,33 @@ def require_free(port: int) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((HOST, port))
+            probe.bind((host, port))
         except OSError as error:
             raise TokkaError(
-                f"port {port} is taken ({error.strerror})", "end what listens there, or choose another with TOKKA_PORT"
+                f"port {port} is taken ({error.strerror})", f"end what listens there, or choose another with {variable}"
             ) from None
 
 
 def _set_share(limit: int) -> list[str]:
     return [f"set map {NAMES_MAP} share {limit / BUCKETS:.4f}", f"set map {SHARE_MAP} share {limit}"]
+
+
+def forget_grants(folder: Path) -> bool:
+    """Have a running gateway ask about every credential again; False when none runs, or it asks nobody.
+
+    Args:
+        folder: the gateway's working folder.
+
+    Raises:
+        TokkaError: it runs and does not answer.
+    """
+    if not (folder / SOCKET).exists():
+        return False
+    try:
+        return "forgotten" in RuntimeApi(folder, SOCKET).ask("forget grants")
+    except TokkaError:
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.connect(str(folder / SOCKET))
+            raise
+        # The socket of a gateway that is gone: there is nothing to forget.
+        return False

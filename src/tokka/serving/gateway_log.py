@@ -62,6 +62,15 @@ class Receiver:
                 self.lost += 1
 
 
+# The gRPC statuses that the gateway and the workers give, in HTTP's words; any other is a server's failure.
+_HTTP_STATUS = {"0": 200, "3": 400, "4": 504, "5": 404, "7": 403, "8": 429, "12": 404, "14": 503, "16": 401}
+
+
+def http_status(status: int, grpc: str) -> int:
+    """The HTTP status that says how a request fared, also when gRPC's is in `grpc` (empty or "-" when not)."""
+    return status if grpc in ("", "-") else _HTTP_STATUS.get(grpc, 500)
+
+
 def parse(datagram: bytes) -> dict[str, Any] | None:
     """One log line as a record of kind "request"; None when it is none, or of a health check.
 
@@ -76,7 +85,9 @@ def parse(datagram: bytes) -> dict[str, Any] | None:
             "prediction_id": str(line["id"]),
             "time": float(line["time"]),
             "route": str(line["route"]),
-            "status": int(line["status"]),
+            "protocol": str(line["protocol"]),
+            "client": "" if line["client"] == "-" else str(line["client"]),
+            "status": http_status(int(line["status"]), str(line["grpc"])),
             "latency_ms": float(line["latency_ms"]),
             "share": int(line["share"]) / BUCKETS,
             "canary": assigned,

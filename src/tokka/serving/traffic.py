@@ -37,6 +37,7 @@ def replay(
     rate: float | None = None,
     concurrency: int = 8,
     feedback: bool = True,
+    headers: Mapping[str, str] | None = None,
 ) -> list[Replayed]:
     """Send rows, at most `concurrency` at a time, and return one result for each, in order.
 
@@ -44,18 +45,24 @@ def replay(
         rows: `text`, and if they have them `text_pair`, `target` and `user`.
         rate: requests started per second; None for as fast as they are answered.
         feedback: send each row's target as the truth about its prediction, right after it.
+        headers: more of them, such as a credential.
     """
-    return asyncio.run(_replay(list(rows), endpoint, rate, concurrency, feedback))
+    return asyncio.run(_replay(list(rows), endpoint, rate, concurrency, feedback, headers or {}))
 
 
 async def _replay(
-    rows: list[Mapping[str, Any]], endpoint: str, rate: float | None, concurrency: int, feedback: bool
+    rows: list[Mapping[str, Any]],
+    endpoint: str,
+    rate: float | None,
+    concurrency: int,
+    feedback: bool,
+    more: Mapping[str, str],
 ) -> list[Replayed]:
     results: list[Replayed] = [Replayed(0)] * len(rows)
     work: Iterator[tuple[int, Mapping[str, Any]]] = iter(enumerate(rows))
     began = time.monotonic()
     limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
-    headers = {"x-tokka-replayed": "1"}
+    headers = {**more, "x-tokka-replayed": "1"}
     async with httpx.AsyncClient(
         base_url=endpoint, timeout=TIMEOUT_SECONDS, limits=limits, headers=headers, trust_env=False
     ) as client:

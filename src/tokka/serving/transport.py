@@ -19,11 +19,11 @@ from fastapi.responses import JSONResponse
 from grpc import aio  # type: ignore[import-untyped]
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc
 from kserve.protocol.grpc.interceptors import ExceptionToStatusInterceptor
-from kserve.protocol.grpc.servicer import InferenceServicer
 from kserve.protocol.rest.server import RESTServer
 from kserve.protocol.rest.v2_endpoints import register_v2_endpoints
 
 from tokka.serving.application import FrontDoor
+from tokka.serving.grpc_service import MarkingServicer
 from tokka.serving.model import GuardedDataPlane, SpecialistModel
 from tokka.serving.service import Service
 
@@ -68,7 +68,7 @@ class Server(kserve.ModelServer):  # type: ignore[misc]
             interceptors=(ExceptionToStatusInterceptor(),),
             options=[("grpc.max_receive_message_length", limit), ("grpc.so_reuseport", 0)],
         )
-        servicer = InferenceServicer(self.dataplane, self.model_repository_extension)
+        servicer = MarkingServicer(self._service, self.dataplane, self.model_repository_extension)
         grpc_predict_v2_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(servicer, server)
         self.grpc_port = server.add_insecure_port(f"{self._grpc_host}:0")
         await server.start()

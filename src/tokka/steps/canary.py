@@ -22,7 +22,11 @@ def run(params: Params, settings: Settings, version: str, out: Path) -> dict[str
     from tokka.deployment.stack import ensure_up
     from tokka.deployment.targets.local import LocalTarget
     from tokka.registry.mlflow_client import Registry
+    from tokka.serving.keys import own_headers
     from tokka.serving.traffic import replay
+
+    def traffic(*arguments: Any, **named: Any) -> Any:
+        return replay(*arguments, headers=own_headers(settings.home), **named)
 
     with progress.step(STEP):
         ensure_up(settings, params)
@@ -33,7 +37,7 @@ def run(params: Params, settings: Settings, version: str, out: Path) -> dict[str
             target=LocalTarget(settings, params),
             params=params,
             settings=settings,
-            traffic=replay,
+            traffic=traffic,
         )
         outcome = result.as_dict()
         files.write_json(out / "canary.json", outcome)

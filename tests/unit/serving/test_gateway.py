@@ -6,12 +6,14 @@ import subprocess
 import pytest
 
 from tokka.errors import TokkaError
+from tokka.serving.access import Access
 from tokka.serving.gateway import find_haproxy, place, render, require_free
 from tokka.serving.gateway_log import parse
 from tokka.serving.runtime_api import Slot
 
 LINE = {
-    "id": "x", "time": 12.345, "route": "predict", "status": 200, "latency_ms": 7, "share": 500, "assigned": "1",
+    "id": "x", "time": 12.345, "protocol": "rest", "client": "-", "grpc": "-",
+    "route": "predict", "status": 200, "latency_ms": 7, "share": 500, "assigned": "1",
     "canary": "1", "version": "2", "replayed": "0", "retries": "0",
 }  # fmt: skip
 
@@ -47,6 +49,7 @@ def test_a_log_line_is_a_record():
     record = parse(json.dumps(LINE).encode())
     assert record == {
         "kind": "request", "prediction_id": "x", "time": 12.345, "route": "predict", "status": 200, "latency_ms": 7.0,
+        "protocol": "rest", "client": "",
         "share": 0.05, "canary": True, "stand_in": False, "version": "2", "replayed": False, "retries": 0,
     }  # fmt: skip
 
@@ -66,10 +69,11 @@ def test_other_datagrams_are_no_records(datagram):
 
 
 @pytest.mark.parametrize("jobs", ["", "jobs.sock"])
-def test_haproxy_takes_the_configuration(tmp_path, jobs):
-    values = {"socket": "s", "share_map": "share.map", "names_map": "names.map", "host": "127.0.0.1", "jobs": jobs}
+@pytest.mark.parametrize("access", [Access(18082), Access(18082, "0.0.0.0", True, 5)])
+def test_haproxy_takes_the_configuration(tmp_path, access, jobs):
+    values = {"socket": "s", "share_map": "share.map", "names_map": "names.map", "own_client": "tokka", "jobs": jobs}
     sizes = {"port": 18080, "log_port": 18081, "slots": 3, "max_body_bytes": 1000}
-    (tmp_path / "haproxy.cfg").write_text(render({**values, **sizes}))
+    (tmp_path / "haproxy.cfg").write_text(render({**values, **sizes, **access.values()}))
     (tmp_path / "share.map").write_text("share 0\n")
     (tmp_path / "names.map").write_text("champion none\n")
     command = [find_haproxy(), "-c", "-f", "haproxy.cfg"]

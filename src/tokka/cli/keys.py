@@ -1,0 +1,99 @@
+"""tokka keys: who may ask the endpoint."""
+
+import time
+from typing import Annotated, Any
+
+import typer
+
+from tokka.cli.console import Json, console, print_json_line
+
+keys = typer.Typer(no_args_is_help=True, help="API keys of the endpoint: create, list, revoke.")
+
+
+def add_to(app: typer.Typer) -> None:
+    """Hang the group on the application."""
+    app.add_typer(keys, name="keys")
+
+
+@keys.command()
+def create(
+    name: Annotated[str, typer.Argument(help="Who will use it, for people who read the list.")],
+    scope: Annotated[
+        list[str] | None, typer.Option(help="predict, feedback or admin; may be repeated. Default: predict, feedback.")
+    ] = None,
+    days: Annotated[float, typer.Option(help="Until it expires; 0 for never.")] = 90.0,
+    json: Json = False,
+) -> None:
+    """Make a key and show its secret, this once: only a digest of it is kept.
+
+    Clients send it as `X-API-Key: SECRET` or `Authorization: Bearer SECRET`, over REST and gRPC.
+
+    Example: `tokka keys create crm --scope predict --days 30`
+    """
+    from tokka.serving.keys import KeyStore
+    from tokka.settings import Settings
+
+    secret, key = KeyStore(Settings.from_environment().home).create(name, scope or ["predict", "feedback"], days=days)
+    out = console(json)
+    out.print(f"key {key.id} for {key.name}: {', '.join(key.scopes)}; expires {_moment(key.expires)}", markup=False)
+    if json:
+        print_json_line({"id": key.id, "secret": secret, "scopes": key.scopes, "expires": key.expires})
+        return
+    out.print("The secret is shown this once:")
+    print(secret)
+
+
+@keys.command("list")
+def list_keys(json: Json = False) -> None:
+    """Every key: id, name, scopes, expiry, state; never a secret.
+
+    Example: `tokka keys list`
+    """
+    from rich.table import Table
+
+    from tokka.serving.keys import KeyStore
+    from tokka.settings import Settings
+
+    found = KeyStore(Settings.from_environment().home).list()
+    table = Table(box=None, pad_edge=False)
+    for column in ("id", "name", "scopes", "created", "expires", "state"):
+        table.add_column(column)
+    rows = [_row(key) for key in found]
+    for row in rows:
+        table.add_row(*row.values())
+    console(json).print(table if rows else "no keys: `tokka keys create NAME` makes one")
+    if json:
+        print_json_line({"keys": rows})
+
+
+@keys.command()
+def revoke(
+    name: Annotated[str, typer.Argument(metavar="ID", help="As `tokka keys list` shows it.")], json: Json = False
+) -> None:
+    """Refuse a key from the next request on.
+
+    Example: `tokka keys revoke 3f9c01ab`
+    """
+    from tokka.serving.gateway import forget_grants
+    from tokka.serving.keys import KeyStore
+    from tokka.settings import Settings
+
+    settings = Settings.from_environment()
+    key = KeyStore(settings.home).revoke(name)
+    forget_grants(settings.home / "stack")
+    console(json).print(f"key {key.id} ({key.name}) is revoked", markup=False)
+    if json:
+        print_json_line({"revoked": key.id})
+
+
+def _row(key: Any) -> dict[str, str]:
+    created, expires = _moment(key.created), _moment(key.expires)
+    state = key.problem(time.time()).removeprefix("the API key ").removeprefix("was ").removeprefix("has ")
+    return {
+        "id": key.id, "name": key.name, "scopes": ",".join(key.scopes),
+        "created": created, "expires": expires, "state": state or "active",
+    }  # fmt: skip
+
+
+def _moment(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds)) if seconds else "never"
