@@ -15,6 +15,7 @@ from tests.serving.broker import SERVER, PrivateBroker
 from tests.serving.conftest import free_port
 from tests.serving.world import World
 from tokka import files
+from tokka.serving.asynchronous.handling import Told
 from tokka.serving.asynchronous.messages import Job, decode_result, encode
 from tokka.serving.asynchronous.results import Results
 from tokka.serving.asynchronous.transport import Queues, Transport, open_transport
@@ -113,6 +114,28 @@ def test_duplicates_poison_and_kills_lose_nothing_and_double_nothing(world, brok
     assert set(replies) == {job.id for job in jobs}
     assert sorted(dead) == sorted(body for name, body in bodies if name.startswith("poison"))
     assert tries == {3}
+
+
+@pytest.mark.parametrize(("action", "deliveries", "dead"), [("wait", 26, []), ("retry", 21, [b"a"])])
+def test_who_waits_is_not_given_up_and_who_always_fails_is(broker, action, deliveries, dead):
+    queues, seen = Queues(f"other-{action}"), []
+
+    async def handle(body):
+        seen.append(body)
+        return Told(action if len(seen) < 26 else "ack")
+
+    async def run():
+        transport = open_transport(broker.url, queues, concurrent=4)
+        transport.consume(handle)
+        await transport.start()
+        await transport.publish(b"a", "a")
+        await until(lambda: len(seen) == deliveries)
+        found = await drain(broker.url, queues.dead)
+        await transport.stop()
+        return found
+
+    assert asyncio.run(run()) == dead
+    assert len(seen) == deliveries
 
 
 def test_a_broker_that_is_killed_and_comes_back_loses_no_confirmed_job(world, broker):

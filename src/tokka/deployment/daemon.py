@@ -271,7 +271,7 @@ class Daemon:
             "wanted_champion": self._state.champion.digest if self._state.champion else None,
             "workers": tuple(workers),
             "restarts": self._fleet.restarts(),
-            "problems": (*record, *self._fleet.problems(wanted), *self._page.problems),
+            "problems": (*record, *self._fleet.problems(wanted), *self._page.problems, *self._jobs.problems),
             "processes": {**processes, **{worker.pid: worker.started for worker in workers}},
         }
 

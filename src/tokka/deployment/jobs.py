@@ -4,6 +4,7 @@ jobs = JobsChild(settings, params, folder, logs, environment); jobs.keep()
 """
 
 import sys
+import time
 from pathlib import Path
 
 from tokka.deployment.children import Child
@@ -14,6 +15,8 @@ from tokka.settings import Settings
 # The socket's name: tokka.serving.asynchronous.process imports too much to be asked for it here.
 SOCKET = "jobs.sock"
 RETRY_SECONDS = 1.0
+# A process that lives for so long has no problem any more.
+SETTLED_SECONDS = 5.0
 
 
 class JobsChild:
@@ -35,6 +38,8 @@ class JobsChild:
             check(broker)
         self._command = [*command(params), "--folder", str(folder)]
         environment = {**environment, "TOKKA_BROKER": broker or ""}
+        self.problems: list[str] = []
+        self._born = 0.0
         self._child = Child("jobs", logs / "jobs.log", environment, retry_seconds=RETRY_SECONDS)
 
     @property
@@ -45,8 +50,13 @@ class JobsChild:
     def keep(self) -> None:
         """Start it when it should run and does not."""
         if self.socket:
-            self._child.reap()
-            self._child.start(self._command, "jobs")
+            code = self._child.reap()
+            if code:
+                self.problems = [f"asynchronous jobs: their process ended with code {code}: see logs/jobs.log"]
+            if self._child.start(self._command, "jobs"):
+                self._born = time.monotonic()
+            elif self._child.pids and time.monotonic() - self._born > SETTLED_SECONDS:
+                self.problems = []
 
     def stop(self) -> None:
         """End it; what it held goes back to the queue."""

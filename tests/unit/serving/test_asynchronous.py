@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tokka.errors import UsageError
 from tokka.params import parse_params
+from tokka.serving.asynchronous import handling
 from tokka.serving.asynchronous.accepting import job_of
 from tokka.serving.asynchronous.asking import Asker, credentials
 from tokka.serving.asynchronous.handling import Away, Failed, Handler, Refused
@@ -131,8 +132,17 @@ def test_poison_is_given_up_after_its_tries(results):
 
 def test_an_outage_is_no_try(results):
     told = handle(results, Endpoint(Away("nothing serves")), encode(make_job()), times=5)
-    assert [one.action for one in told] == ["retry"] * 5
+    assert [one.action for one in told] == ["wait"] * 5
     assert results.find("a") is None
+
+
+def test_a_result_that_cannot_be_kept_is_no_fault_of_the_message(tmp_path, monkeypatch):
+    monkeypatch.setattr(handling, "FAULT_SECONDS", 0.0)
+    results = Results(tmp_path / "jobs.db")
+    (tmp_path / "jobs.db").unlink()
+    (tmp_path / "jobs.db").mkdir()
+    (told,) = handle(results, Endpoint(ANSWER), encode(make_job()))
+    assert told.action == "wait"
 
 
 def test_a_refused_job_is_settled_at_once(results):

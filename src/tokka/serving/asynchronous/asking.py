@@ -77,7 +77,10 @@ class Asker:
             raise Refused(reason(response))
         if response.status_code != 200:
             raise Failed(f"answered {response.status_code}: {reason(response)}")
-        return dict(response.json())
+        try:
+            return dict(response.json())
+        except (ValueError, TypeError):
+            raise Failed("the answer is no JSON object") from None
 
     async def _serves(self) -> bool:
         try:

@@ -1,7 +1,7 @@
 """What to do with one message: answer it once, keep the answer, and say what the broker is to be told.
 
 handler = Handler(results, asker.ask, tries=3)
-told = await handler.handle(body)       # told.action: ack | retry | dead
+told = await handler.handle(body)       # told.action: ack | retry | dead | wait
 
 The broker is told after the commit: a consumer that is killed in between gets the message again, finds the answer
 and asks nobody.
@@ -13,14 +13,18 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from sqlalchemy.exc import DBAPIError
+
 from tokka import files
 from tokka.serving.asynchronous.messages import Job, Undecodable, decode, encode_result
 from tokka.serving.asynchronous.results import Kept, Results
 
 logger = logging.getLogger("tokka.serving.asynchronous")
 
-Action = Literal["ack", "retry", "dead"]
+# retry: once more, and it counts; wait: once more, and it does not, since nothing is wrong with the message.
+Action = Literal["ack", "retry", "dead", "wait"]
 RETRY_SECONDS = 0.2
+FAULT_SECONDS = 1.0
 
 
 class Refused(Exception):
@@ -61,6 +65,14 @@ class Handler:
     async def handle(self, body: bytes) -> Told:
         """Answer one message and commit what it came to."""
         try:
+            return await self._handle(body)
+        except (DBAPIError, OSError):
+            logger.exception("the results cannot be kept now, the message waits")
+            await asyncio.sleep(FAULT_SECONDS)
+            return Told("wait")
+
+    async def _handle(self, body: bytes) -> Told:
+        try:
             job = decode(body)
         except Undecodable as error:
             return await self._again(f"body-{files.digest_bytes(body)[:32]}", "", str(error))
@@ -83,7 +95,7 @@ class Handler:
             return await self._again(job.id, digest, str(error), job)
         except Away as error:
             logger.warning("job %s waits: %s", job.id, error)
-            return Told("retry")
+            return Told("wait")
         kept = await asyncio.to_thread(self._results.complete, job.id, digest, answer)
         return _told(job, "ack", kept.state, kept.answer)
 

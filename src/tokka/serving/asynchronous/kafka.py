@@ -61,7 +61,7 @@ class Kafka:
 
     async def _take(self, message: KafkaMessage, handle: Handle) -> None:
         body = bytes(message.body)
-        while (told := await self._handle(body, handle)).action == "retry":
+        while (told := await self._handle(body, handle)).action in ("retry", "wait"):
             await asyncio.sleep(FAULT_SECONDS)
         if told.reply and told.reply_to not in (self._queues.jobs, self._queues.dead):
             try:

@@ -77,17 +77,25 @@ class Rabbit:
         try:
             told = await handle(bytes(message.body))
         except Exception:
-            # No fault of the message's: a full disk, a broken result store.
+            # A fault of ours: it comes back until the broker gives it up, and is then there to be looked at.
             logger.exception("a message could not be handled, it goes back to the queue")
             await asyncio.sleep(FAULT_SECONDS)
             told = Told("retry")
         if told.reply and told.reply_to not in (self._jobs.name, self._dead.name):
             await self._reply(told, message.message_id)
-        if told.action == "ack":
+        if told.action == "ack" or (told.action == "wait" and await self._copied(message)):
             await message.ack()
         else:
             # `reject`, since a `nack` may not count towards the broker's limit.
-            await message.reject(requeue=told.action == "retry")
+            await message.reject(requeue=told.action != "dead")
+
+    async def _copied(self, message: RabbitMessage) -> bool:
+        """Put a copy at the queue's end: it has not come back, so the broker does not give it up for that."""
+        try:
+            await self._send(bytes(message.body), self._jobs.name, message.message_id)
+        except Unconfirmed:
+            return False
+        return True
 
     async def _reply(self, told: Told, name: str) -> None:
         try:
