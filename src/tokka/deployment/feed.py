@@ -24,8 +24,8 @@ from tokka.settings import Settings
 
 DECISIONS = 8
 KEPT_LOOKS = 240
-# An older look is of a rollout that has ended, or whose driver has died.
-FRESH_SECONDS = 15.0
+# An older look is of a driver that has died; a living one may replay traffic for a while between two looks.
+FRESH_SECONDS = 60.0
 CACHE_SECONDS = 1.0
 ROLES = ("champion", "challenger", "previous")
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tokka.deployment import labels
+from tokka.deployment import labels, standing
 from tokka.deployment.evidence import Pairs, Traffic, traffic_of
 from tokka.deployment.phases import Evidence, is_applied, is_ready
 from tokka.deployment.record import Clock
@@ -101,6 +101,8 @@ class Gatherer:
             pairs = self._shadow.ask_more(champion, challenger, live, replay)
         except TokkaError:
             return self._pairs
+        if pairs.difference.size != self._pairs.difference.size:
+            standing.write_answers(self._home, state, self._shadow.answers)
         self._pairs = replace(pairs, live=_is_live(records, state.started))
         labels.publish(self._home, state, self._shadow.wanted())
         return self._pairs

@@ -11,7 +11,8 @@ FOLDERS = ("runs", "rollouts")
 TITLES = {
     "report": "evaluation report",
     "drift": "drift report",
-    "predictions": "predictions of both, by Evidently",
+    "predictions": "what both said in the shadow, by Evidently",
+    "predictions_live": "what both said live, by Evidently",
     "docs": "data docs",
 }
 SHOWN = 8
@@ -24,9 +25,7 @@ def listing(home: Path) -> list[dict[str, Any]]:
     every = [path for folder in FOLDERS for path in (home / folder).glob(PATTERNS[folder])]
     found = [path for path in every if path_of(home, path.relative_to(home).as_posix())]
     newest = sorted(found, key=_time, reverse=True)[:SHOWN]
-    return [
-        {"name": path.relative_to(home).as_posix(), "title": TITLES[path.stem], "time": _time(path)} for path in newest
-    ]
+    return [{"name": path.relative_to(home).as_posix(), "title": _title(path), "time": _time(path)} for path in newest]
 
 
 def path_of(home: Path, name: str) -> Path | None:
@@ -36,6 +35,11 @@ def path_of(home: Path, name: str) -> Path | None:
     if not parts or parts[0] not in FOLDERS or ".." in parts or not _is_report(path):
         return None
     return path if path.resolve().is_relative_to(home.resolve()) else None
+
+
+def _title(path: Path) -> str:
+    # The step's folder tells the two reports of a run apart.
+    return TITLES["drift"] if path.parent.name == "detect-drift" else TITLES[path.stem]
 
 
 def _is_report(path: Path) -> bool:

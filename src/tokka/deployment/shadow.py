@@ -77,6 +77,7 @@ class Shadow:
         self._rows: list[tuple[float, float, float]] = []
         self._order: list[int] = []
         self._open: dict[str, Disagreement] = {}
+        self.answers: tuple[list[Answer], list[Answer]] = ([], [])
         self._replayed = 0
         self._failed = 0
 
@@ -122,6 +123,8 @@ class Shadow:
         if compared is None:
             return
         row = len(self._rows)
+        for side, answer in zip(self.answers, (old, new), strict=True):
+            side.append(answer)
         if np.isnan(compared[0]):
             self._open[entry.key] = Disagreement(row, entry, old, new)
         else:

@@ -9,13 +9,17 @@ It only shows. Nothing is decided by it, so it is replaced at once or not at all
 import contextlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tokka import files
 from tokka.deployment.phases import Action
 from tokka.deployment.state import State
+from tokka.deployment.targets.base import Answer
 
 FOLDER, FILE = "rollouts", "standing.json"
+ANSWERS, SEEN = "answers.json", "predictions.json"
 LIMIT = "_limit"
 
 
@@ -46,6 +50,27 @@ def read(home: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def write_answers(home: Path, state: State, answers: tuple[Sequence[Answer], Sequence[Answer]]) -> None:
+    """Keep what champion and challenger said to the same inputs, for whoever looks at it afterwards."""
+    if state.champion is None or state.challenger is None:
+        return
+    sides = [[answer.model_dump(include={"label", "score", "value"}) for answer in side] for side in answers]
+    found = {
+        "champion": state.champion.version, "challenger": state.challenger.version, "started": state.started,
+        "answers": dict(zip(("champion", "challenger"), sides, strict=True)),
+    }  # fmt: skip
+    with contextlib.suppress(OSError, ValueError):
+        files.write_json(folder(home, state.rollout) / ANSWERS, found)
+
+
+def has_unseen_answers(home: Path, state: State) -> bool:
+    """Whether a rollout has ended whose answers nobody has looked at."""
+    place = folder(home, state.rollout)
+    return (
+        bool(state.rollout) and state.phase == "idle" and (place / ANSWERS).is_file() and not (place / SEEN).is_file()
+    )
 
 
 def e_values(values: dict[str, float]) -> dict[str, tuple[float, float]]:

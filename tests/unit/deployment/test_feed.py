@@ -59,7 +59,7 @@ def test_the_e_values_and_their_path_to_the_thresholds_are_shown(here, feed):
 
 
 def test_a_judge_that_has_gone_silent_or_belongs_to_another_rollout_is_not_shown(here, feed):
-    look(here, feed, seconds_ago=60)
+    look(here, feed, seconds_ago=90)
     assert feed.status()["judge"] is None
     here.record.compare_and_set(here.state, rollout="cd34")
     look(here, feed)
