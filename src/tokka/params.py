@@ -29,10 +29,10 @@ from tokka.sections import (
     Registry,
     Retraining,
     Section,
-    Serving,
     Task,
     Validation,
 )
+from tokka.sections_serving import Serving
 
 __all__ = [
     "Adaptation",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tokka.errors import UsageError
-from tokka.sections import Serving
+from tokka.sections_serving import Serving
 from tokka.settings import Settings
 
 # The name under which the pipeline's own traffic is known to the gateway; no other key can have it.

@@ -16,6 +16,7 @@ import httpx
 from tokka.serving.asynchronous.handling import Away, Failed, Refused
 from tokka.serving.asynchronous.messages import Job
 from tokka.serving.client import reason
+from tokka.serving.keys import own_headers
 
 # While nothing serves a job waits here for so long, then on the queue: a broker takes back what is held too long.
 AWAY_SECONDS = 600.0
@@ -102,9 +103,6 @@ def question(job: Job) -> tuple[str, dict[str, Any]]:
 
 
 def credentials(home: Path) -> dict[str, str]:
-    """The header with a key: of TOKKA_KEY, or the stack's own, which lies in its folder when its gateway wants one."""
+    """The header with a key: of TOKKA_KEY, or the stack's own, when its gateway wants one."""
     key = os.environ.get(KEY_VARIABLE)
-    try:
-        return {"x-api-key": key or (home / "stack" / "own.key").read_text(encoding="utf-8").strip()}
-    except OSError:
-        return {}
+    return {"x-api-key": key} if key else own_headers(home)

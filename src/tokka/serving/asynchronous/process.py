@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tokka.errors import TokkaError, UsageError
+from tokka.serving.access import reachable
 from tokka.serving.asynchronous.asking import Asker, credentials
 from tokka.serving.asynchronous.door import Door
 from tokka.serving.asynchronous.handling import Handler
@@ -73,7 +74,7 @@ async def run(options: Options, settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, ending.set)
     results = Results(settings.home / "jobs.db")
     transport = open_transport(settings.broker, Queues(options.name), concurrent=options.concurrent)
-    asker = Asker(f"http://127.0.0.1:{settings.port}", functools.partial(credentials, settings.home))
+    asker = Asker(f"http://{reachable(settings.host)}:{settings.port}", functools.partial(credentials, settings.home))
     transport.consume(Handler(results, asker.ask, tries=options.tries).handle)
     async with _entrance(options, settings, results, transport):
         connecting = asyncio.create_task(_connect(transport))
