@@ -32,6 +32,9 @@ from tokka.params import Params
 from tokka.settings import Settings
 
 POLL_S = 0.5
+# A look goes over the whole test: a long one is looked at less often, for a twentieth of a core at most, but
+# often enough that nobody takes the watch for dead (reconcile.ABANDONED_S).
+REST, LONGEST_POLL_S = 20.0, 20.0
 
 
 def start(
@@ -136,7 +139,7 @@ def watch(record: Record, target: Target, params: Params, settings: Settings, cl
     log, missing_since = RequestLog(settings.home / "requests"), None
     while (state := record.read(params.registry.model)).phase == "ab":
         _, challenger = _both(state)
-        observed = _observe(target)
+        began, observed = time.monotonic(), _observe(target)
         missing = observed is not None and not is_ready(challenger, observed)
         missing_since = (missing_since or clock.time()) if missing else None
         lost_s = clock.time() - missing_since if missing_since else 0.0
@@ -150,7 +153,7 @@ def watch(record: Record, target: Target, params: Params, settings: Settings, cl
                 record.beat(state)
         except Superseded:
             continue
-        clock.sleep(POLL_S)
+        clock.sleep(min(LONGEST_POLL_S, max(POLL_S, REST * (time.monotonic() - began))))
 
 
 def _check(version: str, share: float, state: State) -> None:
