@@ -235,6 +235,18 @@ def test_a_client_s_mistake_gets_a_sentence(world, path, body, status):
     assert "Traceback" not in answer.text
 
 
+def test_too_many_rows_over_the_open_inference_protocol(world):
+    tensor = {"name": "text", "shape": [300], "datatype": "BYTES", "data": ["x"] * 300}
+    answer = httpx.post(f"{world.url}/v2/models/helpdesk/infer", json={"inputs": [tensor]}, trust_env=False, timeout=20)
+    assert (answer.status_code, answer.json()["error"]) == (422, "300 rows, at most 256 are taken at once")
+
+
+def test_the_description_names_the_plain_routes_and_the_protocol_s(world):
+    tree = httpx.get(f"{world.url}/openapi.json", trust_env=False, timeout=20).json()
+    assert {"/predict", "/feedback", "/v2/models/{model_name}/infer"} <= set(tree["paths"])
+    assert "422" in tree["paths"]["/predict"]["post"]["responses"]
+
+
 def test_the_open_inference_protocol(world):
     with httpx.Client(base_url=world.url, trust_env=False) as client:
         assert client.get("/v2/health/live").json() == {"live": True}

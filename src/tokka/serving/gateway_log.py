@@ -83,7 +83,7 @@ def parse(datagram: bytes) -> dict[str, Any] | None:
         record = {
             "kind": "request",
             "prediction_id": str(line["id"]),
-            "time": float(line["time"]),
+            "time": float(line["time_us"]) / 1e6,
             "route": str(line["route"]),
             "protocol": str(line["protocol"]),
             "client": "" if line["client"] == "-" else str(line["client"]),

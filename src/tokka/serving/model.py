@@ -26,6 +26,10 @@ class Busy(ModelNotReady):  # type: ignore[misc]
         self.reason = self.error_msg
 
 
+class TooMuch(InvalidInput):  # type: ignore[misc]
+    """More rows or characters than are taken: 422 over REST, INVALID_ARGUMENT over gRPC."""
+
+
 class SpecialistModel(Model):  # type: ignore[misc]
     """One revision behind the Open Inference Protocol."""
 
@@ -40,7 +44,7 @@ class SpecialistModel(Model):  # type: ignore[misc]
         """Answer one v2 request.
 
         Raises:
-            InvalidInput: the request's own fault (400, INVALID_ARGUMENT).
+            InvalidInput: the request's own fault (400, or 422 for too much; INVALID_ARGUMENT).
             Busy: too much waits.
         """
         if not isinstance(payload, InferRequest):
@@ -50,7 +54,7 @@ class SpecialistModel(Model):  # type: ignore[misc]
             context = Context.from_headers(headers or {})
             answers = await self._service.answer(rows, context)
         except BadRequest as error:
-            raise InvalidInput(str(error)) from None
+            raise (TooMuch if error.status == 422 else InvalidInput)(str(error)) from None
         except Overloaded:
             raise Busy(self.name) from None
         return self._response(payload, answers, self._service.is_canary(context))

@@ -24,7 +24,8 @@ from kserve.protocol.rest.v2_endpoints import register_v2_endpoints
 
 from tokka.serving.application import FrontDoor
 from tokka.serving.grpc_service import MarkingServicer
-from tokka.serving.model import GuardedDataPlane, SpecialistModel
+from tokka.serving.model import GuardedDataPlane, SpecialistModel, TooMuch
+from tokka.serving.openapi import DescribedApplication
 from tokka.serving.service import Service
 
 
@@ -89,6 +90,7 @@ class _Rest(RESTServer):  # type: ignore[misc]
         self._register_endpoints(self.application)
         self._add_exception_handlers(self.application)
         self.application.add_exception_handler(RequestValidationError, _refuse_invalid)
+        self.application.add_exception_handler(TooMuch, _refuse_too_much)
         config = uvicorn.Config(
             FrontDoor(self._service, self.application),
             log_config=None, access_log=False, lifespan="off", server_header=False,
@@ -114,7 +116,11 @@ class _Announcing(uvicorn.Server):
 
 
 def _make_application() -> fastapi.FastAPI:
-    return fastapi.FastAPI(title="Tokka", docs_url=None, redoc_url=None)
+    return DescribedApplication(title="Tokka", docs_url=None, redoc_url=None)
+
+
+async def _refuse_too_much(_: Any, error: Any) -> JSONResponse:
+    return JSONResponse({"error": str(error)}, status_code=422)
 
 
 async def _refuse_invalid(_: Any, error: Any) -> JSONResponse:

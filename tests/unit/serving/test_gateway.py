@@ -12,7 +12,7 @@ from tokka.serving.gateway_log import parse
 from tokka.serving.runtime_api import Slot
 
 LINE = {
-    "id": "x", "time": 12.345, "protocol": "rest", "client": "-", "grpc": "-",
+    "id": "x", "time_us": 12345000, "protocol": "rest", "client": "-", "grpc": "-",
     "route": "predict", "status": 200, "latency_ms": 7, "share": 500, "assigned": "1",
     "canary": "1", "version": "2", "replayed": "0", "retries": "0",
 }  # fmt: skip
@@ -61,6 +61,13 @@ def test_a_log_line_is_a_record():
 def test_a_champion_that_stands_in_is_told_from_a_canary(changes, canary, stand_in):
     record = parse(json.dumps({**LINE, **changes}).encode())
     assert (record["canary"], record["stand_in"]) == (canary, stand_in)
+
+
+@pytest.mark.parametrize(
+    ("grpc", "status"), [("-", 200), ("0", 200), ("3", 400), ("16", 401), ("14", 503), ("13", 500)]
+)
+def test_a_grpc_status_is_logged_in_http_s_words(grpc, status):
+    assert parse(json.dumps({**LINE, "protocol": "grpc", "grpc": grpc}).encode())["status"] == status
 
 
 @pytest.mark.parametrize("datagram", [b"", b"{", b"[]", b'{"id": 1}', json.dumps({**LINE, "route": "health"}).encode()])
