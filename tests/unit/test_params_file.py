@@ -13,7 +13,7 @@ from tokka.params_file import edited, unified_diff
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 VALUES = {
     "finetuning.learning_rate": 0.000123,
-    "finetuning.epochs": 6,
+    "finetuning.epochs": 7,
     "finetuning.batch_size": 32,
     "finetuning.weight_decay": 0.0,
     "finetuning.augmentation.word_dropout": 0.075,
@@ -37,7 +37,7 @@ def test_only_the_values_change_and_every_comment_stays() -> None:
 def test_the_file_means_the_new_values(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text(edited(PARAMS.read_text(), VALUES))
     found = load_params(tmp_path / "params.yaml").finetuning
-    assert (found.learning_rate, found.epochs, found.batch_size, found.weight_decay) == (0.000123, 6, 32, 0.0)
+    assert (found.learning_rate, found.epochs, found.batch_size, found.weight_decay) == (0.000123, 7, 32, 0.0)
     assert found.augmentation.word_dropout == 0.075
     assert found.model_copy(update={}).lora == load_params(PARAMS).finetuning.lora
 
