@@ -22,6 +22,7 @@ from tokka.deployment.gathering import Gatherer, ReadLog, RequestLog
 from tokka.deployment.phases import Action, next_action
 from tokka.deployment.reconcile import VERDICT_TAG, project_aliases
 from tokka.deployment.record import Clock, Record, Superseded
+from tokka.deployment.settling import settle
 from tokka.deployment.state import Revision, State
 from tokka.deployment.targets.base import Target
 from tokka.errors import Refused, TokkaError
@@ -246,11 +247,12 @@ class _Rollout:
     ) -> RolloutResult:
         """Tell the registry; it only shows what the record says, so its silence does not undo a verdict."""
         self.rollout = rollout
-        reason = "; ".join(reasons)[:4000]
+        tags = {VERDICT_TAG: verdict, f"{VERDICT_TAG}_reason": "; ".join(reasons)[:4000]}
         state = self.record.read(self.endpoint)
-        self._apply(state)
+        if not settle(self.target, state, self.clock):
+            progress.report(STEP, "the endpoint does not serve what was decided yet; its daemon goes on trying")
         try:
-            self.registry.tag_version(self.version, {VERDICT_TAG: verdict, f"{VERDICT_TAG}_reason": reason})
+            self.registry.tag_version(self.version, tags)
             project_aliases(state, self.registry)
         except TokkaError as error:
             progress.report(STEP, f"the registry will show this later: {error.message}")
@@ -268,9 +270,8 @@ class _Rollout:
         return describe(action, state, self.version, self.clock.time())
 
     def _report(self, state: State, action: Action) -> None:
-        message = (
-            f"version {self.version}, {state.phase} at {state.share:.0%}: {action.kind}, {'; '.join(action.reasons)}"
-        )
+        where = f"version {self.version}, {state.phase} at {state.share:.0%}"
+        message = f"{where}: {action.kind}, {'; '.join(action.reasons)}"
         progress.report(STEP, message, fraction=FRACTION.get(state.phase), values=action.values)
 
 

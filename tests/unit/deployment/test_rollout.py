@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.fakes.world import ENDPOINT, Model, World
+from tests.fakes.world import ENDPOINT, Model, World, digest_of
 from tokka.deployment.gathering import RequestLog
 from tokka.deployment.rollout import rollback
 from tokka.errors import Refused, TokkaError
@@ -50,6 +50,30 @@ def test_live_traffic_is_used_before_any_is_replayed(here):
     assert any("(0 replayed)" in reason for reason in result.reasons)
     shadow = next(phase for phase in result.phases if phase["topic"] == "quality")
     assert shadow["values"]["replayed"] < shadow["values"]["pairs"]
+
+
+@pytest.mark.parametrize("version, verdict", [("2", "promoted"), ("3", "rolled_back")])
+def test_a_verdict_is_returned_when_what_serves_follows_it(here, monkeypatch, version, verdict):
+    """A gateway that is a second late: whoever asks after the verdict is answered as it says."""
+    here.target.models[digest_of("3")].sane = False
+    observe, seen = here.target.observe, []
+
+    def late():
+        now = observe()
+        seen.append((here.clock.now, now))
+        return next(one for time, one in reversed(seen) if time <= here.clock.now - 1 or one is seen[0][1])
+
+    monkeypatch.setattr(here.target, "observe", late)
+    assert here.rollout(version).verdict == verdict
+    assert late().generation == here.state.generation
+
+
+def test_a_verdict_is_returned_although_nothing_follows_it(here, monkeypatch, capsys):
+    apply = here.target.apply
+    monkeypatch.setattr(here.target, "apply", lambda state: apply(state) if state.phase != "idle" else None)
+    assert here.rollout().verdict == "promoted"
+    assert here.target.observe().generation < here.state.generation
+    assert "does not serve what was decided yet" in capsys.readouterr().err
 
 
 def test_a_promotion_waits_for_proof_by_live_requests(tmp_path):
