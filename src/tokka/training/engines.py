@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from tokka.errors import Refused
 from tokka.training.tokenising import Encoded, Ids, pad
 
+# A row may be padded to so many times its own length: more costs more than the larger batch saves.
+MOST_PADDING = 1.5
 Floats = NDArray[np.float32]
 # Padded input arrays by name in; outputs (rows, labels or 1) and unit-length vectors (rows, hidden) out.
 Engine = Callable[[dict[str, Ids]], tuple[Floats, Floats]]
@@ -66,14 +68,24 @@ def torch_engine(config: Mapping[str, Any], weights: bytes, settings: Mapping[st
     return run
 
 
+def rows_per_run(form: str, batch: int) -> int:
+    """How many texts one run of the network may hold: as many as asked for, and one in int8.
+
+    Int8 rounds the activations of a run on one scale, which neighbours shift: an answer would depend on who asks at
+    the same moment. Text by text is also faster there than padding.
+    """
+    return 1 if form == "int8" else batch
+
+
 def run_in_batches(
     engine: Engine, encoded: Encoded, *, batch: int, padding: int, token_types: bool
 ) -> tuple[Floats, Floats]:
-    """Run rows of like length together, and give outputs and vectors back in the rows' own order."""
+    """Run rows of like length together, at most `batch`, and give outputs and vectors back in the rows' own order."""
     outputs: list[Floats] = []
     embeddings: list[Floats] = []
-    order = np.argsort(encoded.lengths, kind="stable")
-    for rows in _cut(order, batch):
+    lengths = encoded.lengths
+    order = np.argsort(lengths, kind="stable")
+    for rows in _cut(order, lengths, batch):
         found = engine(_inputs(encoded, rows, padding, token_types))
         outputs.append(found[0])
         embeddings.append(found[1])
@@ -81,8 +93,14 @@ def run_in_batches(
     return np.concatenate(outputs)[back], np.concatenate(embeddings)[back]
 
 
-def _cut(order: Ids, batch: int) -> Iterator[Ids]:
-    return (order[start : start + batch] for start in range(0, len(order), batch))
+def _cut(order: Ids, lengths: Ids, batch: int) -> Iterator[Ids]:
+    """Rows, the shortest first, in groups of like length."""
+    start = 0
+    while start < len(order):
+        longest = MOST_PADDING * lengths[order[start]]
+        fits = int(np.searchsorted(lengths[order[start : start + batch]], longest, side="right"))
+        yield order[start : start + max(1, fits)]
+        start += max(1, fits)
 
 
 def _inputs(encoded: Encoded, rows: Ids, padding: int, token_types: bool) -> dict[str, Ids]:

@@ -14,10 +14,10 @@ import torch
 from tokka import files, progress
 from tokka.errors import TokkaError
 from tokka.training.calibration import expected_calibration_error, fit_temperature
-from tokka.training.engines import Floats, onnx_engine, run_in_batches
+from tokka.training.engines import Floats, onnx_engine, rows_per_run, run_in_batches
 from tokka.training.job import Job
 from tokka.training.model import FEATURE_SCALE
-from tokka.training.model_folder import CONFIG, FORM_FILES, write_model_config
+from tokka.training.model_folder import CONFIG, FORM_FILES, Form, write_model_config
 from tokka.training.onnx_forms import write_fp32, write_int8
 from tokka.training.tokenising import Encoded
 
@@ -79,18 +79,19 @@ def _write_onnx_forms(job: Job, folder: Path) -> dict[str, Floats]:
     if job.params.export.onnx:
         progress.report("finetune", "exporting ONNX", fraction=0.97)
         write_fp32(job.model, folder / FORM_FILES["fp32"], token_types=job.token_types)
-        found["fp32"] = _run(job, folder / FORM_FILES["fp32"])
+        found["fp32"] = _run(job, folder, "fp32")
     if job.params.export.onnx and job.params.export.int8:
         write_int8(folder / FORM_FILES["fp32"], folder / FORM_FILES["int8"])
-        found["int8"] = _run(job, folder / FORM_FILES["int8"])
+        found["int8"] = _run(job, folder, "int8")
     return found
 
 
-def _run(job: Job, path: Path) -> Floats:
+def _run(job: Job, folder: Path, form: Form) -> Floats:
     rows = job.validation
     encoded = Encoded(ids=rows.ids, types=rows.types, unknown=np.zeros(len(rows.ids)))
-    engine = onnx_engine(path.read_bytes(), torch.get_num_threads())
-    return run_in_batches(engine, encoded, batch=CHECK_BATCH, padding=_padding(job), token_types=job.token_types)[0]
+    engine = onnx_engine((folder / FORM_FILES[form]).read_bytes(), torch.get_num_threads())
+    batch = rows_per_run(form, CHECK_BATCH)
+    return run_in_batches(engine, encoded, batch=batch, padding=_padding(job), token_types=job.token_types)[0]
 
 
 def _compare(job: Job, by_form: dict[str, Floats]) -> dict[str, float]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tokka import files
 from tokka.errors import Refused, UsageError
 from tokka.training.configuration import check_encoder_config
-from tokka.training.engines import Engine, onnx_engine, run_in_batches, torch_engine
+from tokka.training.engines import Engine, onnx_engine, rows_per_run, run_in_batches, torch_engine
 from tokka.training.model_folder import FORM_FILES, Form, ModelConfig, config_digest, model_digest, verify_model
 from tokka.training.tokenising import TextEncoder
 
@@ -80,8 +80,9 @@ class Predictor:
             outputs = embeddings = np.empty((0, max(1, len(self.labels))), np.float32)
         else:
             config = self.config
+            rows = rows_per_run(self.form, batch)
             outputs, embeddings = run_in_batches(
-                self._engine, encoded, batch=batch, padding=config.padding, token_types=config.token_types
+                self._engine, encoded, batch=rows, padding=config.padding, token_types=config.token_types
             )
         return Predictions(self._scores(outputs), embeddings, encoded.lengths, encoded.unknown, self.labels)
 

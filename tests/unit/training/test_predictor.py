@@ -49,6 +49,31 @@ def test_order_and_batch_do_not_matter_to_fp32(trained: Trained) -> None:
     np.testing.assert_allclose(whole.scores, backwards.scores[::-1], atol=1e-5)
 
 
+def test_an_int8_answer_does_not_depend_on_its_neighbours(trained: Trained) -> None:
+    """Its activations are rounded on one scale per run: in one run with others the scores would differ."""
+    predictor = load_predictor(trained[0], "int8")
+    together = predictor.predict(TEXTS, batch=16)
+    alone = [predictor.predict([text]) for text in TEXTS]
+    np.testing.assert_array_equal(together.scores, np.concatenate([one.scores for one in alone]))
+    np.testing.assert_array_equal(together.embeddings, np.concatenate([one.embeddings for one in alone]))
+
+
+@pytest.mark.parametrize("batch", [1, 3, 64])
+def test_no_row_is_padded_far_beyond_its_own_length(trained: Trained, batch: int) -> None:
+    predictor = load_predictor(trained[0], "fp32")
+    shapes, engine = [], predictor._engine
+
+    def watched(inputs: dict[str, Any]) -> Any:
+        shapes.append((inputs["attention_mask"].sum(axis=1).min(), inputs["input_ids"].shape))
+        return engine(inputs)
+
+    predictor._engine = watched
+    texts = ["card " * size for size in (30, 1, 2, 12, 3, 14, 1, 9, 31)]
+    predictor.predict(texts, batch=batch)
+    assert sum(rows for _, (rows, _) in shapes) == len(texts)
+    assert all(rows <= batch and longest <= 1.5 * shortest for shortest, (rows, longest) in shapes)
+
+
 def test_no_texts_no_rows(trained: Trained) -> None:
     found = load_predictor(trained[0]).predict([])
     assert found.scores.shape == (0, 3)
