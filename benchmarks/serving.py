@@ -14,38 +14,23 @@ import argparse
 import asyncio
 import contextlib
 import importlib.util
-import json
 import os
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
-from serving_client import GrpcTarget, Load, RestTarget, Target, press  # noqa: E402  # after the thread counts
+from serving_client import Load, RestTarget, press  # noqa: E402  # after the thread counts
+from serving_ours import PATIENCE, Server, free_port, ours, started  # noqa: E402
 
 CLIENTS = (1, 16, 64)
-PATIENCE = 180.0
-
-
-@dataclass(frozen=True)
-class Server:
-    """A running server: its process, and how clients ask it."""
-
-    name: str
-    form: str
-    pid: int
-    target: Target
-    log: Path
 
 
 @dataclass(frozen=True)
@@ -59,28 +44,6 @@ class Sample:
     failures: int
 
 
-def free_port() -> int:
-    """A port that nobody has now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextlib.contextmanager
-def started(command: Sequence[str], log: Path) -> Iterator[int]:
-    """A process group that is killed at the end; its pid."""
-    import signal
-
-    with log.open("wb") as output:
-        child = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
-    try:
-        yield child.pid
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
-
-
 def peer(stack: contextlib.ExitStack, name: str, title: str, form: str, model: Path, logs: Path) -> Server:
     """Start one of the peers."""
     port = free_port()
@@ -92,62 +55,18 @@ def peer(stack: contextlib.ExitStack, name: str, title: str, form: str, model: P
         "kserve": ("/v1/models/plain:predict", lambda text: {"instances": [text]}),
         "litserve": ("/predict", lambda text: {"text": text}),
     }[name]
-    return Server(title, form, pid, RestTarget(port, path, encode), logs / f"{name}-{form}.log")
+    return Server(title, form, (pid,), RestTarget(port, path, encode), logs / f"{name}-{form}.log")
 
 
-def worker(stack: contextlib.ExitStack, form: str, model: Path, logs: Path, number: int = 0) -> tuple[int, Any]:
-    """Start one worker of ours; its pid and what its ready file says."""
-    ready = logs / f"worker-{form}-{number}.json"
-    command = [sys.executable, "-m", "tokka.serving.server", "--model-dir", str(model), "--name", "bench"]
-    command += ["--form", form, "--grpc", "--ready-file", str(ready), "--requests", str(logs / "requests")]
-    pid = stack.enter_context(started(command, logs / f"worker-{form}-{number}.log"))
-    until = time.monotonic() + PATIENCE
-    while not ready.exists():
-        if time.monotonic() > until:
-            raise SystemExit(f"a worker did not start: {(logs / f'worker-{form}-{number}.log').read_text()[-500:]}")
-        time.sleep(0.05)
-    return pid, json.loads(ready.read_text())
-
-
-def text_body(text: str) -> dict[str, str]:
-    """The body of POST /predict."""
-    return {"text": text}
-
-
-def ours(stack: contextlib.ExitStack, form: str, model: Path, logs: Path) -> list[Server]:
-    """One worker over REST and gRPC, and the same worker behind the gateway."""
-    pid, facts = worker(stack, form, model, logs)
-    rest = Server("tokka, REST", form, pid, RestTarget(facts["port"], "/predict", text_body), logs)
-    grpc = Server("tokka, gRPC", form, pid, GrpcTarget(facts["grpc_port"], "bench"), logs)
-    return [rest, grpc, behind_gateway(stack, form, pid, facts["port"], logs)]
-
-
-def behind_gateway(stack: contextlib.ExitStack, form: str, pid: int, port: int, logs: Path) -> Server:
-    """The gateway in front of a worker that runs already, with its request log."""
-    from tokka.serving.gateway import Gateway, Split
-    from tokka.serving.gateway_log import Receiver
-    from tokka.serving.request_log import Writer
-
-    folder, public = logs / f"gateway-{form}", free_port()
-    folder.mkdir()
-    receiver = Receiver(Writer(logs / "requests", "gateway"))
-    stack.callback(receiver.close)
-    places = {"port": public, "log_port": receiver.port, "slots": 2, "max_body_bytes": 1_000_000}
-    gateway = Gateway(folder, **places, log=logs / "gateway.log")
-    stack.callback(gateway.stop)
-    gateway.sync(Split(champion="1@0", champion_ports=(port,)))
-    return Server("tokka, REST through the gateway", form, pid, RestTarget(public, "/predict", text_body), logs)
-
-
-def cpu_seconds(pid: int) -> float:
-    """Processor seconds of a process and its children, those that have ended included."""
+def cpu_seconds(pids: Sequence[int]) -> float:
+    """Processor seconds of processes and their children."""
     import psutil
 
     total = 0.0
-    with contextlib.suppress(psutil.Error):
-        root = psutil.Process(pid)
-        for process in [root, *root.children(recursive=True)]:
-            with contextlib.suppress(psutil.Error):
+    for pid in pids:
+        with contextlib.suppress(psutil.Error):
+            root = psutil.Process(pid)
+            for process in [root, *root.children(recursive=True)]:
                 times = process.cpu_times()
                 total += times.user + times.system
     return total
@@ -155,9 +74,9 @@ def cpu_seconds(pid: int) -> float:
 
 def measure(server: Server, texts: Sequence[str], clients: int, seconds: float) -> Sample:
     """Ask one server for some seconds."""
-    began = cpu_seconds(server.pid)
+    began = cpu_seconds(server.pids)
     load: Load = asyncio.run(press(server.target, texts, clients=clients, seconds=seconds))
-    spent = cpu_seconds(server.pid) - began
+    spent = cpu_seconds(server.pids) - began
     answers = max(1, len(load.latencies))
     return Sample(
         len(load.latencies) / load.seconds, load.percentile(50), load.percentile(99), 1000 * spent / answers,
@@ -251,7 +170,7 @@ def bars(found: Samples, forms: Sequence[str], limits: dict[tuple[str, int], flo
     """The comparisons that have a bar, at 16 clients."""
     print("\nAt 16 clients:")
     for form in forms:
-        for name in ("tokka, REST", "tokka, gRPC"):
+        for name in ("tokka, REST", "tokka, gRPC", "tokka, REST through the gateway, 2 workers"):
             against = ratio(found, (name, form), ("LitServe, batch 16", form), 16)
             print(f"- {name}, {form}, against LitServe, {form}: {against}")
             for other in ("torch", form):
@@ -259,7 +178,7 @@ def bars(found: Samples, forms: Sequence[str], limits: dict[tuple[str, int], flo
                     f"- {name}, {form}, against mlflow models serve, {other}: "
                     f"{ratio(found, (name, form), ('mlflow models serve', other), 16)}"
                 )
-        through = ratio(found, ("tokka, REST through the gateway", form), ("tokka, REST", form), 16)
+        through = ratio(found, ("tokka, REST through the gateway, 1 worker", form), ("tokka, REST", form), 16)
         print(f"- the gateway in front of one worker, {form}: {through}")
         cpu = median(found["tokka, REST", form, 16], lambda it: it.cpu_ms)
         print(f"- CPU of the worker against the in-process limit, {form}: {cpu / limits[form, 16]:.2f} x")

@@ -54,6 +54,7 @@ class Serving(Section):
     max_delay_ms: NonNegative = 2.0
     max_body_bytes: Count = 1_000_000
     max_rows: Count = 256
+    max_wait_ms: Count = 100
     asynchronous: Asynchronous = Asynchronous()
     authentication: Annotated[Literal["auto", "on", "off"], BeforeValidator(_word_of_yaml)] = "auto"
     jwt: Jwt = Jwt()

@@ -12,6 +12,7 @@ from pathlib import Path
 from tokka import lifetime
 from tokka.errors import TokkaError
 from tokka.serving.gateway import HOST, require_free
+from tokka.serving.process import STARTING_NICENESS
 from tokka.settings import Settings
 
 RETRY_SECONDS = 10.0
@@ -26,12 +27,15 @@ class Child:
         name: for messages.
         log: file for its output.
         retry_seconds: how long after a failure the next one is started.
+        niceness: what users wait for is the gateway and the workers; 0 for a child that is asked by them.
     """
 
     def __init__(
-        self, name: str, log: Path, environment: dict[str, str], *, retry_seconds: float = RETRY_SECONDS
-    ) -> None:
+        self, name: str, log: Path, environment: dict[str, str], *, retry_seconds: float = RETRY_SECONDS,
+        niceness: int = STARTING_NICENESS,
+    ) -> None:  # fmt: skip
         self.name = name
+        self._niceness = niceness
         self._retry_seconds = retry_seconds
         self.purpose = ""
         self._log = log
@@ -53,10 +57,14 @@ class Child:
         with self._log.open("ab") as output:
             self._child = subprocess.Popen(
                 command, env=self._environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                preexec_fn=lambda: lifetime.die_with_parent(supervisor),
+                preexec_fn=lambda: self._become_child(supervisor),
             )  # fmt: skip
         self._pursued = purpose
         return True
+
+    def _become_child(self, supervisor: int) -> None:
+        lifetime.die_with_parent(supervisor)
+        os.nice(self._niceness)
 
     def reap(self) -> int | None:
         """The exit code of a process that has ended since the last call; its purpose is served when that is 0."""

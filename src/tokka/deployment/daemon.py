@@ -122,7 +122,7 @@ class Daemon:
         return Gateway(
             self._folder, port=self._settings.port, log_port=self._receiver.port, slots=serving.workers,
             max_body_bytes=serving.max_body_bytes, log=self._logs / "gateway.log", jobs=self._jobs.socket,
-            access=self._access,
+            access=self._access, in_flight=2 * serving.batch, max_wait_ms=serving.max_wait_ms,
         )  # fmt: skip
 
     def _tick(self) -> None:

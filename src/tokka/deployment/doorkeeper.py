@@ -23,7 +23,7 @@ class Doorkeeper:
         folder = settings.home / "stack"
         self._wanted = access.authentication
         self._command = [sys.executable, "-P", "-m", "tokka.serving.authority", str(folder / SOCKET)]
-        self._child = Child("authority", log, environment, retry_seconds=RETRY_SECONDS)
+        self._child = Child("authority", log, environment, retry_seconds=RETRY_SECONDS, niceness=0)
         (folder / OWN_SECRET).unlink(missing_ok=True)
         if self._wanted:
             KeyStore(settings.home).renew_own(folder)

@@ -40,7 +40,7 @@ class JobsChild:
         environment = {**environment, "TOKKA_BROKER": broker or ""}
         self.problems: list[str] = []
         self._born = 0.0
-        self._child = Child("jobs", logs / "jobs.log", environment, retry_seconds=RETRY_SECONDS)
+        self._child = Child("jobs", logs / "jobs.log", environment, retry_seconds=RETRY_SECONDS, niceness=0)
 
     @property
     def pids(self) -> list[int]:

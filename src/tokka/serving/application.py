@@ -135,7 +135,8 @@ class _Answer:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.failed = message["status"] == 500
-            message = {**message, "headers": [*message.get("headers", ()), *self._marks]}
+            later = [(b"retry-after", b"1")] if message["status"] == 503 else []
+            message = {**message, "headers": [*message.get("headers", ()), *self._marks, *later]}
         if not self.failed:
             self.started = True
             await self._send(message)

@@ -52,6 +52,8 @@ class Gateway:
         port: for REST; gRPC has `access.grpc_port`, or the next one.
         log_port: UDP port on loopback that takes a JSON line per request.
         slots: most workers of one revision.
+        in_flight: requests that one worker has at a time; more wait here.
+        max_wait_ms: how long they do; then they are answered with 503.
         log: file for HAProxy's own messages.
         jobs: Unix socket that takes asynchronous requests, relative to `folder`; none when empty.
 
@@ -61,7 +63,7 @@ class Gateway:
 
     def __init__(
         self, folder: Path, *, port: int, log_port: int, slots: int, max_body_bytes: int, log: Path, jobs: str = "",
-        access: Access | None = None,
+        access: Access | None = None, in_flight: int = 32, max_wait_ms: int = 100,
     ) -> None:  # fmt: skip
         access = access or Access(grpc_port=port + 1)
         require_free(port, access.host)
@@ -69,7 +71,10 @@ class Gateway:
         names = {
             "socket": SOCKET, "share_map": SHARE_MAP, "names_map": NAMES_MAP, "own_client": OWN_CLIENT, "jobs": jobs
         }  # fmt: skip
-        sizes = {"port": port, "log_port": log_port, "slots": slots, "max_body_bytes": max_body_bytes}
+        sizes = {
+            "port": port, "log_port": log_port, "slots": slots, "max_body_bytes": max_body_bytes,
+            "in_flight": in_flight, "max_wait_ms": max_wait_ms,
+        }  # fmt: skip
         files.write_text(folder / "haproxy.cfg", render({**names, **sizes, **access.values()}))
         files.write_text(folder / SHARE_MAP, "share 0\n")
         files.write_text(folder / NAMES_MAP, f"champion {NOBODY}\nchallenger {NOBODY}\nshare 0.0000\n")

@@ -4,12 +4,20 @@ process.is_same(pid, started)
 """
 
 import os
+import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import psutil
 
 from tokka.lifetime import LIBC
 
+Result = TypeVar("Result")
+
+# Of a worker that starts, and of helpers in the background: about a tenth of a core that others want.
+STARTING_NICENESS = 10
 _SET_NAME = 15
 _SET_CHILD_SUBREAPER = 36
 
@@ -27,6 +35,16 @@ def rename(name: str) -> None:
     """Give this process a name of at most 15 letters, for `ps` and `top`."""
     if LIBC is not None:
         LIBC.prctl(_SET_NAME, name.encode()[:15])
+
+
+def gently(work: Callable[[], Result]) -> Result:
+    """Do work in a thread of low priority, which takes its time from nobody who serves (Linux: by the thread)."""
+    with ThreadPoolExecutor(max_workers=1, initializer=_step_back) as pool:
+        return pool.submit(work).result()
+
+
+def _step_back() -> None:
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), STARTING_NICENESS)
 
 
 def identity(pid: int) -> float:

@@ -20,6 +20,7 @@ from typing import Any
 
 from tokka import files
 from tokka.errors import TokkaError
+from tokka.serving import process
 from tokka.serving.engine import Engine
 from tokka.serving.kserve_import import load_transport
 from tokka.serving.request_log import Writer
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wanted = _parser().parse_args(arguments)
     _quiet_logging()
     try:
-        service = make_service(wanted)
+        service = process.gently(lambda: make_service(wanted))
         sockets = {"rest": _bind(wanted.host, wanted.port)}
     except TokkaError as error:
         print(json.dumps({"error": error.message, "hint": error.hint}), file=sys.stderr, flush=True)

@@ -1,6 +1,7 @@
 """Micro-batching: greedy when idle, fuller when busy, and one bad row is nobody else's."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -81,6 +82,25 @@ def test_too_much_waiting_is_refused_at_once():
         return await waiting
 
     assert run(scenario()) == [1, 2, 3]
+
+
+def test_what_would_wait_too_long_is_refused_by_the_speed_of_the_last_batches():
+    def slow(rows):
+        time.sleep(0.002 * len(rows))
+        return rows
+
+    async def refused(max_wait, size):
+        batcher = Batcher(slow, max_rows=4, max_delay=0.0, max_wait=max_wait)
+        assert await batcher.submit(list(range(40))) == list(range(40)), "an idle worker takes whatever comes"
+        waiting = asyncio.create_task(batcher.submit(list(range(size))))
+        await asyncio.sleep(0)
+        answers = await asyncio.gather(batcher.submit([7]), return_exceptions=True)
+        assert await waiting == list(range(size)), "what was taken is answered"
+        return isinstance(answers[0], Overloaded)
+
+    assert run(refused(0.02, 40))
+    assert not run(refused(10.0, 40))
+    assert not run(refused(0.02, 1))
 
 
 def test_every_row_gets_its_own_answer_whatever_the_sizes():

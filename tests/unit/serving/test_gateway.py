@@ -79,7 +79,7 @@ def test_other_datagrams_are_no_records(datagram):
 @pytest.mark.parametrize("access", [Access(18082), Access(18082, "0.0.0.0", True, 5)])
 def test_haproxy_takes_the_configuration(tmp_path, access, jobs):
     values = {"socket": "s", "share_map": "share.map", "names_map": "names.map", "own_client": "tokka", "jobs": jobs}
-    sizes = {"port": 18080, "log_port": 18081, "slots": 3, "max_body_bytes": 1000}
+    sizes = {"port": 18080, "log_port": 18081, "slots": 3, "max_body_bytes": 1000, "in_flight": 8, "max_wait_ms": 9}
     (tmp_path / "haproxy.cfg").write_text(render({**values, **sizes, **access.values()}))
     (tmp_path / "share.map").write_text("share 0\n")
     (tmp_path / "names.map").write_text("champion none\n")

@@ -1,0 +1,101 @@
+"""Tokka's own servers for the benchmarks of serving: workers alone, and behind the gateway.
+
+servers = ours(stack, "int8", model_folder, logs)      # stack: a contextlib.ExitStack that ends them
+"""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from serving_client import GrpcTarget, RestTarget, Target
+
+PATIENCE = 180.0
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server: its processes, and how clients ask it."""
+
+    name: str
+    form: str
+    pids: tuple[int, ...]
+    target: Target
+    log: Path
+
+
+def free_port() -> int:
+    """A port that nobody has now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def started(command: Sequence[str], log: Path) -> Iterator[int]:
+    """A process group that is killed at the end; its pid."""
+    import signal
+
+    with log.open("wb") as output:
+        child = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+    try:
+        yield child.pid
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+
+
+def worker(stack: contextlib.ExitStack, form: str, model: Path, logs: Path, number: int = 0) -> tuple[int, Any]:
+    """Start one worker of ours; its pid and what its ready file says."""
+    ready = logs / f"worker-{form}-{number}.json"
+    command = [sys.executable, "-m", "tokka.serving.server", "--model-dir", str(model), "--name", "bench"]
+    command += ["--form", form, "--grpc", "--ready-file", str(ready), "--requests", str(logs / "requests")]
+    pid = stack.enter_context(started(command, logs / f"worker-{form}-{number}.log"))
+    until = time.monotonic() + PATIENCE
+    while not ready.exists():
+        if time.monotonic() > until:
+            raise SystemExit(f"a worker did not start: {(logs / f'worker-{form}-{number}.log').read_text()[-500:]}")
+        time.sleep(0.05)
+    return pid, json.loads(ready.read_text())
+
+
+def text_body(text: str) -> dict[str, str]:
+    """The body of POST /predict."""
+    return {"text": text}
+
+
+def ours(stack: contextlib.ExitStack, form: str, model: Path, logs: Path) -> list[Server]:
+    """One worker over REST and gRPC, the same worker behind the gateway, and two workers behind it: the default."""
+    pid, facts = worker(stack, form, model, logs)
+    second, more = worker(stack, form, model, logs, number=1)
+    rest = Server("tokka, REST", form, (pid,), RestTarget(facts["port"], "/predict", text_body), logs)
+    grpc = Server("tokka, gRPC", form, (pid,), GrpcTarget(facts["grpc_port"], "bench"), logs)
+    one = behind_gateway(stack, form, {pid: facts["port"]}, logs)
+    return [rest, grpc, one, behind_gateway(stack, form, {pid: facts["port"], second: more["port"]}, logs)]
+
+
+def behind_gateway(stack: contextlib.ExitStack, form: str, workers: dict[int, int], logs: Path) -> Server:
+    """The gateway, with its request log, in front of workers that run already, as {pid: port}."""
+    from tokka.serving.access import Access
+    from tokka.serving.gateway import Gateway, Split
+    from tokka.serving.gateway_log import Receiver
+    from tokka.serving.request_log import Writer
+
+    folder, public = logs / f"gateway-{form}-{len(workers)}", free_port()
+    folder.mkdir()
+    receiver = Receiver(Writer(logs / "requests", "gateway"))
+    stack.callback(receiver.close)
+    places = {"port": public, "log_port": receiver.port, "slots": 2, "max_body_bytes": 1_000_000}
+    gateway = Gateway(folder, **places, log=logs / "gateway.log", access=Access(grpc_port=free_port()))
+    stack.callback(gateway.stop)
+    gateway.sync(Split(champion="1@0", champion_ports=tuple(workers.values())))
+    name = f"tokka, REST through the gateway, {len(workers)} worker{'s' * (len(workers) > 1)}"
+    return Server(name, form, (*workers, gateway.pid), RestTarget(public, "/predict", text_body), logs)

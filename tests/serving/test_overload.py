@@ -1,0 +1,52 @@
+"""More requests than the workers can take: some are refused, with a word when to come back, and nobody waits long."""
+
+import asyncio
+import time
+
+import httpx
+import pytest
+
+BURST = 150
+
+
+@pytest.fixture(scope="module")
+def narrow(make_world):
+    """One worker that has two requests at a time; who would wait more than a millisecond for it is refused."""
+    made = make_world(workers=1, batch=1, max_wait_ms=1)
+    made.install("1")
+    made.up()
+    return made
+
+
+def burst(world, path, body):
+    async def all_at_once():
+        limits = httpx.Limits(max_connections=BURST)
+        async with httpx.AsyncClient(base_url=world.url, timeout=20, trust_env=False, limits=limits) as client:
+            return await asyncio.gather(*(client.post(path, json=body) for _ in range(BURST)))
+
+    return asyncio.run(all_at_once())
+
+
+@pytest.mark.parametrize(
+    "path, body",
+    [
+        ("/predict", {"text": "where is my card?"}),
+        (
+            "/v2/models/helpdesk/infer",
+            {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["where is my card?"]}]},
+        ),
+    ],
+)
+def test_a_burst_is_answered_or_refused_with_a_time_to_come_back(narrow, path, body):
+    answers = burst(narrow, path, body)
+    admitted = [answer for answer in answers if answer.status_code == 200]
+    refused = [answer for answer in answers if answer.status_code != 200]
+    assert admitted and refused
+    assert {(answer.status_code, answer.headers.get("retry-after")) for answer in refused} == {(503, "1")}
+    assert all("busy" in answer.json()["error"] for answer in refused)
+    time.sleep(1)
+    assert narrow.ask().status_code == 200
+
+
+def test_without_a_burst_nobody_is_refused(narrow):
+    assert {narrow.ask(f"card {number}").status_code for number in range(50)} == {200}
