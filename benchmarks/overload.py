@@ -22,7 +22,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 from serving import in_process, read_texts
-from serving_client import RestTarget, press
+from serving_client import RestTarget, press, run
 from serving_ours import behind_gateway, text_body, worker
 
 CLIENTS = 32
@@ -86,11 +86,9 @@ def main() -> None:
         pid, facts = worker(stack, "int8", given.model, logs)
         port = behind_gateway(stack, "int8", {pid: facts["port"]}, logs).target.port
         closed = RestTarget(port, "/predict", text_body)
-        load = asyncio.run(press(closed, texts, clients=CLIENTS, seconds=given.seconds))
+        load = run(press(closed, texts, clients=CLIENTS, seconds=given.seconds))
         capacity = len(load.latencies) / load.seconds
-        stretches = {
-            share: asyncio.run(by_the_clock(port, texts, share * capacity, given.seconds)) for share in (0.5, 2.0)
-        }
+        stretches = {share: run(by_the_clock(port, texts, share * capacity, given.seconds)) for share in (0.5, 2.0)}
     print(f"capacity: {capacity:.0f} requests/s with {CLIENTS} clients; p50 {load.percentile(50):.0f} ms, "
           f"p99 {load.percentile(99):.0f} ms, {load.failures} failed\n")  # fmt: skip
     print("| offered | requests/s | answers | refused | p50 ms admitted | p99 ms admitted | p99 ms refused |")

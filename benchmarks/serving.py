@@ -11,7 +11,6 @@ batching (left out when it is not installed: `pip install litserve`).
 """
 
 import argparse
-import asyncio
 import contextlib
 import importlib.util
 import os
@@ -27,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
-from serving_client import Load, RestTarget, press  # noqa: E402  # after the thread counts
+from serving_client import Load, RestTarget, press, run  # noqa: E402  # after the thread counts
 from serving_ours import PATIENCE, Server, free_port, ours, started  # noqa: E402
 
 CLIENTS = (1, 16, 64)
@@ -75,7 +74,7 @@ def cpu_seconds(pids: Sequence[int]) -> float:
 def measure(server: Server, texts: Sequence[str], clients: int, seconds: float) -> Sample:
     """Ask one server for some seconds."""
     began = cpu_seconds(server.pids)
-    load: Load = asyncio.run(press(server.target, texts, clients=clients, seconds=seconds))
+    load: Load = run(press(server.target, texts, clients=clients, seconds=seconds))
     spent = cpu_seconds(server.pids) - began
     answers = max(1, len(load.latencies))
     return Sample(
@@ -89,7 +88,7 @@ def wait_for(server: Server, text: str) -> None:
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
         with contextlib.suppress(Exception):
-            if asyncio.run(press(server.target, [text], clients=1, seconds=0.05)).latencies:
+            if run(press(server.target, [text], clients=1, seconds=0.05)).latencies:
                 return
         time.sleep(0.3)
     said = server.log.read_text(errors="replace")[-800:] if server.log.is_file() else ""

@@ -4,6 +4,8 @@ Inputs: `text` (BYTES, [rows]) and, for pair models, `text_pair` (BYTES, [rows])
 then `label` (BYTES) and `score` (FP64), or `value` (FP64) for regression; all [rows].
 """
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -49,15 +51,11 @@ class SpecialistModel(Model):  # type: ignore[misc]
         """
         if not isinstance(payload, InferRequest):
             raise InvalidInput("use the v2 protocol: POST /v2/models/NAME/infer")
-        try:
-            rows = self._rows(payload)
-            context = Context.from_headers(headers or {})
-            answers = await self._service.answer(rows, context)
-        except BadRequest as error:
-            raise (TooMuch if error.status == 422 else InvalidInput)(str(error)) from None
-        except Overloaded:
-            raise Busy(self.name) from None
-        return self._response(payload, answers, self._service.is_canary(context))
+        context = Context.from_headers(headers or {})
+        with in_kserve_words(self.name):
+            types = self._wanted(payload)
+            answers = await self._service.answer(self._rows(payload), context)
+        return self._response(payload, answers, types, self._service.is_canary(context))
 
     def get_input_types(self) -> list[dict[str, Any]]:
         """The tensors that `predict` takes."""
@@ -66,7 +64,7 @@ class SpecialistModel(Model):  # type: ignore[misc]
 
     def get_output_types(self) -> list[dict[str, Any]]:
         """The tensors that `predict` gives."""
-        types = {"prediction_id": "BYTES", **_answer_types(self._service.engine.task)}
+        types = {"prediction_id": "BYTES", **answer_types(self._service.engine.task)}
         return [{"name": name, "datatype": datatype, "shape": [-1]} for name, datatype in types.items()]
 
     def _rows(self, request: InferRequest) -> list[Row]:
@@ -77,8 +75,18 @@ class SpecialistModel(Model):  # type: ignore[misc]
         limit, pairs = self._service.options.max_rows, self._service.engine.pairs
         return protocol.make_rows(found.get("text"), found.get("text_pair"), limit, pairs)
 
-    def _response(self, request: InferRequest, answers: list[dict[str, Any]], canary: bool) -> InferResponse:
-        types = {"prediction_id": "BYTES", **_answer_types(self._service.engine.task)}
+    def _wanted(self, request: InferRequest) -> dict[str, str]:
+        """The output tensors that are asked for; all of them when none is named."""
+        types = {"prediction_id": "BYTES", **answer_types(self._service.engine.task)}
+        names = [output.name for output in request.request_outputs or ()]
+        unknown = [name for name in names if name not in types]
+        if unknown:
+            raise BadRequest(f"unknown output {unknown[0][:40]!r}: there are {', '.join(types)}")
+        return {name: types[name] for name in names} or types
+
+    def _response(
+        self, request: InferRequest, answers: list[dict[str, Any]], types: dict[str, str], canary: bool
+    ) -> InferResponse:
         return InferResponse(
             response_id=request.id or answers[0]["prediction_id"].partition(".")[0],
             model_name=self.name,
@@ -111,7 +119,24 @@ class GuardedDataPlane(DataPlane):  # type: ignore[misc]
         return {**super().metadata(), "name": "tokka", "extensions": []}
 
 
-def _answer_types(task: str) -> dict[str, str]:
+@contextlib.contextmanager
+def in_kserve_words(name: str) -> Iterator[None]:
+    """Raise a refusal as the error that KServe turns into a status.
+
+    Raises:
+        InvalidInput: the request's own fault (400, or 422 for too much; INVALID_ARGUMENT).
+        Busy: too much waits.
+    """
+    try:
+        yield
+    except BadRequest as error:
+        raise (TooMuch if error.status == 422 else InvalidInput)(str(error)) from None
+    except Overloaded:
+        raise Busy(name) from None
+
+
+def answer_types(task: str) -> dict[str, str]:
+    """The tensors of an answer after its prediction id, as {name: datatype}."""
     return {"value": "FP64"} if task == "regression" else {"label": "BYTES", "score": "FP64"}
 
 
