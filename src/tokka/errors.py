@@ -5,6 +5,8 @@ TokkaError            exit 1   something outside is not as it must be (a file, a
 └── Refused           exit 3   a gate, an expectation or a judge said no
 """
 
+import sys
+
 
 class TokkaError(Exception):
     """Something that the user can mend.
@@ -23,6 +25,11 @@ class TokkaError(Exception):
 
     def __reduce__(self) -> tuple[type, tuple[str, str]]:
         return type(self), (self.message, self.hint)
+
+    def report(self) -> int:
+        """Print both lines to standard error, and return the exit code: for processes that have no console of ours."""
+        print(f"{self.message}\n{self.hint}", file=sys.stderr, flush=True)
+        return self.exit_code
 
 
 class UsageError(TokkaError):

@@ -201,8 +201,7 @@ def main() -> int:
         params = stack.read_params(settings)
         watch(Record(settings.record_url), LocalTarget(settings, params), params, settings)
     except TokkaError as error:
-        print(f"{error.message}\n{error.hint}", file=sys.stderr)
-        return error.exit_code
+        return error.report()
     return 0
 
 

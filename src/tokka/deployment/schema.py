@@ -1,9 +1,7 @@
 """The tables of the deployment record, and an engine on which they exist."""
 
 from pathlib import Path
-from typing import Any
 
-from filelock import FileLock
 from sqlalchemy import (
     Column,
     Connection,
@@ -16,10 +14,11 @@ from sqlalchemy import (
     Table,
     Text,
     create_engine,
-    event,
     text,
 )
 from sqlalchemy.engine import make_url
+
+from tokka.sqlite_file import open_sqlite
 
 metadata = MetaData()
 
@@ -69,7 +68,6 @@ attempts = Table(
     Column("outcome", String(32), nullable=False),
 )
 
-BUSY_S = 30.0
 # Any constant: whoever creates the tables of this project on a PostgreSQL server takes this lock.
 ADVISORY_LOCK = 7_210_044
 
@@ -88,20 +86,7 @@ def open_engine(url: str) -> Engine:
         return engine
     if place.database in (None, "", ":memory:"):
         raise ValueError("SQLite needs a file, such as sqlite:////srv/tokka/record.db")
-    path = Path(str(place.database))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # A connection per transaction: nothing is shared with a forked child.
-    engine = create_engine(place, poolclass=NullPool, connect_args={"timeout": BUSY_S})
-    event.listen(engine, "connect", _set_durable)
-    with FileLock(f"{path}.lock"), engine.begin() as connection:
-        connection.execute(text("PRAGMA journal_mode=WAL"))
-        metadata.create_all(connection)
-    return engine
-
-
-def _set_durable(connection: Any, _: object) -> None:
-    # In WAL mode the default may lose the last commits at a power cut.
-    connection.execute("PRAGMA synchronous=FULL")
+    return open_sqlite(Path(str(place.database)), metadata)
 
 
 def _create_under_advisory_lock(connection: Connection) -> None:

@@ -11,7 +11,6 @@ lie in TOKKA_HOME/stack, its logs in TOKKA_HOME/logs.
 """
 
 import contextlib
-import fcntl
 import os
 import signal
 import subprocess
@@ -21,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tokka import files
@@ -108,7 +108,7 @@ def ensure_up(settings: Settings, params: Params, timeout: float = 120.0) -> Sta
     """
     access = Access.of(settings, params.serving)
     deadline = time.monotonic() + timeout
-    with _starting(settings, timeout):
+    with _alone(settings, "start", timeout):
         info = status(settings)
         wanted = (configuration(params), endpoint(settings), access.authentication)
         if info is not None and ((info.configuration, info.endpoint, info.authentication) != wanted or _is_stuck(info)):
@@ -135,7 +135,7 @@ def down(settings: Settings) -> bool:
     """
     if not _folder(settings).is_dir():
         return False
-    with _starting(settings, 60.0):
+    with _alone(settings, "start", 60.0):
         return _down(settings)
 
 
@@ -173,12 +173,11 @@ def main() -> int:
     if os.fork():
         os._exit(0)
     os.setsid()
-    with _only_daemon(settings):
+    with _alone(settings, "daemon", 5.0):
         try:
             Daemon(settings, params).run()
         except TokkaError as error:
-            print(f"{error.message}\n{error.hint}", file=sys.stderr, flush=True)
-            return error.exit_code
+            return error.report()
     return 0
 
 
@@ -258,33 +257,15 @@ def _is_stuck(info: StackInfo) -> bool:
 
 
 @contextlib.contextmanager
-def _starting(settings: Settings, timeout: float) -> Iterator[None]:
-    """One starter or ender at a time."""
-    with _locked(settings, "start.lock", timeout):
-        yield
-
-
-@contextlib.contextmanager
-def _only_daemon(settings: Settings) -> Iterator[None]:
-    with _locked(settings, "daemon.lock", 5.0):
-        yield
-
-
-@contextlib.contextmanager
-def _locked(settings: Settings, name: str, timeout: float) -> Iterator[None]:
-    folder = _folder(settings)
-    folder.mkdir(parents=True, exist_ok=True)
-    deadline = time.monotonic() + timeout
-    with (folder / name).open("a") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise TokkaError(f"{folder / name} is held by another process", "wait for it, or end it") from None
-            time.sleep(0.05)
-        yield
+def _alone(settings: Settings, name: str, timeout: float) -> Iterator[None]:
+    """One holder at a time: `start` for whoever starts or ends the stack, `daemon` for the daemon itself."""
+    path = _folder(settings) / f"{name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(path, timeout=timeout):
+            yield
+    except Timeout:
+        raise TokkaError(f"{path} is held by another process", "wait for it, or end it") from None
 
 
 def _tail(log: Path) -> str:

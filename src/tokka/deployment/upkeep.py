@@ -22,8 +22,7 @@ def main() -> int:
     try:
         bring_in_line(stack.read_params(settings), settings)
     except TokkaError as error:
-        print(f"{error.message}\n{error.hint}", file=sys.stderr)
-        return error.exit_code
+        return error.report()
     return 0
 
 

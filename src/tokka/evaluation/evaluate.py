@@ -58,16 +58,9 @@ def evaluate(
     known = [label for model in models for label in model.predictor.labels]
     test = open_test(data, known, params.evaluation.slices_minimum_rows)
     progress.report(STEP, f"{len(models)} models on {test.rows} test rows", fraction=0.1)
-    country = params.evaluation.country
-    scored = {"candidate": subjects.score(offered, test, country)}
-    if serving:
-        try:
-            scored["champion"] = subjects.score(serving, test, country)
-        except TokkaError as error:
-            champion, models = _unreachable(champion, error.message), [offered]
-    if params.evaluation.general.measure:
-        progress.report(STEP, "the general baseline", fraction=0.4)
-        scored["general"] = subjects.score_general(test, data, params, cache or _default_cache())
+    scored, lost = _score(models, data, test, params, cache)
+    if lost:
+        champion, models = _unreachable(champion, lost), [offered]
     test = _sliced_by_confidence(test, scored, params)
     progress.report(STEP, f"intervals from {params.evaluation.bootstrap} resamples", fraction=0.7)
     evaluation = _evaluation(data, test, scored, _latencies(models, scored, test), champion, params)
@@ -76,6 +69,25 @@ def evaluate(
     more["training_curves"] = _training_curves(offered, cache)
     evidence.write(out, evaluation, data, test, scored, offered, params, seconds=time.monotonic() - began, more=more)
     return evaluation
+
+
+def _score(
+    models: Sequence[Any], data: Any, test: Any, params: Params, cache: Path | None
+) -> tuple[dict[str, Any], str]:
+    """Every model's and the general baseline's answers, by subject; and why there are none of the champion's."""
+    from tokka.evaluation import subjects
+
+    country, lost = params.evaluation.country, ""
+    scored = {"candidate": subjects.score(models[0], test, country)}
+    for serving in models[1:]:
+        try:
+            scored["champion"] = subjects.score(serving, test, country)
+        except TokkaError as error:
+            lost = error.message
+    if params.evaluation.general.measure:
+        progress.report(STEP, "the general baseline", fraction=0.4)
+        scored["general"] = subjects.score_general(test, data, params, cache or _default_cache())
+    return scored, lost
 
 
 def _open_champion(champion: Champion, task: str) -> tuple[Champion, Any]:

@@ -116,8 +116,7 @@ def main() -> int:
     try:
         write(settings.home, sys.argv[1])
     except TokkaError as error:
-        print(f"{error.message}\n{error.hint}", file=sys.stderr)
-        return error.exit_code
+        return error.report()
     return 0
 
 

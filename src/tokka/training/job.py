@@ -80,13 +80,9 @@ def prepare_job(prepared: Prepared, params: Params, base: BaseModelFolder, unlab
     train, validation = read_rows(prepared, "train", encoder), read_rows(prepared, "validation", encoder)
     check_targets(prepared, train)
     model = _build(prepared, params, base, train)
-    lora = params.finetuning.strategy == "lora"
-    adapters = add_adapters(model.encoder, params.finetuning.lora) if lora else None
-    if choose_device() == "cpu" and max_tokens <= PLAIN_ATTENTION_TOKENS:
-        model.encoder.set_attn_implementation("eager")  # type: ignore[operator]
-    noise = (
-        AugmentedEpochs(prepared, encoder, params.finetuning) if changes_texts(params.finetuning.augmentation) else None
-    )
+    adapters = _fit_out(model, params, max_tokens)
+    noisy = changes_texts(params.finetuning.augmentation)
+    noise = AugmentedEpochs(prepared, encoder, params.finetuning) if noisy else None
     noisy_ids = noise.used_ids(model.encoder.get_input_embeddings().num_embeddings) if noise else ()  # type: ignore[operator]
     practice = read_unlabelled(prepared, params, encoder, unlabelled)
     used = [*train.ids, *validation.ids, *noisy_ids, *practice.ids, practice.special]
@@ -116,6 +112,15 @@ def prepare_job(prepared: Prepared, params: Params, base: BaseModelFolder, unlab
         unlabelled_file=unlabelled,
         class_weights=balanced_weights(train.targets) if params.finetuning.class_weights == "balanced" else None,
     )
+
+
+def _fit_out(model: Specialist, params: Params, max_tokens: int) -> Any:
+    """Choose the attention that is fastest for these lengths; return LoRA's adapters, None without them."""
+    lora = params.finetuning.strategy == "lora"
+    adapters = add_adapters(model.encoder, params.finetuning.lora) if lora else None
+    if choose_device() == "cpu" and max_tokens <= PLAIN_ATTENTION_TOKENS:
+        model.encoder.set_attn_implementation("eager")  # type: ignore[operator]
+    return adapters
 
 
 def balanced_weights(targets: Any) -> Tensor:

@@ -56,8 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         asyncio.run(run(Options(**vars(wanted)), Settings.from_environment()))
     except TokkaError as error:
-        print(f"{error.message}\n{error.hint}", file=sys.stderr)
-        return error.exit_code
+        return error.report()
     return 0
 
 

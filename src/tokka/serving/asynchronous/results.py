@@ -7,33 +7,28 @@ The first answer that is committed stays: a message that comes again changes not
 """
 
 import json
-import sqlite3
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock
 from sqlalchemy import (
     Column,
     Connection,
     Float,
     Integer,
     MetaData,
-    NullPool,
     String,
     Table,
     Text,
-    create_engine,
     delete,
-    event,
     select,
-    text,
     update,
 )
 from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.engine import URL
+
+from tokka.sqlite_file import open_sqlite
 
 Outcome = Literal["queued", "done", "failed"]
 
@@ -50,7 +45,6 @@ jobs = Table(
     Column("created", Float, nullable=False),
     Column("updated", Float, nullable=False, index=True),
 )
-_BUSY_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -74,17 +68,7 @@ class Results:
     """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # A connection per transaction: nothing is shared between threads.
-        self._engine = create_engine(
-            URL.create("sqlite", database=str(path)), poolclass=NullPool, connect_args={"timeout": _BUSY_S}
-        )
-        event.listen(self._engine, "connect", _set_durable)
-        with FileLock(f"{path}.lock"):
-            path.touch(mode=0o600)
-            with self._engine.begin() as connection:
-                connection.execute(text("PRAGMA journal_mode=WAL"))
-                metadata.create_all(connection)
+        self._engine = open_sqlite(path, metadata, mode=0o600)
 
     def accept(self, name: str, digest: str) -> None:
         """Note a job that waits on the queue; one that is known already stays as it is."""
@@ -142,8 +126,3 @@ def _add(connection: Connection, name: str, digest: str) -> None:
 def _find(connection: Connection, name: str) -> Kept | None:
     row = connection.execute(select(jobs).where(jobs.c.id == name)).mappings().first()
     return Kept(**{**row, "answer": json.loads(row["answer"])}) if row else None
-
-
-def _set_durable(connection: sqlite3.Connection, _: object) -> None:
-    # An acknowledged message is gone from the broker: its result must survive a power cut.
-    connection.execute("PRAGMA synchronous=FULL")
