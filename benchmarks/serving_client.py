@@ -5,6 +5,7 @@ load.requests, load.percentile(99)
 """
 
 import asyncio
+import functools
 import json
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -47,20 +48,50 @@ class RestTarget:
     host: str = "127.0.0.1"
 
     async def connect(self) -> Ask:
-        """Keep-alive HTTP/1.1 over a plain stream: a full client library would need as much time as a server."""
-        reader, writer = await asyncio.open_connection(self.host, self.port)
-        head = f"POST {self.path} HTTP/1.1\r\nhost: {self.host}\r\ncontent-type: application/json\r\n"
+        """Keep-alive HTTP/1.1 over a bare protocol: a full client library would need as much time as a server."""
+        _, connection = await asyncio.get_running_loop().create_connection(_Connection, self.host, self.port)
+
+        request = functools.cache(self.request)
 
         async def ask(text: str) -> None:
-            body = json.dumps(self.encode(text)).encode()
-            writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
-            answer = (await reader.readuntil(b"\r\n\r\n")).lower()
-            length = int(answer.split(b"content-length:")[1].split(b"\r\n")[0])
-            content = await reader.readexactly(length)
-            if not answer.startswith(b"http/1.1 200"):
+            status, content = await connection.ask(request(text))
+            if status != 200:
                 raise ConnectionError(content[:200].decode(errors="replace"))
 
         return ask
+
+    def request(self, text: str) -> bytes:
+        """Head and body."""
+        body = json.dumps(self.encode(text)).encode()
+        head = f"POST {self.path} HTTP/1.1\r\nhost: {self.host}\r\ncontent-type: application/json\r\n"
+        return f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
+
+
+class _Connection(asyncio.Protocol):
+    """One request at a time, and an answer with a content-length."""
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport, self._received = transport, b""
+
+    def ask(self, request: bytes) -> asyncio.Future[tuple[int, bytes]]:
+        """Send, and promise (status, body)."""
+        self._answer: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
+        self._transport.write(request)
+        return self._answer
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        head, found, body = self._received.partition(b"\r\n\r\n")
+        if not found:
+            return
+        length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+        if len(body) >= length:
+            self._received = b""
+            self._answer.set_result((int(head[9:12]), body))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self._answer.done():
+            self._answer.set_exception(error or ConnectionError("the connection was closed"))
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,8 @@ class Serving(Section):
     max_delay_ms: NonNegative = 2.0
     max_body_bytes: Count = 1_000_000
     max_rows: Count = 256
-    max_wait_ms: Count = 100
+    max_tokens: Count = 16_384
+    max_wait_ms: Count = 50
     asynchronous: Asynchronous = Asynchronous()
     authentication: Annotated[Literal["auto", "on", "off"], BeforeValidator(_word_of_yaml)] = "auto"
     jwt: Jwt = Jwt()

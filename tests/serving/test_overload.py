@@ -12,7 +12,7 @@ BURST = 150
 @pytest.fixture(scope="module")
 def narrow(make_world):
     """One worker that has two requests at a time; who would wait more than a millisecond for it is refused."""
-    made = make_world(workers=1, batch=1, max_wait_ms=1)
+    made = make_world(workers=1, batch=1, max_wait_ms=1, max_tokens=30)
     made.install("1")
     made.up()
     return made
@@ -46,6 +46,16 @@ def test_a_burst_is_answered_or_refused_with_a_time_to_come_back(narrow, path, b
     assert all("busy" in answer.json()["error"] for answer in refused)
     time.sleep(1)
     assert narrow.ask().status_code == 200
+
+
+def test_a_request_of_too_many_tokens_is_refused(narrow):
+    texts = ["where is my card?"] * 6
+    tensor = {"name": "text", "datatype": "BYTES", "shape": [6], "data": texts}
+    for path, body in (("/predict", {"texts": texts}), ("/v2/models/helpdesk/infer", {"inputs": [tensor]})):
+        answer = httpx.post(f"{narrow.url}{path}", json=body, trust_env=False, timeout=10)
+        assert answer.status_code == 422
+        assert "tokens, at most 30" in answer.json()["error"]
+    assert httpx.post(f"{narrow.url}/predict", json={"texts": texts[:3]}, trust_env=False).status_code == 200
 
 
 def test_without_a_burst_nobody_is_refused(narrow):

@@ -182,6 +182,7 @@ class Daemon:
             "--name", self._name, "--ready-file", str(ready_file), "--requests", str(self._settings.home / "requests"),
             "--batch", str(serving.batch), "--max-delay-ms", str(serving.max_delay_ms), "--grpc",
             "--max-body-bytes", str(serving.max_body_bytes), "--max-rows", str(serving.max_rows),
+            "--max-tokens", str(serving.max_tokens),
             *(["--store-text"] if self._params.monitoring.store_text else []),
         ]  # fmt: skip
         return self._fork_server.launch(arguments, self._logs / "workers.log")

@@ -84,9 +84,7 @@ class Engine:
 
     def predict(self, rows: Sequence[Row]) -> list[Result]:
         """Answer some rows, in order."""
-        texts = [row.text for row in rows]
-        pairs = [row.pair or "" for row in rows] if self.pairs else None
-        found = self._predictor.predict(texts, pairs, batch=len(rows))
+        found = self._predictor.predict(*self._columns(rows), batch=len(rows))
         lengths, unknown = found.lengths.tolist(), found.unknown.tolist()
         if self.task == "regression":
             values = found.values.tolist()
@@ -96,6 +94,13 @@ class Engine:
             Result(label, score, None, length, share)
             for label, score, length, share in zip(found.labels, scores, lengths, unknown, strict=True)
         ]
+
+    def count_tokens(self, rows: Sequence[Row]) -> int:
+        """Tokens of some rows, each cut to the model's longest."""
+        return self._predictor.count_tokens(*self._columns(rows))
+
+    def _columns(self, rows: Sequence[Row]) -> tuple[list[str], list[str] | None]:
+        return [row.text for row in rows], [row.pair or "" for row in rows] if self.pairs else None
 
     def warm_up(self, batch: int) -> float:
         """Run the shapes that will come, so that no user waits for lazy initialisation; returns seconds.

@@ -63,7 +63,7 @@ class Gateway:
 
     def __init__(
         self, folder: Path, *, port: int, log_port: int, slots: int, max_body_bytes: int, log: Path, jobs: str = "",
-        access: Access | None = None, in_flight: int = 32, max_wait_ms: int = 100,
+        access: Access | None = None, in_flight: int = 32, max_wait_ms: int = 50,
     ) -> None:  # fmt: skip
         access = access or Access(grpc_port=port + 1)
         require_free(port, access.host)

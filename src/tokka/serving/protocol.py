@@ -10,6 +10,7 @@ import contextlib
 import json
 import math
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,8 @@ _PREDICT_KEYS = {"text", "texts", "text_pair", "text_pairs"}
 _FEEDBACK_KEYS = {"prediction_id", "label", "value"}
 MAX_LABEL_CHARACTERS = 200
 MAX_TEXT_CHARACTERS = 20_000
+# At the start, in the middle and at the end of a row; every other token stands for a letter at least.
+SPECIAL_TOKENS = 4
 
 
 class BadRequest(ValueError):
@@ -78,6 +81,22 @@ def make_rows(texts: Any, partners: Any, max_rows: int, pairs: bool) -> list[Row
     if longest > MAX_TEXT_CHARACTERS:
         raise BadRequest(f"a text of {longest} characters, at most {MAX_TEXT_CHARACTERS} are taken", 422)
     return [Row(text, partner) for text, partner in zip(texts, partners or [None] * len(texts), strict=True)]
+
+
+def require_few_tokens(rows: Sequence[Row], count: Callable[[Sequence[Row]], int], max_tokens: int) -> None:
+    """See that a request costs no more than it may; nothing is counted where the letters are too few for it.
+
+    Args:
+        count: tokens of rows, as the model would read them (cut to its own longest text).
+
+    Raises:
+        BadRequest: 422, more tokens than allowed.
+    """
+    if sum(len(row.text) + len(row.pair or "") + SPECIAL_TOKENS for row in rows) <= max_tokens:
+        return
+    tokens = count(rows)
+    if tokens > max_tokens:
+        raise BadRequest(f"{tokens} tokens, at most {max_tokens} are taken at once: send fewer rows", 422)
 
 
 def parse_feedback(body: bytes) -> dict[str, Any]:

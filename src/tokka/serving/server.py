@@ -72,7 +72,8 @@ def make_service(wanted: argparse.Namespace) -> Service:
     logging.getLogger("tokka.serving").info("warm after %.2f s", seconds)
     options = Options(
         name=wanted.name, version=wanted.version, batch=wanted.batch, max_delay_ms=wanted.max_delay_ms,
-        max_body_bytes=wanted.max_body_bytes, max_rows=wanted.max_rows, store_text=wanted.store_text,
+        max_body_bytes=wanted.max_body_bytes, max_rows=wanted.max_rows,
+        max_tokens=wanted.max_tokens, store_text=wanted.store_text,
     )  # fmt: skip
     return Service(engine, options, Writer(wanted.requests, "worker") if wanted.requests else None)
 
@@ -94,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-delay-ms", type=float, default=2.0, help="wait of a busy worker for a fuller batch")
     parser.add_argument("--max-body-bytes", type=int, default=1_000_000, help="more is answered with 413")
     parser.add_argument("--max-rows", type=int, default=256, help="more rows in one request are answered with 422")
+    parser.add_argument("--max-tokens", type=int, default=16_384, help="more in one request are answered with 422")
     parser.add_argument("--store-text", action="store_true", help="keep the texts in the request log")
     return parser
 

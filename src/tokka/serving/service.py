@@ -12,6 +12,7 @@ from typing import Any
 
 from tokka.serving.batching import Batcher
 from tokka.serving.engine import Engine, Result, Row
+from tokka.serving.protocol import require_few_tokens
 from tokka.serving.request_log import Writer
 
 # The gateway strips a client's own copies of these and sets them; only `replayed` is the client's to say.
@@ -66,6 +67,7 @@ class Options:
     max_delay_ms: float = 2.0
     max_body_bytes: int = 1_000_000
     max_rows: int = 256
+    max_tokens: int = 16_384
     store_text: bool = True
 
 
@@ -92,8 +94,10 @@ class Service:
         """Predictions for rows, in order: prediction_id, model_version, canary, label and score, or value.
 
         Raises:
+            BadRequest: the rows have more tokens than one request may.
             Overloaded: too much waits already.
         """
+        require_few_tokens(rows, self.engine.count_tokens, self.options.max_tokens)
         began = time.perf_counter()
         results = await self._batcher.submit(rows)
         latency = (time.perf_counter() - began) * 1000

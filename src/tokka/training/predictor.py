@@ -86,6 +86,10 @@ class Predictor:
             )
         return Predictions(self._scores(outputs), embeddings, encoded.lengths, encoded.unknown, self.labels)
 
+    def count_tokens(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> int:
+        """Tokens that `predict` would read, the special ones included."""
+        return int(self._encoder.encode(texts, pairs).lengths.sum())
+
     def _scores(self, outputs: NDArray[np.float32]) -> NDArray[np.float32]:
         if self.task == "regression" or not len(outputs):
             return outputs

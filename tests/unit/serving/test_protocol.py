@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tokka.serving.engine import Row
-from tokka.serving.protocol import BadRequest, parse_feedback, parse_predict
+from tokka.serving.protocol import BadRequest, parse_feedback, parse_predict, require_few_tokens
 
 
 def test_one_text_and_several():
@@ -73,3 +73,18 @@ def test_feedback_is_a_label_or_a_number():
 def test_other_feedback_is_refused(body):
     with pytest.raises(BadRequest):
         parse_feedback(body)
+
+
+@given(st.lists(st.tuples(st.text(max_size=30), st.none() | st.text(max_size=9)), min_size=1), st.integers(1, 90))
+def test_tokens_are_counted_only_when_the_letters_could_be_too_many(rows, limit):
+    """The shortest token is a letter: what is let through uncounted could not have had more tokens than letters."""
+    rows = [Row(*row) for row in rows]
+    most = sum(len(row.text) + len(row.pair or "") + 3 for row in rows)
+    asked = []
+    try:
+        require_few_tokens(rows, lambda given: asked.append(given) or most, limit)
+    except BadRequest as refused:
+        assert refused.status == 422 and most > limit and str(most) in str(refused)
+    else:
+        assert most <= limit
+    assert not asked or asked == [rows]
