@@ -91,11 +91,22 @@ def stop(
     Example: `tokka ab stop --winner 3`
     """
     from tokka.deployment import ab
+    from tokka.deployment.reconcile import show_verdict
     from tokka.deployment.record import Record
+    from tokka.errors import TokkaError
+    from tokka.registry.publish import open_registry
 
     parsed, settings = load(params, overrides)
-    state = ab.stop(winner, Record(settings.record_url), parsed, settings)
+    record = Record(settings.record_url)
+    challenger = record.read(parsed.registry.model).challenger
+    state = ab.stop(winner, record, parsed, settings)
     console(json).print(f"version {winner} serves (generation {state.generation}): {state.reason}")
+    if challenger is not None:
+        verdict = "promoted" if challenger.version == winner else "rolled_back"
+        try:
+            show_verdict(challenger.version, verdict, (state.reason,), state, open_registry(parsed, settings))
+        except TokkaError as error:
+            console(json).print(f"[dim]the registry will show it later: {error.message}[/]")
     if json:
         print_json_line(state.model_dump())
 

@@ -110,11 +110,20 @@ def rollback(
     """
     from tokka.deployment.record import Record
     from tokka.deployment.rollout import rollback as roll_back
+    from tokka.deployment.settling import settle
+    from tokka.deployment.stack import status as stack_status
+    from tokka.deployment.targets.local import LocalTarget
 
     parsed, settings = load(params, overrides)
     state = roll_back(Record(settings.record_url), parsed.registry.model, reason)
     champion = state.champion.version if state.champion else "none"
-    console(json).print(f"version {champion} serves again (generation {state.generation})")
+    if stack_status(settings) is None:
+        said = "is the champion again; no stack is running, `tokka up` starts it"
+    elif settle(LocalTarget(settings, parsed), state, time):
+        said = "serves again"
+    else:
+        said = "is the champion again, and does not serve yet: see tokka status"
+    console(json).print(f"version {champion} {said} (generation {state.generation})")
     if json:
         print_json_line(state.model_dump())
 

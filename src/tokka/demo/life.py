@@ -76,7 +76,7 @@ class Life:
     def quiet_days(self) -> Iterator[Fact]:
         """Traffic as the model was tested on: nothing may start."""
         self.say("Act 2. Users write as expected (replayed synthetic messages through the gateway).")
-        answers = send(self._endpoint(), make_traffic(300, seed=100, drift=False))
+        answers = send(self._endpoint(), self.settings.home, make_traffic(300, seed=100, drift=False))
         yield self._fact("every request of quiet days is answered", _unanswered(answers), "0 of 300 failed")
         final = self._run(Request(params=self.params, cause="drift"))
         yield self._fact("no drift, no retraining", _verdict(final, "drift"), "wait")
@@ -85,9 +85,9 @@ class Life:
     def drift_and_retraining(self) -> Iterator[Fact]:
         """New intents and new words: drift is seen, a retraining starts, version 2 is promoted under traffic."""
         self.say("Act 3. The world changes: two new intents, new words, other shares; users correct wrong answers.")
-        answers = send(self._endpoint(), make_traffic(800, seed=200, drift=True))
+        answers = send(self._endpoint(), self.settings.home, make_traffic(800, seed=200, drift=True))
         yield self._fact("every drifted request is answered", _unanswered(answers), "0 of 800 failed")
-        with Background(self._endpoint(), seed=1000, drift=True) as traffic:
+        with Background(self._endpoint(), self.settings.home, seed=1000, drift=True) as traffic:
             final = self._run(Request(params=self.params, cause="drift"))
         yield self._fact("the drift is seen and the policy starts a retraining", _verdict(final, "drift"), "retrain")
         yield self._fact("the gate passes version 2", _verdict(final, "gate"), "pass")
@@ -105,7 +105,7 @@ class Life:
         yield self._fact("version 2 still serves", self._champion(), "2")
         self.say("Act 5. The same one is forced past the gate, under live traffic.")
         forced = Request(params=bad, pipeline="rollout", run_id=final["run_id"], override="demo: forced past the gate")
-        with Background(self._endpoint(), seed=5000, drift=True) as traffic:
+        with Background(self._endpoint(), self.settings.home, seed=5000, drift=True) as traffic:
             final = self._run(forced)
         yield self._fact("the canary rolls it back", _verdict(final, "canary"), "rolled_back")
         yield self._fact("version 2 still serves", self._champion(), "2")

@@ -2,9 +2,11 @@
 
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from tokka.data.sample import make_traffic
+from tokka.serving.keys import own_headers
 from tokka.serving.traffic import replay
 
 # Requests per second: in one go as a busy hour, in the background as much as a laptop that also trains can bear.
@@ -15,8 +17,9 @@ CHUNK = 40
 class Background:
     """Labelled messages sent again and again in a thread, until the `with` block ends; `results` has every answer."""
 
-    def __init__(self, endpoint: str, seed: int, *, drift: bool) -> None:
+    def __init__(self, endpoint: str, home: Path, seed: int, *, drift: bool) -> None:
         self.endpoint = endpoint
+        self.home = home
         self.seed = seed
         self.drift = drift
         self.results: list[Any] = []
@@ -36,10 +39,10 @@ class Background:
         while not self._stop.is_set():
             number += 1
             messages = make_traffic(CHUNK, seed=self.seed + number, drift=self.drift)
-            self.results += send(self.endpoint, messages, rate=CALM)
+            self.results += send(self.endpoint, self.home, messages, rate=CALM)
 
 
-def send(endpoint: str, messages: Sequence[dict[str, Any]], rate: float = RUSH) -> list[Any]:
-    """Send labelled messages through the gateway, each followed by its feedback."""
+def send(endpoint: str, home: Path, messages: Sequence[dict[str, Any]], rate: float = RUSH) -> list[Any]:
+    """Send labelled messages through the gateway of a home, each followed by its feedback."""
     rows = [{"text": message["text"], "target": message["label"]} for message in messages]
-    return replay(rows, endpoint, rate=rate, feedback=True)
+    return replay(rows, endpoint, rate=rate, feedback=True, headers=own_headers(home))

@@ -22,7 +22,7 @@ class Companions:
 
     def __init__(self, settings: Settings, record: Record, endpoint: str, environment: dict[str, str]) -> None:
         logs = settings.home / "logs"
-        self._watch = Child("A/B watch", logs / "ab.log", environment)
+        self._watch = Child("A/B watch", logs / "ab.log", environment, niceness=0)
         self._view = Child("rollout view", logs / "rollout-view.log", environment)
         self._home, self._viewed = settings.home, ""
         # While no daemon ran nobody served either: its silence is no reason to end the test.

@@ -5,6 +5,7 @@ for difference in plan(record.read(endpoint), target.observe()): ...
 end_abandoned(record, endpoint)           # a rollout whose process died does not stay half-way
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ ROLES = ("champion", "challenger", "previous")
 # Far longer than any one action of a living rollout takes.
 ABANDONED_S = 60.0
 VERDICT_TAG = "tokka.canary"
+LONGEST_REASON = 4000
 
 
 class Aliases(Protocol):
@@ -34,6 +36,13 @@ class Aliases(Protocol):
 
     def version(self, version: str) -> Any:
         """An object with `tags`."""
+
+
+class Registered(Aliases, Protocol):
+    """What a verdict needs besides."""
+
+    def tag_version(self, version: str, tags: Mapping[str, str]) -> None:
+        """Set tags on a version."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,17 @@ def project_aliases(state: State, registry: Aliases) -> list[Difference]:
             registry.delete_alias(role)
         changed.append(Difference(f"alias {role}", wanted, found.get(role, "")))
     return changed
+
+
+def show_verdict(version: str, verdict: str, reasons: Sequence[str], state: State, registry: Registered) -> None:
+    """Write what became of a version beside it, and bring the aliases in line with the record.
+
+    Raises:
+        TokkaError: the registry does not answer; the verdict holds all the same.
+    """
+    reason = "; ".join(reasons)[:LONGEST_REASON]
+    registry.tag_version(version, {VERDICT_TAG: verdict, f"{VERDICT_TAG}_reason": reason})
+    project_aliases(state, registry)
 
 
 def plan(state: State, observed: Observed | None) -> list[Difference]:

@@ -20,7 +20,7 @@ from tokka.deployment import standing
 from tokka.deployment.decisions import RolloutResult, Verdict, describe
 from tokka.deployment.gathering import Gatherer, ReadLog, RequestLog
 from tokka.deployment.phases import Action, next_action
-from tokka.deployment.reconcile import VERDICT_TAG, project_aliases
+from tokka.deployment.reconcile import show_verdict
 from tokka.deployment.record import Clock, Record, Superseded
 from tokka.deployment.settling import settle
 from tokka.deployment.state import Revision, State
@@ -247,13 +247,11 @@ class _Rollout:
     ) -> RolloutResult:
         """Tell the registry; it only shows what the record says, so its silence does not undo a verdict."""
         self.rollout = rollout
-        tags = {VERDICT_TAG: verdict, f"{VERDICT_TAG}_reason": "; ".join(reasons)[:4000]}
         state = self.record.read(self.endpoint)
         if not settle(self.target, state, self.clock):
             progress.report(STEP, "the endpoint does not serve what was decided yet; its daemon goes on trying")
         try:
-            self.registry.tag_version(self.version, tags)
-            project_aliases(state, self.registry)
+            show_verdict(self.version, verdict, reasons, state, self.registry)
         except TokkaError as error:
             progress.report(STEP, f"the registry will show this later: {error.message}")
         return self._result(verdict, reasons, phases)

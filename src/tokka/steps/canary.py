@@ -48,6 +48,13 @@ def run(params: Params, settings: Settings, version: str, out: Path) -> dict[str
 
 
 def as_markdown(version: str, outcome: dict[str, Any]) -> str:
-    """Verdict first, then its reasons."""
+    """Verdict first, then its reasons, and where Evidently's view of both versions' answers will lie."""
     reasons = "\n".join(f"- {reason}" for reason in outcome["reasons"])
-    return f"# Canary of version {version}: {outcome['verdict']}\n\n{reasons}\n"
+    page = f"# Canary of version {version}: {outcome['verdict']}\n\n{reasons}\n"
+    rollouts = sorted({phase["rollout"] for phase in outcome["phases"] if phase.get("rollout")})
+    views = "".join(f"- `rollouts/{name}/predictions.html` and `predictions_live.html`\n" for name in rollouts)
+    return (
+        f"{page}\nWhat both versions said, by Evidently, some seconds later in TOKKA_HOME:\n\n{views}"
+        if views
+        else page
+    )
