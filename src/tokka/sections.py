@@ -172,6 +172,8 @@ class General(Section):
     """
 
     measure: bool = True
+    # A linear head on the un-tuned encoder, for the table "specialised or general?".
+    linear: bool = True
     endpoint: str | None = None
     model: str = ""
     rows: Count = 100
@@ -203,6 +205,8 @@ class Evaluation(Section):
     slices_minimum_rows: Annotated[int, Field(ge=2)] = 50
     general: General = General()
     behaviour: str | None = None
+    # Likely label errors and near-duplicates across classes.
+    insight: bool = True
     # Shares of the training rows on which the recipe is repeated: how much data does the quality need?
     learning_curve: tuple[Open01, ...] = ()
     prices: Prices = Prices()

@@ -127,7 +127,8 @@ class World:
 SMALL = {
     "task": {"slices": []},
     "finetuning": {"epochs": 3, "learning_rate": 0.003, "batch_size": 32},
-    "evaluation": {"bootstrap": 300, "learning_curve": []},
+    # The linear head and the insight have tests of their own, and take half a minute of every run here.
+    "evaluation": {"bootstrap": 300, "learning_curve": [], "insight": False, "general": {"linear": False}},
     "gate": {"minimum": 0.05, "beat_general": True, "slice_margin": 0.5, "noninferiority_margin": 0.2},
     "canary": {
         "shadow_rows": 100,

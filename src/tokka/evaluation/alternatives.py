@@ -106,8 +106,9 @@ def _ways(
         yield _specialist("champion", title, evaluation, scored, models, bench)
     if not bench.params.evaluation.general.measure:
         return
-    progress.report(STEP, "a linear head on the un-tuned encoder", fraction=0.75)
-    yield _linear(bench)
+    if bench.params.evaluation.general.linear:
+        progress.report(STEP, "a linear head on the un-tuned encoder", fraction=0.75)
+        yield _linear(bench)
     if "general" in scored:
         used = 0 if test.classification else min(bench.data.train.num_rows, 4000)
         row = _row("general", "general", f"General: {scored['general'].form}", scored["general"], bench)

@@ -126,10 +126,10 @@ def _quality(
     from tokka.evaluation.insight import evaluate_insight
 
     progress.report(STEP, "behaviour and data insight", fraction=0.9)
-    return {
-        "behaviour": evaluate_behaviour(params, test, models),
-        "insight": evaluate_insight(data, params, evaluation["overlap"], cache or _default_cache()),
-    }
+    found: dict[str, Any] = {"behaviour": evaluate_behaviour(params, test, models), "insight": None}
+    if params.evaluation.insight:
+        found["insight"] = evaluate_insight(data, params, evaluation["overlap"], cache or _default_cache())
+    return found
 
 
 def _training_curves(candidate: Any, cache: Path | None) -> list[dict[str, float]]:

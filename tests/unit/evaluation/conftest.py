@@ -123,7 +123,9 @@ def specialist(tmp_path_factory, base, prepared) -> Path:
 @pytest.fixture
 def params(base):
     def make(task="classification", **sections):
-        evaluation = {"bootstrap": 200, "slices_minimum_rows": 20, **sections.pop("evaluation", {})}
+        # What takes seconds of imports has tests of its own.
+        quick = {"insight": False, "general": {"linear": False}}
+        evaluation = {"bootstrap": 200, "slices_minimum_rows": 20, **quick, **sections.pop("evaluation", {})}
         return parse_params({"task": {"type": task}, "model": {"base": str(base), "max_tokens": 48},
                              "evaluation": evaluation, **sections})  # fmt: skip
 

@@ -39,7 +39,8 @@ def test_every_rank_draws_its_own_noise() -> None:
 def test_two_ranks_learn_and_repeat_themselves_also_after_a_kill(
     strategy: str, prepared: Path, make_params: MakeParams, tmp_path: Path
 ) -> None:
-    params = make_params(epochs=8, early_stopping={"patience": 8}, devices=2, strategy=strategy)
+    epochs = 8 if strategy == "full" else 4
+    params = make_params(epochs=epochs, early_stopping={"patience": epochs}, devices=2, strategy=strategy)
     whole = finetune(prepared, params, tmp_path / "model", tmp_path / "work")
     alone = finetune(prepared, params.model_copy(update={"finetuning": params.finetuning.model_copy(
         update={"devices": 1})}), tmp_path / "alone", tmp_path / "alone-work")  # fmt: skip
