@@ -27,16 +27,23 @@ def curve_figure(points: Sequence[Tree], rows: Sequence[Tree], metric: str) -> s
         for row in rows:
             if row["name"] in COMPARED and row["low"] is not None:
                 axes.axhline(row["quality"], color=GENERAL, linewidth=1.2, linestyle=(0, (4, 3)))
-                axes.annotate(
-                    COMPARED[row["name"]], (counts[-1], row["quality"]), (0, 3), textcoords="offset points",
-                    color=INK, ha="right", fontsize=9,
-                )  # fmt: skip
+                _name(canvas, row, known, counts[-1])
         axes.set(xlabel="training rows", ylabel=metric_name(metric).lower(), xlim=(0, counts[-1] * 1.04))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         axes.yaxis.set_major_formatter(_percent if is_share(metric) else _plain)
         axes.tick_params(labelcolor=INK)
         axes.grid(color=LINE, linewidth=0.6)
         return canvas.svg("learning curve")
+
+
+def _name(canvas: _Canvas, row: Tree, known: Sequence[Tree], most: int) -> None:
+    """Write who a line is at the end that the curve is farther from."""
+    left, right = (abs(point["value"] - row["quality"]) for point in (known[0], known[-1]))
+    at = (most * 0.02, "left") if left > right else (most, "right")
+    canvas.axes.annotate(
+        COMPARED[row["name"]], (at[0], row["quality"]), (0, 3), textcoords="offset points",
+        color=INK, ha=at[1], fontsize=9,
+    )  # fmt: skip
 
 
 def _point(canvas: _Canvas, point: Tree, metric: str) -> None:

@@ -48,7 +48,7 @@ def price(value: float | None, currency: str) -> str:
     """Money with as many digits as it takes to be more than nothing."""
     if value is None:
         return UNMEASURED
-    return f"{value:,.2f} {currency}" if value >= 1 or value == 0 else f"{value:.2g} {currency}"
+    return f"{value:,.2f} {currency}" if value >= 0.1 or value == 0 else f"{value:.2g} {currency}"
 
 
 def _shown(row: Tree, chosen: str, cells: list[Cell]) -> dict[str, Any]:
