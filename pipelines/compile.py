@@ -1,10 +1,16 @@
 """Write the three IR files that Kubeflow, Docker and the laptop all run.
 
-python -m pipelines.compile build/pipelines
+    python -m pipelines.compile build/pipelines
+
+KFP names the parts of nested pipelines in the order of a protobuf map, which in its C implementation changes from
+process to process: the pure Python one keeps the order, so that the same pipelines are the same bytes.
 """
 
+import os
 import sys
 from pathlib import Path
+
+os.environ["PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION"] = "python"
 
 from kfp import compiler
 
