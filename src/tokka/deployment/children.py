@@ -12,7 +12,7 @@ from pathlib import Path
 from tokka import lifetime
 from tokka.errors import TokkaError
 from tokka.serving.gateway import HOST, require_free
-from tokka.serving.process import STARTING_NICENESS
+from tokka.serving.process import HELPING_NICENESS
 from tokka.settings import Settings
 
 RETRY_SECONDS = 10.0
@@ -32,7 +32,7 @@ class Child:
 
     def __init__(
         self, name: str, log: Path, environment: dict[str, str], *, retry_seconds: float = RETRY_SECONDS,
-        niceness: int = STARTING_NICENESS,
+        niceness: int = HELPING_NICENESS,
     ) -> None:  # fmt: skip
         self.name = name
         self._niceness = niceness

@@ -16,8 +16,8 @@ from tokka.lifetime import LIBC
 
 Result = TypeVar("Result")
 
-# Of a worker that starts, and of helpers in the background: about a tenth of a core that others want.
-STARTING_NICENESS = 10
+# A worker that starts gets about a quarter of a core that others want, a helper in the background a tenth.
+STARTING_NICENESS, HELPING_NICENESS = 5, 10
 _SET_NAME = 15
 _SET_CHILD_SUBREAPER = 36
 
