@@ -53,7 +53,7 @@ def quantile(values: list[float], percent: int) -> float:
 async def by_the_clock(port: int, texts: list[str], rate: float, seconds: float) -> Open:
     """Start so many requests a second, whatever becomes of the earlier ones."""
     found, began = Open(), time.perf_counter() + 0.1
-    target = RestTarget(port, "/predict", text_body)
+    target = RestTarget(port, "/predict", text_body, keep=False)
 
     async def one(number: int) -> None:
         due = began + number / rate
@@ -83,8 +83,8 @@ def main() -> None:
     print(f"in process, int8, batch 16: {in_process(given.model, 'int8', texts, 16):.2f} CPU-ms per text")
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         logs = Path(folder)
-        pid, facts = worker(stack, "int8", given.model, logs)
-        port = behind_gateway(stack, "int8", {pid: facts["port"]}, logs).target.port
+        first = worker(stack, "int8", given.model, logs)
+        port = behind_gateway(stack, "int8", [first], logs)[0].target.port
         closed = RestTarget(port, "/predict", text_body)
         load = run(press(closed, texts, clients=CLIENTS, seconds=given.seconds))
         capacity = len(load.latencies) / load.seconds

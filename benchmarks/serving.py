@@ -169,7 +169,8 @@ def bars(found: Samples, forms: Sequence[str], limits: dict[tuple[str, int], flo
     """The comparisons that have a bar, at 16 clients."""
     print("\nAt 16 clients:")
     for form in forms:
-        for name in ("tokka, REST", "tokka, gRPC", "tokka, REST through the gateway, 2 workers"):
+        through = [f"tokka, {protocol} through the gateway, 2 workers" for protocol in ("REST", "gRPC")]
+        for name in ("tokka, REST", "tokka, gRPC", *through):
             against = ratio(found, (name, form), ("LitServe, batch 16", form), 16)
             print(f"- {name}, {form}, against LitServe, {form}: {against}")
             for other in ("torch", form):
@@ -177,8 +178,10 @@ def bars(found: Samples, forms: Sequence[str], limits: dict[tuple[str, int], flo
                     f"- {name}, {form}, against mlflow models serve, {other}: "
                     f"{ratio(found, (name, form), ('mlflow models serve', other), 16)}"
                 )
-        through = ratio(found, ("tokka, REST through the gateway, 1 worker", form), ("tokka, REST", form), 16)
-        print(f"- the gateway in front of one worker, {form}: {through}")
+        for protocol in ("REST", "gRPC"):
+            name = f"tokka, {protocol}"
+            cost = ratio(found, (f"{name} through the gateway, 1 worker", form), (name, form), 16)
+            print(f"- the gateway in front of one worker, {protocol}, {form}: {cost}")
         cpu = median(found["tokka, REST", form, 16], lambda it: it.cpu_ms)
         print(f"- CPU of the worker against the in-process limit, {form}: {cpu / limits[form, 16]:.2f} x")
 

@@ -40,12 +40,13 @@ class Target(Protocol):
 
 @dataclass(frozen=True)
 class RestTarget:
-    """A REST path; `encode` makes the body of a text."""
+    """A REST path; `encode` makes the body of a text; `keep` says whether the connection serves another request."""
 
     port: int
     path: str
     encode: Callable[[str], Any]
     host: str = "127.0.0.1"
+    keep: bool = True
 
     async def connect(self) -> Ask:
         """Keep-alive HTTP/1.1 over a bare protocol: a full client library would need as much time as a server."""
@@ -64,6 +65,7 @@ class RestTarget:
         """Head and body."""
         body = json.dumps(self.encode(text)).encode()
         head = f"POST {self.path} HTTP/1.1\r\nhost: {self.host}\r\ncontent-type: application/json\r\n"
+        head += "" if self.keep else "connection: close\r\n"
         return f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
 
 

@@ -73,17 +73,23 @@ def text_body(text: str) -> dict[str, str]:
 
 
 def ours(stack: contextlib.ExitStack, form: str, model: Path, logs: Path) -> list[Server]:
-    """One worker over REST and gRPC, the same worker behind the gateway, and two workers behind it: the default."""
-    pid, facts = worker(stack, form, model, logs)
-    second, more = worker(stack, form, model, logs, number=1)
+    """One worker over REST and gRPC, and both again through the gateway: one worker, and two, which is the default."""
+    first, second = (worker(stack, form, model, logs, number=number) for number in range(2))
+    pid, facts = first
     rest = Server("tokka, REST", form, (pid,), RestTarget(facts["port"], "/predict", text_body), logs)
     grpc = Server("tokka, gRPC", form, (pid,), GrpcTarget(facts["grpc_port"], "bench"), logs)
-    one = behind_gateway(stack, form, {pid: facts["port"]}, logs)
-    return [rest, grpc, one, behind_gateway(stack, form, {pid: facts["port"], second: more["port"]}, logs)]
+    return [
+        rest,
+        grpc,
+        *behind_gateway(stack, form, [first], logs),
+        *behind_gateway(stack, form, [first, second], logs),
+    ]
 
 
-def behind_gateway(stack: contextlib.ExitStack, form: str, workers: dict[int, int], logs: Path) -> Server:
-    """The gateway, with its request log, in front of workers that run already, as {pid: port}."""
+def behind_gateway(
+    stack: contextlib.ExitStack, form: str, workers: Sequence[tuple[int, Any]], logs: Path
+) -> list[Server]:
+    """The gateway, with its request log, in front of workers that run already: asked over REST, and over gRPC."""
     from tokka.serving.access import Access
     from tokka.serving.gateway import Gateway, Split
     from tokka.serving.gateway_log import Receiver
@@ -91,11 +97,16 @@ def behind_gateway(stack: contextlib.ExitStack, form: str, workers: dict[int, in
 
     folder, public = logs / f"gateway-{form}-{len(workers)}", free_port()
     folder.mkdir()
-    receiver = Receiver(Writer(logs / "requests", "gateway"))
+    receiver, access = Receiver(Writer(logs / "requests", "gateway")), Access(grpc_port=free_port())
     stack.callback(receiver.close)
     places = {"port": public, "log_port": receiver.port, "slots": 2, "max_body_bytes": 1_000_000}
-    gateway = Gateway(folder, **places, log=logs / "gateway.log", access=Access(grpc_port=free_port()))
+    gateway = Gateway(folder, **places, log=logs / "gateway.log", access=access)
     stack.callback(gateway.stop)
-    gateway.sync(Split(champion="1@0", champion_ports=tuple(workers.values())))
-    name = f"tokka, REST through the gateway, {len(workers)} worker{'s' * (len(workers) > 1)}"
-    return Server(name, form, (*workers, gateway.pid), RestTarget(public, "/predict", text_body), logs)
+    ports = {name: tuple(facts[name] for _, facts in workers) for name in ("port", "grpc_port")}
+    gateway.sync(Split(champion="1@0", champion_ports=ports["port"], champion_grpc_ports=ports["grpc_port"]))
+    way = f"through the gateway, {len(workers)} worker{'s' * (len(workers) > 1)}"
+    pids = (*(pid for pid, _ in workers), gateway.pid)
+    return [
+        Server(f"tokka, REST {way}", form, pids, RestTarget(public, "/predict", text_body), logs),
+        Server(f"tokka, gRPC {way}", form, pids, GrpcTarget(access.grpc_port, "bench"), logs),
+    ]
