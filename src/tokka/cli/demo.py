@@ -1,11 +1,18 @@
 """tokka demo: the whole life of a model, with no hand touching it."""
 
 import shutil
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tokka.cli.console import DEFAULT_PARAMS, Json, ParamsFile, console, load, print_json_line, progress
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tokka.demo.life import Fact
+    from tokka.settings import Settings
 
 PORT_OFFSET = 200
 
@@ -30,16 +37,11 @@ def demo(
     """
     from tokka.demo.life import OVERRIDES, Life
     from tokka.deployment.stack import down
-    from tokka.settings import Settings
 
-    ours = Settings.from_environment()
-    home = ours.home / "demo"
-    settings = Settings.from_environment(
-        {"TOKKA_ROOT": str(ours.root), "TOKKA_HOME": str(home), "TOKKA_PORT": str(ours.port + PORT_OFFSET)}
-    )
-    parsed, _ = load(params, [*OVERRIDES], str(home / "sample.csv"))
+    settings = _own_settings()
+    parsed, _ = load(params, [*OVERRIDES], str(settings.home / "sample.csv"))
     down(settings)
-    shutil.rmtree(home, ignore_errors=True)
+    shutil.rmtree(settings.home, ignore_errors=True)
     out, facts = console(json), []
     try:
         with progress(out, settings) as shown:
@@ -52,6 +54,19 @@ def demo(
     finally:
         if not keep:
             down(settings)
+    return _conclude(out, facts, json)
+
+
+def _own_settings() -> "Settings":
+    """A home and ports beside the user's own, which go on as they are."""
+    from tokka.settings import Settings
+
+    ours = Settings.from_environment()
+    own = {"TOKKA_HOME": str(ours.home / "demo"), "TOKKA_PORT": str(ours.port + PORT_OFFSET)}
+    return Settings.from_environment({"TOKKA_ROOT": str(ours.root), **own})
+
+
+def _conclude(out: "Console", facts: "Sequence[Fact]", json: bool) -> int:
     held = bool(facts) and facts[-1].held
     out.print("All of it did happen." if held else "[red]Not all of it did happen.[/]")
     if json:

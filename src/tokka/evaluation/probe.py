@@ -43,40 +43,38 @@ def main() -> int:
 
 
 def measure(job: Mapping[str, Any], scores: Path | None) -> dict[str, Any]:
-    """Every figure of `cost.Footprint`, from this process."""
+    """Every figure of `cost.Footprint`, from this process; the answers go to `scores`."""
     import numpy as np
-
-    from tokka.evaluation.cost import LATENCY_REQUESTS, latency_in_turns
-    from tokka.evaluation.energy import estimate
 
     texts, pairs = job["texts"], job["pairs"]
     opened = open_model(job)
-    predict = opened.predict
-    predict(texts[:1], pairs[:1] if pairs else None)
+    opened.predict(texts[:1], pairs[:1] if pairs else None)
     cold_start = time.time() - psutil.Process().create_time() - opened.fit_seconds
     began = time.perf_counter()
-    answered = predict(texts, pairs)
+    answered = opened.predict(texts, pairs)
     throughput = len(texts) / max(time.perf_counter() - began, 1e-9)
     if scores is not None:
         np.save(scores, answered)
-    requests = min(LATENCY_REQUESTS, max(20, len(texts)))
-    began = time.process_time()
+    figures = {"cold_start_s": cold_start, "throughput": throughput, "fit_cpu_seconds": opened.fit_cpu_seconds}
+    return {**figures, **_one_by_one(opened.predict, texts, pairs, job.get("country", ""))}
+
+
+def _one_by_one(predict: Predict, texts: Sequence[str], pairs: Sequence[str] | None, country: str) -> dict[str, Any]:
+    """Latency, processor time, memory and energy of texts that come alone."""
+    from tokka.evaluation.cost import LATENCY_REQUESTS, latency_in_turns
+    from tokka.evaluation.energy import estimate
 
     def ask(text: str, pair: str | None) -> Any:
         return predict([text], None if pair is None else [pair])
 
+    requests = min(LATENCY_REQUESTS, max(20, len(texts)))
+    began = time.process_time()
     latency = latency_in_turns({"it": ask}, texts, pairs, requests)["it"]
-    figures = {
-        "cold_start_s": cold_start,
-        "memory_mb": peak_memory_mb(),
-        "cpu_ms": (time.process_time() - began) * 1e3 / requests,
-        "throughput": throughput,
-        "latency": {"p50": latency.p50, "p99": latency.p99},
-        "fit_cpu_seconds": opened.fit_cpu_seconds,
-    }
+    cpu_ms, memory_mb = (time.process_time() - began) * 1e3 / requests, peak_memory_mb()
     # Last, since its library takes memory of its own.
     places = [(text, pairs[number] if pairs else None) for number, text in enumerate(texts)]
-    energy = estimate(lambda number: ask(*places[number % len(places)]), job.get("country", ""))
+    energy = estimate(lambda number: ask(*places[number % len(places)]), country)
+    figures = {"cpu_ms": cpu_ms, "memory_mb": memory_mb, "latency": {"p50": latency.p50, "p99": latency.p99}}
     return {**figures, "energy": asdict(energy)}
 
 

@@ -1,4 +1,4 @@
-"""MLflow, the tracking server and model registry: the only module that talks to it.
+"""MLflow, the tracking server and model registry: the only way to it (connection.py holds the connection).
 
     registry = Registry(settings, "helpdesk"); registry.prepare()
     run_id = registry.log_run(key, params={…}, metrics={…}, tags={…}, folder_evidence=…, folder_model=…, dataset=…)
@@ -9,8 +9,6 @@ Runs are idempotent by key and versions by run, under kill -9 and under two race
 keeps racers apart; across machines both look again after they created, and the later one withdraws.
 """
 
-import functools
-import logging
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -21,6 +19,7 @@ from typing import Any
 from tokka import files
 from tokka.errors import TokkaError
 from tokka.registry import address, entities, page, runs
+from tokka.registry.connection import Connection, import_mlflow
 from tokka.registry.entities import Dataset, Figure, RunInfo, VersionInfo
 from tokka.registry.locks import locked
 from tokka.registry.search_runs import SearchRuns
@@ -38,6 +37,8 @@ class Registry:
     def __init__(self, settings: Settings, model: str) -> None:
         self.settings = settings
         self.model = model
+        self._connection = Connection(settings)
+        self._translated = self._connection.translated
 
     def prepare(self) -> None:
         """Make the SQLite file (once, whole or not at all) and the experiment, or see that the server answers.
@@ -47,45 +48,18 @@ class Registry:
             UsageError: the tracking URI is of no supported kind.
         """
         address.check(self.settings.tracking_uri)
-        self._make_sqlite()
+        self._connection.make_sqlite()
         with locked(self.settings, "mlflow"), self._translated("prepare the experiment"):
             self._own_experiment()
 
-    @functools.cached_property
+    @property
     def _client(self) -> Any:
-        self._make_sqlite()
-        uri = self.settings.tracking_uri
-        return _import_mlflow().MlflowClient(tracking_uri=uri, registry_uri=uri)
-
-    def _make_sqlite(self) -> None:
-        """Make the SQLite file under a lock; aside first, since one that a kill left half-made is of no use."""
-        path = Path(self.settings.tracking_uri.removeprefix("sqlite:///"))
-        if self.settings.tracking_uri.startswith("sqlite:") and not path.exists():
-            with locked(self.settings, "mlflow-database"):
-                if not path.exists():
-                    self._make_tables(path)
-
-    def _make_tables(self, path: Path) -> None:
-        _import_mlflow()
-        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-        path.parent.mkdir(parents=True, exist_ok=True)
-        staging = path.with_name(f".{path.name}.new")
-        staging.unlink(missing_ok=True)
-        with self._translated("make its tables"):
-            store = SqlAlchemyStore(f"sqlite:///{staging}", self._artifact_root())
-            store.engine.dispose()
-        staging.replace(path)
-        files.sync_folder(path.parent)
-
-    def _artifact_root(self) -> str:
-        return (self.settings.home / "artifacts").as_uri()
+        return self._connection.client
 
     def _own_experiment(self) -> str:
         found = self._client.get_experiment_by_name(self.model)
         if found is None:
-            local = self.settings.tracking_uri.startswith("sqlite:")
-            return str(self._client.create_experiment(self.model, self._artifact_root() if local else None))
+            return str(self._client.create_experiment(self.model, self._connection.artifact_root))
         if found.lifecycle_stage != "active":
             raise TokkaError(
                 f"MLflow's experiment {self.model!r} was deleted",
@@ -96,20 +70,6 @@ class Registry:
     def _writing(self) -> AbstractContextManager[None]:
         # An upload to a far server takes its time; whoever waits for it must not give up early.
         return locked(self.settings, f"registry-{self.model}", timeout=900.0)
-
-    @contextmanager
-    def _translated(self, doing: str) -> Iterator[None]:
-        """MLflow's and the disk's errors as one line that names the server and what was tried."""
-        mlflow = _import_mlflow()
-        from sqlalchemy.exc import SQLAlchemyError
-
-        try:
-            yield
-        except (mlflow.exceptions.MlflowException, SQLAlchemyError, OSError) as error:
-            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            where, missing = address.redacted(self.settings.tracking_uri), "RESOURCE_DOES_NOT_EXIST"
-            hint = address.MISSING_HINT if getattr(error, "error_code", "") == missing else address.SERVER_HINT
-            raise TokkaError(f"MLflow at {where} could not {doing}: {address.redacted(first)}", hint) from error
 
     def log_run(
         self,
@@ -169,13 +129,13 @@ class Registry:
 
     def _runs(self) -> runs.Runs:
         experiment = os.environ.get("MLFLOW_EXPERIMENT_ID") or self._own_experiment()
-        return runs.Runs(self._client, _import_mlflow().entities, self.model, experiment)
+        return runs.Runs(self._client, import_mlflow().entities, self.model, experiment)
 
     @contextmanager
     def search(self, study: str) -> Iterator[SearchRuns]:
         """The runs of a study of `tokka tune`, under the registry's lock."""
         with self._writing(), self._translated(f"log the search {study}"):
-            yield SearchRuns(self._client, _import_mlflow().entities, self._own_experiment(), study)
+            yield SearchRuns(self._client, import_mlflow().entities, self._own_experiment(), study)
 
     def register(self, run_id: str, *, description: str, tags: Mapping[str, str]) -> str:
         """Make the version of a run and return its number; a run that has one keeps it.
@@ -246,7 +206,7 @@ class Registry:
         return min((str(version.version) for version in found), key=int, default=None)
 
     def _make_registered_model(self) -> None:
-        mlflow = _import_mlflow()
+        mlflow = import_mlflow()
         try:
             self._client.create_registered_model(self.model, description=page.MODEL_DESCRIPTION)
         except mlflow.exceptions.MlflowException as error:
@@ -255,7 +215,7 @@ class Registry:
 
     def aliases(self) -> dict[str, str]:
         """Alias to version; empty when the model was never registered."""
-        mlflow = _import_mlflow()
+        mlflow = import_mlflow()
         with self._translated("read aliases"):
             try:
                 found = self._client.get_registered_model(self.model).aliases
@@ -296,16 +256,3 @@ class Registry:
             with self._translated(f"download {name} of run {run_id}"):
                 found = Path(self._client.download_artifacts(run_id, name, staging))
             page.move(found, into, without_page_files=name == entities.MODEL_FOLDER)
-
-
-@functools.cache
-def _import_mlflow() -> Any:
-    """MLflow, quiet: it takes 3 s, so it is imported on first use and not with this module."""
-    for name, value in address.CLIENT_ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    import mlflow
-    import mlflow.exceptions
-
-    for name in ("mlflow.store.db.utils", "alembic", "mlflow.tracking"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    return mlflow

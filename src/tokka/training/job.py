@@ -83,11 +83,8 @@ def prepare_job(prepared: Prepared, params: Params, base: BaseModelFolder, unlab
     adapters = _fit_out(model, params, max_tokens)
     noisy = changes_texts(params.finetuning.augmentation)
     noise = AugmentedEpochs(prepared, encoder, params.finetuning) if noisy else None
-    noisy_ids = noise.used_ids(model.encoder.get_input_embeddings().num_embeddings) if noise else ()  # type: ignore[operator]
     practice = read_unlabelled(prepared, params, encoder, unlabelled)
-    used = [*train.ids, *validation.ids, *noisy_ids, *practice.ids, practice.special]
-    vocabulary = TrimmedVocabulary(model.encoder, used)
-    vocabulary.trim(model.encoder)
+    vocabulary = _trim(model, noise, [*train.ids, *validation.ids, *practice.ids, practice.special])
     data = PreparedRows(
         train.with_ids(vocabulary.translate(train.ids)),
         validation.with_ids(vocabulary.translate(validation.ids)),
@@ -112,6 +109,14 @@ def prepare_job(prepared: Prepared, params: Params, base: BaseModelFolder, unlab
         unlabelled_file=unlabelled,
         class_weights=balanced_weights(train.targets) if params.finetuning.class_weights == "balanced" else None,
     )
+
+
+def _trim(model: Specialist, noise: AugmentedEpochs | None, used: list[Any]) -> TrimmedVocabulary:
+    """Keep the embeddings of these tokens, and of those that noise may make of them."""
+    noisy_ids = noise.used_ids(model.encoder.get_input_embeddings().num_embeddings) if noise else ()  # type: ignore[operator]
+    vocabulary = TrimmedVocabulary(model.encoder, [*used, *noisy_ids])
+    vocabulary.trim(model.encoder)
+    return vocabulary
 
 
 def _fit_out(model: Specialist, params: Params, max_tokens: int) -> Any:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.unit.registry.conftest import PASS, PROVENANCE, make_evidence, make_model, make_settings
 from tokka.params import Params
-from tokka.registry import entities, mlflow_client, publish, served
+from tokka.registry import connection, entities, publish, served
 from tokka.registry.mlflow_client import Registry
 from tokka.settings import Settings
 
@@ -33,7 +33,7 @@ def test_killed_at_any_moment_it_converges(params: Params, tmp_path: Path) -> No
     make_evidence(tmp_path / "evidence")
     make_model(tmp_path / "model", weights=os.urandom(8_000_000))
     # Imported before the fork, and no database opened: the children start at once and share no connection.
-    mlflow_client._import_mlflow()
+    connection.import_mlflow()
     chance, killed = random.Random(7), 0
     for limit in np.linspace(0.1, 2.5, KILLS):
         child = CONTEXT.Process(target=publish_all, args=(settings, params, tmp_path))
