@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tokka import files
 from tokka.errors import UsageError
 from tokka.params import parse_params
 from tokka.serving.asynchronous import handling
@@ -128,6 +129,14 @@ def test_poison_is_given_up_after_its_tries(results):
     endpoint = Endpoint(ANSWER)
     assert [one.action for one in handle(results, endpoint, b"\xc3\x01poison", times=3)] == ["retry", "retry", "dead"]
     assert endpoint.asked == 0
+
+
+def test_poison_that_comes_back_after_it_was_given_up_is_no_further_try(results):
+    """A consumer was killed between the commit and the word to the broker."""
+    body = b"\xc3\x01poison"
+    told = handle(results, Endpoint(ANSWER), body, times=5)
+    assert [one.action for one in told] == ["retry", "retry", "dead", "dead", "dead"]
+    assert results.find(f"body-{files.digest_bytes(body)[:32]}").tries == 3
 
 
 def test_an_outage_is_no_try(results):

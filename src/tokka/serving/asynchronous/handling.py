@@ -75,7 +75,7 @@ class Handler:
         try:
             job = decode(body)
         except Undecodable as error:
-            return await self._again(f"body-{files.digest_bytes(body)[:32]}", "", str(error))
+            return await self._poison(f"body-{files.digest_bytes(body)[:32]}", str(error))
         digest = digest_of(job)
         kept = await asyncio.to_thread(self._results.find, job.id)
         if kept is not None and kept.digest != digest:
@@ -84,6 +84,13 @@ class Handler:
         if kept is not None and kept.state == "done":
             return _told(job, "ack", "done", kept.answer)
         return await self._answer(job, digest)
+
+    async def _poison(self, name: str, reason: str) -> Told:
+        kept = await asyncio.to_thread(self._results.find, name)
+        if kept is not None and kept.state == "failed":
+            # A consumer was killed between giving it up and telling the broker: no bytes get better by themselves.
+            return Told("dead")
+        return await self._again(name, "", reason)
 
     async def _answer(self, job: Job, digest: str) -> Told:
         try:
