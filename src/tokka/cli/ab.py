@@ -36,7 +36,8 @@ def start(
     from tokka.deployment.stack import ensure_up
     from tokka.deployment.targets.local import LocalTarget
     from tokka.errors import Refused
-    from tokka.registry.publish import fetch_version
+    from tokka.registry.entities import SNAPSHOT
+    from tokka.registry.publish import fetch_version, open_registry
     from tokka.registry.review import review_version
 
     parsed, settings = load(params, overrides)
@@ -47,8 +48,11 @@ def start(
         return fetch_version(name, parsed, settings)
 
     ensure_up(settings, parsed)
-    target = LocalTarget(settings, parsed)
-    state = ab.start(version, share, fetch=fetch, record=Record(settings.record_url), target=target, params=parsed)
+    snapshot = open_registry(parsed, settings).version(version).tags.get(SNAPSHOT, "")
+    state = ab.start(
+        version, share, fetch=fetch, record=Record(settings.record_url), target=LocalTarget(settings, parsed),
+        params=parsed, snapshot=snapshot,
+    )  # fmt: skip
     console(json).print(f"version {version} gets {state.share:.0%} of the traffic; `tokka ab status` shows the figures")
     if json:
         print_json_line(state.model_dump())

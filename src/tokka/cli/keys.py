@@ -49,6 +49,7 @@ def list_keys(json: Json = False) -> None:
 
     Example: `tokka keys list`
     """
+    from rich.markup import escape
     from rich.table import Table
 
     from tokka.serving.keys import KeyStore
@@ -60,7 +61,7 @@ def list_keys(json: Json = False) -> None:
         table.add_column(column)
     rows = [_row(key) for key in found]
     for row in rows:
-        table.add_row(*row.values())
+        table.add_row(*map(escape, row.values()))
     console(json).print(table if rows else "no keys: `tokka keys create NAME` makes one")
     if json:
         print_json_line({"keys": rows})

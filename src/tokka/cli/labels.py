@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from tokka.cli.console import DEFAULT_PARAMS, Json, ParamsFile, console, load, print_json_line
@@ -93,5 +94,5 @@ def _table(wanted: list[dict[str, Any]]) -> Table:
     table.title, table.title_justify = f"{len(wanted)} labels are wanted", "left"
     for entry in wanted[:SHOWN]:
         text = " | ".join(part for part in (entry["text"], entry["text_pair"]) if part)
-        table.add_row(entry["id"], text, entry["champion"], entry["challenger"])
+        table.add_row(*map(escape, (entry["id"], text, entry["champion"], entry["challenger"])))
     return table

@@ -4,14 +4,24 @@ import getpass
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from tokka.cli import labels, tables
 from tokka.cli.console import DEFAULT_PARAMS, Json, Overrides, ParamsFile, console, load, print_json_line, progress
 
+
+def _me() -> str:
+    """Who is logged in; nobody in a container whose user has no name: then --reviewer has to say it."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""
+
+
 app = typer.Typer(no_args_is_help=True, help="Look at registry versions, approve or refuse them.")
 SHOWN = ("version", "verdict", "gate", "aliases", "reviewer", "comment")
-ME = getpass.getuser()
+ME = _me()
 Version = Annotated[str, typer.Argument(help="The registry version's number.")]
 Comment = Annotated[str, typer.Option("--comment", help="Why; it is kept with the version.")]
 Reviewer = Annotated[str, typer.Option("--reviewer", help="Who decides.")]
@@ -35,7 +45,7 @@ def list_(params: ParamsFile = DEFAULT_PARAMS, overrides: Overrides = None, json
     rows = list_versions(parsed, settings)
     table = Table(*SHOWN, box=None, pad_edge=False)
     for row in rows:
-        table.add_row(*(str(row[name]) for name in SHOWN))
+        table.add_row(*(escape(str(row[name])) for name in SHOWN))
     console(json).print(table if rows else "no version yet: `tokka run` makes one")
     if json:
         print_json_line({"versions": rows})

@@ -21,12 +21,13 @@ from typing import Any
 from tokka import files
 from tokka.deployment import ab_statistics, stack, standing
 from tokka.deployment.decisions import describe
-from tokka.deployment.evidence import Traffic, traffic_of
-from tokka.deployment.gathering import SMOKE_TEXTS, ReadLog, RequestLog
+from tokka.deployment.evidence import Traffic
+from tokka.deployment.gathering import SMOKE_TEXTS
 from tokka.deployment.phases import Action, Evidence, is_applied, is_ready, next_action, roll_back
 from tokka.deployment.record import Clock, Record, Superseded
 from tokka.deployment.state import Revision, State
 from tokka.deployment.targets.base import Answer, Observed, Target
+from tokka.deployment.traffic_log import TrafficLog
 from tokka.errors import Refused, TokkaError, UsageError
 from tokka.params import Params
 from tokka.settings import Settings
@@ -39,13 +40,14 @@ REST, LONGEST_POLL_S = 20.0, 20.0
 
 def start(
     version: str, share: float, *, fetch: Callable[[str], Path], record: Record, target: Target, params: Params,
-    clock: Clock = time,
+    snapshot: str = "", clock: Clock = time,
 ) -> State:  # fmt: skip
     """Verify a version, warm it up and give it its share; returns once the record says so.
 
     Args:
         share: of live traffic, in (0, 1).
         fetch: version to its verified model folder; refuses what is not approved or not what was signed.
+        snapshot: of the labelled feedback that the version was trained with; the winner passes it on.
 
     Raises:
         UsageError: the share is none, or the version is the champion.
@@ -54,7 +56,7 @@ def start(
     """
     state = record.read(params.registry.model)
     _check(version, share, state)
-    revision = Revision(version=version, digest=fetch(version).name)
+    revision = Revision(version=version, digest=fetch(version).name, snapshot=snapshot)
     name = files.digest_json([state.endpoint, "ab", version, revision.digest, state.generation])[:16]
     state = record.compare_and_set(
         state, challenger=revision, share=0.0, phase="warm_up", rollout=name, reason="", started=clock.time()
@@ -106,15 +108,24 @@ def words(found: dict[str, ab_statistics.Difference]) -> tuple[str, ...]:
     )
 
 
-def read_traffic(state: State, params: Params, settings: Settings, read_log: ReadLog | None = None) -> Traffic:
-    """The requests since the test began. A value is not right or wrong: regression has no accuracy here.
+def open_log(state: State, params: Params, settings: Settings) -> TrafficLog:
+    """The requests since the test began.
 
     Raises:
         Refused: no A/B test runs.
     """
     _, challenger = _both(state)
-    records = (read_log or RequestLog(settings.home / "requests"))(state.started)
-    traffic = traffic_of(records, challenger=challenger.version, slow_ms=params.canary.slow_ms)
+    folder, slow_ms = settings.home / "requests", params.canary.slow_ms
+    return TrafficLog(folder, since=state.started, challenger=challenger.version, slow_ms=slow_ms)
+
+
+def read_traffic(state: State, params: Params, settings: Settings, log: TrafficLog | None = None) -> Traffic:
+    """The requests since the test began. A value is not right or wrong: regression has no accuracy here.
+
+    Raises:
+        Refused: no A/B test runs.
+    """
+    traffic = (log or open_log(state, params, settings)).poll()
     if params.task.type == "regression":
         return replace(traffic, wrong=traffic.wrong * math.nan)
     return traffic
@@ -136,9 +147,11 @@ def look(state: State, traffic: Traffic, observed: Observed | None, lost_s: floa
 
 def watch(record: Record, target: Target, params: Params, settings: Settings, clock: Clock = time) -> None:
     """Drive the test until it ends: a sign of life, a look, and the end when it must be."""
-    log, missing_since = RequestLog(settings.home / "requests"), None
+    log, watched, missing_since = None, "", None
     while (state := record.read(params.registry.model)).phase == "ab":
         _, challenger = _both(state)
+        if log is None or watched != state.rollout:
+            log, watched = open_log(state, params, settings), state.rollout
         began, observed = time.monotonic(), _observe(target)
         missing = observed is not None and not is_ready(challenger, observed)
         missing_since = (missing_since or clock.time()) if missing else None

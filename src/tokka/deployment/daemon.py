@@ -23,7 +23,7 @@ from tokka.deployment.doorkeeper import Doorkeeper
 from tokka.deployment.feed import Feed
 from tokka.deployment.fleet import Fleet
 from tokka.deployment.jobs import JobsChild
-from tokka.deployment.reconcile import end_abandoned
+from tokka.deployment.reconcile import ABANDONED_S, Silence, end_abandoned
 from tokka.deployment.record import Record
 from tokka.deployment.state import Revision, State
 from tokka.errors import TokkaError
@@ -62,11 +62,10 @@ class Daemon:
         self._serving: Revision | None = None
         self._split = Split()
         self._observed = Split()
-        self._generation = -1
-        self._record_problem = ""
-        self._ending = False
+        self._generation, self._record_problem = -1, ""
+        self._ending, self._silence = False, Silence()
         self._born = time.monotonic()
-        self._last = dict.fromkeys(("say", "verify", "sweep", "revive"), 0.0)
+        self._last = dict.fromkeys(("say", "verify", "sweep", "revive", "fork"), 0.0)
         self._last["archive"] = self._born - 0.9 * ARCHIVE_SECONDS
 
     def run(self) -> None:
@@ -141,7 +140,8 @@ class Daemon:
 
     def _read_record(self) -> None:
         try:
-            if self._is_due("sweep", SWEEP_SECONDS):
+            silent = self._silence.seconds(self._record.last_beat(self._name))
+            if silent > ABANDONED_S and self._is_due("sweep", SWEEP_SECONDS):
                 end_abandoned(self._record, self._name)
             self._state = self._record.read(self._name)
             self._record_problem = ""
@@ -156,12 +156,13 @@ class Daemon:
             try:
                 self._gateway = self._make_gateway()
                 self._split = Split()
-            except TokkaError as error:
-                self._log(error.message)
-        if not self._fork_server.alive():
+            except (TokkaError, OSError) as error:
+                self._log(str(error))
+        if not self._fork_server.alive() and self._is_due("fork", REVIVE_SECONDS):
             self._log("the fork server died, it is started again; the workers go on")
             self._fork_server.stop()
-            self._fork_server = ForkServer(self._logs / "workers.log", self._environment)
+            with contextlib.suppress(OSError):
+                self._fork_server = ForkServer(self._logs / "workers.log", self._environment)
 
     def _wanted(self) -> set[Revision]:
         """Who must run: everyone in the record, and who serves until the new champion can."""
@@ -239,7 +240,11 @@ class Daemon:
 
     def _say(self) -> None:
         info = self._info(serving=self._gateway.alive())
-        stack.publish(self._settings, info)
+        try:
+            stack.publish(self._settings, info)
+        except OSError as error:
+            # A full disk must not end what serves; who asks for the state sees that it is old.
+            self._log(f"the state cannot be written: {error}")
         self._feed.tell(info, self._state)
         self._last["say"] = time.monotonic()
 
@@ -277,10 +282,8 @@ class Daemon:
         }
 
     def _is_due(self, what: str, seconds: float) -> bool:
-        now = time.monotonic()
-        due = now - self._last[what] >= seconds
-        if due:
-            self._last[what] = now
+        if due := time.monotonic() - self._last[what] >= seconds:
+            self._last[what] = time.monotonic()
         return due
 
     def _log(self, message: str) -> None:

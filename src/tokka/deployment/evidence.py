@@ -126,6 +126,10 @@ def traffic_of(
     for identity, request in sorted(requests.items(), key=lambda item: _number(item[1].get("time"))):
         if request.get("route", "predict") != "predict":
             continue
+        status = _number(request.get("status"))
+        if 400 <= status < 500:
+            # The client's own mistake, or no client at all: whoever is refused is no evidence for anybody.
+            continue
         # One event per request at most: the rows of one request all went the same way. The first stands for it.
         identity = identity if identity in predictions else f"{identity}.0"
         prediction = predictions.get(identity, {})
@@ -133,7 +137,7 @@ def traffic_of(
         canary = bool(request.get("assigned", request.get("canary")))
         answered_by = str(request.get("version") or prediction.get("version") or challenger)
         stand_in = canary and answered_by != challenger
-        failed = stand_in or not 100 <= _number(request.get("status")) < 500
+        failed = stand_in or not 100 <= status < 500
         slow = not failed and _number(request.get("latency_ms")) > slow_ms
         wrong = _is_wrong(prediction, feedback.get(identity), scale)
         replayed = bool(prediction.get("replayed") or request.get("replayed"))

@@ -28,6 +28,7 @@ SMOKE_ROWS = 5
 SMOKE_TEXTS = ("Where is my order?", "I want to change my address.", "ok")
 # Live traffic that fills a step within this time needs no replayed traffic beside it.
 PATIENCE_S = 60.0
+REPLAYED_AT_ONCE = 500
 
 
 class Gatherer:
@@ -111,7 +112,9 @@ class Gatherer:
         traffic = self._read(challenger, since=state.started)
         missing = self._missing(state, traffic)
         if missing and self._traffic is not None and self._replay and is_applied(state, observed):
-            self._traffic([_as_labelled(entry) for entry in itertools.islice(self._cycle, missing)])
+            # Not all at once: whoever drives a rollout shows a sign of life in between.
+            rows = itertools.islice(self._cycle, min(missing, REPLAYED_AT_ONCE))
+            self._traffic([_as_labelled(entry) for entry in rows])
             traffic = self._read(challenger, since=state.started)
         return traffic
 
@@ -130,9 +133,11 @@ class Gatherer:
 
     def _watched(self, state: State, champion: Revision) -> tuple[Traffic, Traffic]:
         records = self._read_log(state.started)
+        # Not when the state was last written: who goes on after a kill writes it anew.
+        promoted = state.promoted or state.updated
         parts = (
-            [entry for entry in records if entry["time"] < state.updated],
-            [entry for entry in records if entry["time"] >= state.updated],
+            [entry for entry in records if entry["time"] < promoted],
+            [entry for entry in records if entry["time"] >= promoted],
         )
         before, after = (self._judged(part, champion) for part in parts)
         return before, after

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -108,5 +109,5 @@ def _decisions(decisions: Iterable[Mapping[str, Any]]) -> Table:
         when = time.strftime("%H:%M:%S", time.localtime(decision["time"]))
         why = "; ".join(decision["reasons"])
         share = f"{decision['share']:.0%}"
-        table.add_row(when, decision["version"], decision["phase"], share, decision["action"], why)
+        table.add_row(when, decision["version"], decision["phase"], share, decision["action"], escape(why))
     return table

@@ -5,7 +5,9 @@ for difference in plan(record.read(endpoint), target.observe()): ...
 end_abandoned(record, endpoint)           # a rollout whose process died does not stay half-way
 """
 
-from collections.abc import Mapping, Sequence
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -104,6 +106,22 @@ def plan(state: State, observed: Observed | None) -> list[Difference]:
         if revision is not None and not is_ready(revision, observed):
             differences.append(Difference(f"{role} {revision.version}", "ready", "not ready"))
     return [difference for difference in differences if difference.wanted != difference.found]
+
+
+class Silence:
+    """For how long nobody gave a sign of life, by a clock of our own.
+
+    A machine that slept, or whose wall clock was set, would otherwise take everybody for dead as it wakes up.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._beat, self._seen = clock, math.nan, clock()
+
+    def seconds(self, beat: float | None) -> float:
+        """Seconds since the last sign of life, whose value is `beat`, was first seen."""
+        if beat is None or beat != self._beat:
+            self._beat, self._seen = beat if beat is not None else math.nan, self._clock()
+        return self._clock() - self._seen
 
 
 def end_abandoned(record: Record, endpoint: str, after_s: float = ABANDONED_S) -> State | None:

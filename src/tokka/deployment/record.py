@@ -101,11 +101,16 @@ class Record:
             if not connection.execute(update(endpoints).where(same).values(beat=self.clock.time())).rowcount:
                 raise _superseded(state)
 
-    def silent_s(self, endpoint: str) -> float:
-        """Seconds since the last sign of life of whoever changed this endpoint last."""
+    def last_beat(self, endpoint: str) -> float | None:
+        """When whoever changed this endpoint last gave its last sign of life (seconds since 1970)."""
         with self._transaction() as connection:
             beat = connection.execute(select(endpoints.c.beat).where(endpoints.c.endpoint == endpoint)).scalar()
-        return 0.0 if beat is None else max(0.0, self.clock.time() - float(beat))
+        return None if beat is None else float(beat)
+
+    def silent_s(self, endpoint: str) -> float:
+        """Seconds since the last sign of life of whoever changed this endpoint last."""
+        beat = self.last_beat(endpoint)
+        return 0.0 if beat is None else max(0.0, self.clock.time() - beat)
 
     def history(self, endpoint: str, limit: int = 100) -> list[dict[str, Any]]:
         """The accepted states of an endpoint as plain data, newest first."""
@@ -173,9 +178,11 @@ def _superseded(state: State) -> Superseded:
 
 
 def _stamped(expected: State, changes: Mapping[str, Any], now: float) -> dict[str, Any]:
-    unknown = set(changes) - set(State.model_fields) | set(changes) & {"endpoint", "generation", "updated"}
+    unknown = set(changes) - set(State.model_fields) | set(changes) & {"endpoint", "generation", "updated", "promoted"}
     if unknown:
         raise ValueError(f"compare_and_set cannot change {sorted(unknown)}")
+    if changes.get("phase") == "watch" and expected.phase != "watch":
+        changes = {**changes, "promoted": now}
     return {**changes, "generation": expected.generation + 1, "updated": now}
 
 

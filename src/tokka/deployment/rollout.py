@@ -20,7 +20,7 @@ from tokka.deployment import standing
 from tokka.deployment.decisions import RolloutResult, Verdict, describe
 from tokka.deployment.gathering import Gatherer, ReadLog, RequestLog
 from tokka.deployment.phases import Action, next_action
-from tokka.deployment.reconcile import show_verdict
+from tokka.deployment.reconcile import ABANDONED_S, show_verdict
 from tokka.deployment.record import Clock, Record, Superseded
 from tokka.deployment.settling import settle
 from tokka.deployment.state import Revision, State
@@ -127,6 +127,11 @@ class _Rollout:
         proven = None if again or self._is_mine(state) else self._proven_before()
         if proven is not None:
             return self._finish("rolled_back", tuple(proven["reasons"]), proven.get("rollout", ""))
+        if state.phase == "ab" and self.record.silent_s(self.endpoint) <= ABANDONED_S:
+            compared = state.challenger.version if state.challenger else ""
+            return self._result(
+                "held", (f"version {compared} is in an A/B test: end it with `tokka ab stop`, then run again",)
+            )
         if self._review() == "waiting":
             return self._result("held", (f"version {self.version} waits for its review: nothing was changed",))
         try:

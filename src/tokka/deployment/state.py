@@ -23,7 +23,8 @@ class Revision(BaseModel):
 class State(BaseModel):
     """One endpoint's row. `share` is the challenger's part of live traffic, in [0, 1].
 
-    `started` is when the rollout named in `rollout` began, `updated` when this generation was written (seconds).
+    `started` is when the rollout named in `rollout` began, `promoted` when its challenger became the champion,
+    `updated` when this generation was written (seconds).
     """
 
     model_config = ConfigDict(frozen=True)
@@ -38,6 +39,7 @@ class State(BaseModel):
     rollout: str = ""
     reason: str = ""
     started: float = 0.0
+    promoted: float = 0.0
     updated: float = 0.0
 
     @model_validator(mode="after")

@@ -22,6 +22,7 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 logger = logging.getLogger("tokka.serving")
 
+# Without Retry-After: what failed once is likely to fail again, unlike what came at a busy moment.
 FAILED = {"error": "the model server could not answer"}
 
 
@@ -54,7 +55,7 @@ class FrontDoor:
             return
         except Exception:
             logger.exception("a request failed")
-            await _reply(send, 503, FAILED, {"retry-after": "1"})
+            await _reply(send, 503, FAILED)
 
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"].startswith("/v2/repository"):
@@ -103,7 +104,7 @@ class FrontDoor:
             logger.exception("a request failed")
             answer.failed = True
         if answer.failed:
-            await _reply(send, 503, FAILED, {"retry-after": "1"})
+            await _reply(send, 503, FAILED)
 
     async def _read(self, receive: Receive, headers: dict[str, str]) -> bytes:
         limit = self._service.options.max_body_bytes

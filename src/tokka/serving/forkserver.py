@@ -41,7 +41,7 @@ class ForkServer:
             )  # fmt: skip
         assert self._child.stdout is not None
         os.set_blocking(self._child.stdout.fileno(), False)
-        self._lines = b""
+        self._lines, self._number = b"", 0
         self.pid = self._child.pid
         self._ready = False
 
@@ -60,17 +60,20 @@ class ForkServer:
         Raises:
             TokkaError: the fork server has died or does not answer within 5 seconds.
         """
-        request = json.dumps({"arguments": arguments, "log": str(log), "supervisor": os.getpid()}) + "\n"
+        self._number += 1
+        facts = {"number": self._number, "arguments": arguments, "log": str(log), "supervisor": os.getpid()}
+        request = json.dumps(facts) + "\n"
         try:
             assert self._child.stdin is not None
             self._child.stdin.write(request.encode())
             self._child.stdin.flush()
         except OSError as error:
             raise TokkaError(f"the fork server is gone: {error}") from None
-        answer = self._read_line(5.0)
-        if answer is None:
-            raise TokkaError("the fork server does not answer")
-        return int(answer["pid"])
+        # An answer that came too late for its own request must not be taken for this one's.
+        while (answer := self._read_line(5.0)) is not None:
+            if answer.get("number") == self._number:
+                return int(answer["pid"])
+        raise TokkaError("the fork server does not answer")
 
     def stop(self) -> None:
         """End it; its workers go on."""
@@ -107,7 +110,7 @@ def main() -> None:
         pid = _fork_twice(request["supervisor"])
         if pid == 0:
             _become_worker(request, server.main)
-        _say({"pid": pid})
+        _say({"number": request["number"], "pid": pid})
 
 
 def _say(answer: dict[str, Any]) -> None:

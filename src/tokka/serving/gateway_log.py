@@ -57,8 +57,8 @@ class Receiver:
             except TimeoutError:
                 if self._closing:
                     return
-            except OSError:
-                # A full disk must not stop the gateway's log for good.
+            except Exception:
+                # Neither a full disk nor a datagram of nonsense may stop the gateway's log for good.
                 self.lost += 1
 
 

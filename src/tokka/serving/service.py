@@ -4,6 +4,7 @@ service = Service(engine, options, writer)
 predictions = await service.answer(inputs.rows, context)
 """
 
+import logging
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,8 @@ from tokka.serving.batching import Batcher
 from tokka.serving.engine import Engine, Result, Row
 from tokka.serving.protocol import require_few_tokens
 from tokka.serving.request_log import Writer
+
+logger = logging.getLogger("tokka.serving")
 
 # The gateway strips a client's own copies of these and sets them; only `replayed` is the client's to say.
 ID, SHARE, CANARY, CHAMPION = "x-request-id", "x-tokka-share", "x-tokka-canary", "x-tokka-champion"
@@ -79,6 +82,7 @@ class Service:
         self.options = options
         self._revision = f"{options.version}@{engine.digest}"
         self._writer = writer
+        self._log_works = True
         self._batcher: Batcher[Row, Result] = Batcher(
             engine.predict, max_rows=options.batch, max_delay=options.max_delay_ms / 1000
         )
@@ -104,12 +108,22 @@ class Service:
         canary = self.is_canary(context)
         names = [context.request_id] if len(rows) == 1 else [f"{context.request_id}.{i}" for i in range(len(rows))]
         answers = [self._answer(name, result, canary) for name, result in zip(names, results, strict=True)]
-        if self._writer is not None and not context.shadow:
+        if not context.shadow:
             facts = self._facts(context, latency)
-            self._writer.append(
-                [self._record(facts, *row) for row in zip(answers, results, rows, strict=True)]
-            )  # fmt: skip
+            self._log([self._record(facts, *row) for row in zip(answers, results, rows, strict=True)])
         return answers
+
+    def _log(self, records: list[dict[str, Any]]) -> None:
+        """Append; a full disk costs the records and not the answers, and is said once."""
+        if self._writer is None:
+            return
+        try:
+            self._writer.append(records)
+            self._log_works = True
+        except OSError as error:
+            if self._log_works:
+                logger.warning("the request log cannot be written, answers go out unlogged: %s", error)
+            self._log_works = False
 
     def record_feedback(self, feedback: Mapping[str, Any]) -> None:
         """Log the truth about an earlier prediction."""

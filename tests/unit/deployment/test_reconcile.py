@@ -3,7 +3,7 @@
 import pytest
 
 from tests.fakes.world import ADMITTED, FakeRegistry, VersionTags
-from tokka.deployment.reconcile import Difference, plan, project_aliases
+from tokka.deployment.reconcile import Difference, Silence, plan, project_aliases
 from tokka.deployment.state import Revision, State
 from tokka.deployment.targets.base import Observed
 
@@ -41,6 +41,18 @@ def test_aliases_of_an_endpoint_that_serves_nobody_are_removed(registry):
     registry.alias = {"champion": "1", "previous": "2"}
     project_aliases(State(endpoint="desk"), registry)
     assert registry.alias == {}
+
+
+def test_silence_is_counted_by_our_own_clock():
+    """A machine that slept for an hour wakes up with an old sign of life, and gives everybody their time."""
+    now = [0.0]
+    silence = Silence(lambda: now[0])
+    assert silence.seconds(1000.0) == 0.0
+    now[0] = 50.0
+    assert silence.seconds(1000.0) == 50.0
+    assert silence.seconds(4600.0) == 0.0
+    now[0] = 120.0
+    assert (silence.seconds(4600.0), silence.seconds(None)) == (70.0, 0.0)
 
 
 def test_nothing_differs_when_all_serve():

@@ -147,6 +147,28 @@ def test_a_snapshot_of_feedback_is_remembered_with_the_version(here):
     assert here.state.champion.snapshot == "feedback/2026-11-23.parquet"
 
 
+def test_who_goes_on_with_a_watch_does_not_take_its_failures_for_the_usual_ones(here):
+    """The process dies right after its promotion; the next one must still split the requests at the promotion."""
+
+    class Stopped(BaseException):
+        pass
+
+    def stop_in_watch():
+        here.target.apply(here.state)
+        if here.state.phase == "watch":
+            raise Stopped
+
+    here.clock.on_sleep = stop_in_watch
+    with pytest.raises(Stopped):
+        here.rollout()
+    promoted = here.state
+    here.clock.on_sleep = lambda: None
+    here.clock.sleep(5)
+    again = here.record.compare_and_set(promoted)
+    assert again.updated > promoted.updated
+    assert again.promoted == promoted.promoted == promoted.updated
+
+
 def test_progress_is_reported(here, capsys):
     here.rollout()
     said = capsys.readouterr().err

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import time
 from pathlib import Path
 
 import httpx
@@ -219,10 +220,11 @@ def test_the_consumer_shows_the_key_that_is_there_now(tmp_path, monkeypatch):
 
 
 def test_a_question_waits_while_nothing_serves_and_fails_when_something_does():
-    def ask(serves, status):
+    def ask(serves, status, **headers):
         def answer(request):
             healthy = 200 if serves else 503
-            return httpx.Response(healthy if request.url.path == "/health" else status, json={"error": "why"})
+            status_now = healthy if request.url.path == "/health" else status
+            return httpx.Response(status_now, json={"error": "why"}, headers=headers)
 
         async def run():
             asker = Asker("http://gateway", dict, away_seconds=0.0)
@@ -235,11 +237,37 @@ def test_a_question_waits_while_nothing_serves_and_fails_when_something_does():
         ask(True, 422)
     with pytest.raises(Failed, match="503"):
         ask(True, 503)
-    # A wrong key is no fault of the job's.
-    with pytest.raises(Failed, match="401"):
-        ask(True, 401)
+    # A wrong key, a limit and a full house are no fault of the job's.
+    for status in (401, 403, 429):
+        with pytest.raises(Away, match=str(status)):
+            ask(True, status)
+    with pytest.raises(Away, match="503"):
+        ask(True, 503, **{"retry-after": "1"})
     with pytest.raises(Away):
         ask(False, 503)
+
+
+def test_a_busy_endpoint_is_asked_again_when_it_says():
+    asked = []
+
+    def answer(request):
+        asked.append(time.monotonic())
+        busy = len(asked) < 3
+        return httpx.Response(503 if busy else 200, json={"label": "a"}, headers={"retry-after": "1"} if busy else {})
+
+    async def run():
+        asker = Asker("http://gateway", dict)
+        asker._client = httpx.AsyncClient(base_url="http://gateway", transport=httpx.MockTransport(answer))
+        return await asker.ask(make_job())
+
+    assert asyncio.run(run()) == {"label": "a"}
+    assert asked[2] - asked[0] >= 2.0
+
+
+def test_a_text_that_speaks_of_pairs_is_no_pair():
+    job = accept({"text": 'what is "text_pair" for?'})
+    assert job.text_pairs is None
+    assert accept({"text": "a", "text_pair": "b"}).text_pairs == ["b"]
 
 
 def test_the_secret_is_made_once_and_is_private(tmp_path):

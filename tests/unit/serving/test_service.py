@@ -53,6 +53,20 @@ def test_text_is_kept_only_when_it_may_be(engines, tmp_path):
     assert "secret" not in (next(tmp_path.iterdir())).read_text()
 
 
+def test_a_full_disk_costs_the_record_and_not_the_answer(engines, caplog):
+    class Full:
+        def append(self, records):
+            raise OSError(28, "No space left on device")
+
+    service = Service(engines["classes"], Options("helpdesk", "7"), Full())
+
+    async def run():
+        return [await service.answer([Row("my card")], Context("id")) for _ in range(3)]
+
+    assert all(found[0]["label"] in LABELS for found in asyncio.run(run()))
+    assert caplog.text.count("No space left") == 1
+
+
 def test_a_shadow_request_leaves_no_trace(engines, tmp_path):
     assert answer(engines["classes"], [Row("x")], Context("id", shadow=True), tmp_path)
     assert not list(tmp_path.iterdir())

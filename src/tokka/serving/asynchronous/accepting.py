@@ -3,6 +3,7 @@
 job = job_of("/predict", body, headers, model="helpdesk", max_rows=256, secret=secret)
 """
 
+import contextlib
 import hashlib
 import hmac
 import json
@@ -45,11 +46,19 @@ def job_of(
 
 def _predict(body: bytes, max_rows: int) -> tuple[Shape, list[str], list[str] | None]:
     # Whether the model takes pairs is the worker's to say, later.
-    pairs = b'"text_pair' in body
+    pairs = _has_pairs(body)
     inputs = protocol.parse_predict(body, max_rows=max_rows, pairs=pairs)
     rows: list[Row] = inputs.rows
     partners = [str(row.pair) for row in rows] if pairs else None
     return ("texts" if inputs.several else "text"), [row.text for row in rows], partners
+
+
+def _has_pairs(body: bytes) -> bool:
+    """Whether there is a partner text; what cannot be read is refused by whoever reads it for good."""
+    with contextlib.suppress(ValueError, RecursionError):
+        tree = json.loads(body)
+        return isinstance(tree, dict) and bool({"text_pair", "text_pairs"} & set(tree))
+    return False
 
 
 def _infer(path: str, body: bytes, model: str) -> tuple[Shape, Any, Any]:

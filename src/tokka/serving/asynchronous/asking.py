@@ -24,8 +24,18 @@ PAUSE_SECONDS = 0.5
 TIMEOUT_SECONDS = 60.0
 # An API key with the scope "predict", for a consumer beside another machine's gateway.
 KEY_VARIABLE = "TOKKA_KEY"
-# A client's mistakes; 401, 403, 408 and 429 are not the job's.
+# A client's mistakes. Those of the consumer (a key that expired) and a full house are no fault of the job's: it waits.
 REFUSALS = (400, 404, 405, 413, 415, 422)
+WAITS = (401, 403, 408, 429)
+LONGEST_PAUSE_SECONDS = 30.0
+
+
+class Busy(Failed):
+    """The endpoint asks to come back later: seconds from now."""
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
 
 
 class Asker:
@@ -50,18 +60,21 @@ class Asker:
         Raises:
             Refused: the endpoint says that the job is wrong.
             Failed: the endpoint serves, and yet did not answer.
-            Away: nothing served all the time.
+            Away: nothing served all the time, or nothing that had time for this or let it in.
         """
         deadline = time.monotonic() + self._away_seconds
         while True:
             try:
                 return await self._once(job)
-            except Failed:
+            except Busy as error:
+                why, pause = str(error), error.seconds
+            except Failed as error:
                 if await self._serves():
                     raise
-            if time.monotonic() >= deadline:
-                raise Away(f"nothing serves at {self._client.base_url} for {self._away_seconds:.0f} s")
-            await asyncio.sleep(PAUSE_SECONDS)
+                why, pause = f"nothing serves: {error}", PAUSE_SECONDS
+            if time.monotonic() + pause >= deadline:
+                raise Away(f"{self._client.base_url} for {self._away_seconds:.0f} s: {why}")
+            await asyncio.sleep(pause)
 
     async def close(self) -> None:
         """End the connections."""
@@ -76,6 +89,8 @@ class Asker:
             raise Failed(f"no answer ({type(error).__name__})") from None
         if response.status_code in REFUSALS:
             raise Refused(reason(response))
+        if response.status_code in WAITS or (response.status_code == 503 and "retry-after" in response.headers):
+            raise Busy(f"answered {response.status_code}: {reason(response)}", _pause(response))
         if response.status_code != 200:
             raise Failed(f"answered {response.status_code}: {reason(response)}")
         try:
@@ -88,6 +103,12 @@ class Asker:
             return (await self._client.get("/health")).status_code == 200
         except httpx.HTTPError:
             return False
+
+
+def _pause(response: httpx.Response) -> float:
+    """Seconds until the next attempt, as the answer wants it, within bounds."""
+    wanted = response.headers.get("retry-after", "")
+    return min(max(float(wanted), PAUSE_SECONDS), LONGEST_PAUSE_SECONDS) if wanted.isdecimal() else PAUSE_SECONDS
 
 
 def question(job: Job) -> tuple[str, dict[str, Any]]:

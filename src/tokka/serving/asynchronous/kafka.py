@@ -69,9 +69,19 @@ class Kafka:
             except Unconfirmed as error:
                 logger.warning("the reply to %s was not taken: %s", told.reply_to[:100], error)
         if told.action == "dead":
-            # Unconfirmed leaves the offset where it is: the message comes again.
-            await self._send(body, self._queues.dead, message.message_id)
+            await self._bury(body, message.message_id)
         await message.ack()
+
+    async def _bury(self, body: bytes, name: str) -> None:
+        """Keep a dead letter, however long that takes: the next message's commit would pass over this one."""
+        while True:
+            try:
+                await self._send(body, self._queues.dead, name)
+            except Unconfirmed as error:
+                logger.warning("the dead letter %s was not taken, it is sent again: %s", name, error)
+                await asyncio.sleep(FAULT_SECONDS)
+            else:
+                return
 
     async def _handle(self, body: bytes, handle: Handle) -> Told:
         try:
