@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
 from tokka.errors import UsageError
 from tokka.sections import (
@@ -35,6 +35,7 @@ from tokka.sections import (
 from tokka.sections_serving import Serving
 
 __all__ = [
+    "GATED",
     "Adaptation",
     "Canary",
     "Data",
@@ -58,6 +59,13 @@ __all__ = [
 ]
 
 
+# What gate.metric may be, by task, and whether more of it is better.
+GATED = {
+    "classification": {"accuracy": True, "f1_macro": True, "f1_weighted": True, "recall_macro": True},
+    "regression": {"mae": False, "rmse": False},
+}
+
+
 class Params(Section):
     """The whole of params.yaml."""
 
@@ -76,6 +84,22 @@ class Params(Section):
     monitoring: Monitoring = Monitoring()
     retraining: Retraining = Retraining()
     serving: Serving = Serving()
+
+    @model_validator(mode="after")
+    def _the_gate_can_judge(self) -> "Params":
+        """Said now: the gate comes after the training."""
+        asked, known = self.gate.metric, GATED[self.task.type]
+        if asked != "auto" and asked not in known:
+            raise ValueError(
+                f"gate.metric = {asked!r} does not judge task.type = {self.task.type!r}; "
+                f"set one of auto, {', '.join(known)}, or change task.type"
+            )
+        if self.gate.beat_general and not self.evaluation.general.measure:
+            raise ValueError(
+                "gate.beat_general = True needs the general baseline, which evaluation.general.measure = False leaves "
+                "out; set gate.beat_general: false, or measure it"
+            )
+        return self
 
 
 def load_params(path: Path, overrides: Iterable[str] = ()) -> Params:
@@ -144,6 +168,8 @@ def _explain(error: ValidationError) -> str:
             f"did you mean {'.'.join([*place[:-1], near[0]])!r}?" if near else f"known here: {', '.join(known)}"
         )
     message = first["msg"].removeprefix("Value error, ")
+    if not place:  # of two sections that contradict each other: the message names both
+        return message
     return f"{name} = {first['input']!r}: {message[:1].lower()}{message[1:]}"
 
 

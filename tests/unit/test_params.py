@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tokka.errors import UsageError
-from tokka.params import Params, load_params, parse_params
+from tokka.params import GATED, Params, load_params, parse_params
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,6 +37,9 @@ def test_the_file_of_the_repo_names_every_section():
         ({"preprocessing": {"test_share": 0.5, "validation_share": 0.4}}, "nothing is left"),
         ({"finetuning": {"time_budget": "two minutes"}}, "time_budget"),
         ({"registry": {"model": "a/b"}}, "registry.model"),
+        ({"gate": {"metric": "mae"}}, "gate.metric = 'mae' .* set one of auto, accuracy, f1_macro,"),
+        ({"gate": {"metric": "accuracy"}, "task": {"type": "regression"}}, "'accuracy' .* set one of auto, mae, rmse,"),
+        ({"evaluation": {"general": False}}, "set gate.beat_general: false, or measure it"),
     ],
 )
 def test_a_wrong_file_is_refused_in_one_line_that_names_the_value(tree, words):
@@ -44,6 +47,13 @@ def test_a_wrong_file_is_refused_in_one_line_that_names_the_value(tree, words):
         parse_params(tree)
     assert "\n" not in caught.value.message
     assert caught.value.hint
+
+
+def test_every_metric_is_accepted_for_its_task():
+    for task, metrics in GATED.items():
+        for metric in ("auto", *metrics):
+            assert parse_params({"task": {"type": task}, "gate": {"metric": metric}}).gate.metric == metric
+    assert not parse_params({"evaluation": {"general": False}, "gate": {"beat_general": False}}).gate.beat_general
 
 
 @given(st.text(alphabet=string.ascii_lowercase + "_", min_size=1).filter(lambda name: name not in Params.model_fields))

@@ -10,8 +10,10 @@ from tokka.data.rows import Row
 from tokka.params import Data, Task
 
 LABEL_CHARACTERS = 200
-# The year 2286: what is larger counts milliseconds.
+# The year 2286: what is larger most likely counts milliseconds, and is refused.
 LATEST_SECONDS = 1e10
+# Seconds since 1970 in a file that knows words only: fewer digits may be a date, such as 20260531.
+SECONDS = re.compile(r"[0-9]{9,10}(\.[0-9]+)?")
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
@@ -86,6 +88,8 @@ def _number(cell: Any, task: Task) -> float:
 def _time(cell: Any, name: str) -> str:
     if isinstance(cell, datetime.date):
         return cell.isoformat()
+    if isinstance(cell, str) and SECONDS.fullmatch(cell.strip()):
+        cell = float(cell)
     if isinstance(cell, int | float) and not isinstance(cell, bool) and 0 <= cell < LATEST_SECONDS:
         return datetime.datetime.fromtimestamp(cell, datetime.UTC).isoformat(timespec="seconds")
     word = _plain(cell, name).strip()

@@ -5,7 +5,8 @@
 Signs: positive means that the candidate is better, for errors as well as for accuracies.
 
 Intervals. Over all rows: paired bootstrap of the metric, percentile method, at the stated confidence; the gate's
-non-inferiority test reads its lower end. Over slices: simultaneous intervals, Bonferroni over all slices compared,
+non-inferiority test reads its lower end. Of metrics that count answers it is never narrower than the interval of the
+shares right (Bonett and Price, below): few disagreements leave the bootstrap nothing to draw. Over slices: simultaneous intervals, Bonferroni over all slices compared,
 so that with probability `confidence` *none* of them lies about its slice: twenty slices of two equal models do not
 make one false alarm more likely than one slice does. A slice is compared by its rows right (or absolute error),
 whatever the overall metric is. For shares right the adjusted Wald interval of Bonett and Price (2012, "Adjusted Wald
@@ -27,6 +28,10 @@ from tokka.evaluation import metrics, resampling
 from tokka.evaluation.metrics import Floats, Integers
 from tokka.evaluation.resampling import Statistics
 from tokka.evaluation.slices import Slice
+
+
+# How the names of metrics begin that know which answers are right, and nothing of how sure they are.
+COUNTING = ("accuracy", "precision", "recall", "f1")
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,8 @@ def compare(
     difference = sign * (value - value_other)
     tail = (1.0 - confidence) / 2.0
     low, high = np.quantile(sign * (drawn - drawn_other), [tail, 1.0 - tail])
+    if metric.startswith(COUNTING):
+        low, high = _widened(difference, low, high, good - good_other, confidence)
     return Comparison(
         metric=metric,
         difference=difference,
@@ -97,6 +104,14 @@ def compare(
         rows=len(target),
         slices=tuple(compare_slices(good - good_other, slices, confidence, shares=bool(classes))),
     )
+
+
+def _widened(
+    difference: float, low: float, high: float, differences: Floats, confidence: float
+) -> tuple[float, float]:
+    """Bounds that reach at least as far from `difference` as those of the shares right reach from theirs."""
+    mean, least, most = paired_share_interval(differences, confidence)
+    return max(-1.0, min(low, difference - (mean - least))), min(1.0, max(high, difference + (most - mean)))
 
 
 def compare_slices(

@@ -29,6 +29,8 @@ SUBJECT_COLOURS = {"candidate": CANDIDATE, "champion": CHAMPION, "general": GENE
 STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "tokka",
+    # Labels are data: a class named "$$" is no formula.
+    "text.parse_math": False,
     "font.size": 10,
     "text.color": INK,
     "axes.edgecolor": LINE,

@@ -7,10 +7,12 @@ energy is estimated for, or ""}. A specialist's may name its "form". The others 
 for a regression and for every linear one, "known": {"texts", "pairs", "targets"}.
 """
 
+import gc
 import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -61,7 +63,7 @@ def measure(job: Mapping[str, Any], scores: Path | None) -> dict[str, Any]:
 
 def _one_by_one(predict: Predict, texts: Sequence[str], pairs: Sequence[str] | None, country: str) -> dict[str, Any]:
     """Latency, processor time, memory and energy of texts that come alone."""
-    from tokka.evaluation.cost import LATENCY_REQUESTS, latency_in_turns
+    from tokka.evaluation.cost import LATENCY_REQUESTS, WARM_UP_REQUESTS, latency_in_turns
     from tokka.evaluation.energy import estimate
 
     def ask(text: str, pair: str | None) -> Any:
@@ -70,7 +72,9 @@ def _one_by_one(predict: Predict, texts: Sequence[str], pairs: Sequence[str] | N
     requests = min(LATENCY_REQUESTS, max(20, len(texts)))
     began = time.process_time()
     latency = latency_in_turns({"it": ask}, texts, pairs, requests)["it"]
-    cpu_ms, memory_mb = (time.process_time() - began) * 1e3 / requests, peak_memory_mb()
+    # The first answers cost processor time as well, though their latency is not counted.
+    cpu_ms = (time.process_time() - began) * 1e3 / (WARM_UP_REQUESTS + requests)
+    memory_mb = peak_memory_mb()
     # Last, since its library takes memory of its own.
     places = [(text, pairs[number] if pairs else None) for number, text in enumerate(texts)]
     energy = estimate(lambda number: ask(*places[number % len(places)]), country)
@@ -103,11 +107,20 @@ def _fit_linear(job: Mapping[str, Any], folder: Path) -> Opened:
     model = LinearModel(FrozenEncoder(folder, job["max_tokens"]), job["labels"])
     known, began, cpu_began = job["known"], time.perf_counter(), time.process_time()
     model.fit(known["texts"], known["pairs"], known["targets"])
-    return Opened(model.predict, time.perf_counter() - began, time.process_time() - cpu_began)
+    opened = Opened(model.predict, time.perf_counter() - began, time.process_time() - cpu_began)
+    forget_peak_memory()
+    return opened
+
+
+def forget_peak_memory() -> None:
+    """Let `peak_memory_mb` begin anew with what is resident now, where the system can do that."""
+    gc.collect()
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_memory_mb() -> float:
-    """The most resident memory that this process ever had, without what it was forked from."""
+    """The most resident memory that this process had since its peak was forgotten, in MB of 10^6 bytes."""
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.is_file() else []
     peak = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)

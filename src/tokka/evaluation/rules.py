@@ -7,7 +7,7 @@ classification, and in standard deviations of the test target for regression, so
 from collections.abc import Callable
 
 from tokka.evaluation.schema import Comparison, Evaluation, Subject
-from tokka.params import Params
+from tokka.params import GATED, Params
 from tokka.training.profile import budgets
 
 Answer = tuple[bool, str]
@@ -28,11 +28,6 @@ REQUIRED = {
     "regression": ("mae", "rmse", "r2"),
 }
 MAIN = {"classification": "accuracy", "regression": "mae"}
-# What gate.metric may be, by task, and whether more of it is better.
-GATED = {
-    "classification": {"accuracy": True, "f1_macro": True, "f1_weighted": True, "recall_macro": True},
-    "regression": {"mae": False, "rmse": False},
-}
 
 
 def gated_metric(params: Params, task: str) -> str:

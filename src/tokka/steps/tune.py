@@ -7,8 +7,11 @@ outcome["diff"], outcome["written"]
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from tokka import files, progress
-from tokka.params import Params
+from tokka.errors import UsageError
+from tokka.params import Params, parse_params
 from tokka.params_file import edited, unified_diff
 from tokka.settings import Settings
 
@@ -116,10 +119,32 @@ def decide(search: Any, path: Path, dry_run: bool) -> dict[str, Any]:
     if gain <= error:
         verdict = f"trial {best.number} is {gain:.4f} better than the present values, within one standard error"
         return {**outcome, "verdict": f"{verdict} ({error:.4f}): nothing to write"}
-    before = path.read_text(encoding="utf-8")
-    changed = {f"finetuning.{name}": value for name, value in best.values.items() if value != present.values[name]}
-    after = edited(before, changed)
+    verdict = f"trial {best.number} is {gain:.4f} better than the present values (standard error {error:.4f})"
+    return {**outcome, **_write(path, best.values, verdict, dry_run)}
+
+
+def _write(path: Path, values: dict[str, float], verdict: str, dry_run: bool) -> dict[str, Any]:
+    """Put the values into the file; one that cannot be edited costs no search: the verdict says what to write."""
+    before, changed = path.read_text(encoding="utf-8"), values
+    try:
+        changed = _changes(before, values)
+        after = edited(before, {f"finetuning.{name}": value for name, value in changed.items()})
+    except UsageError as error:
+        lines = ", ".join(f"finetuning.{name}: {value:g}" for name, value in changed.items())
+        return {"verdict": f"{verdict}, but {error.message}; write by hand: {lines}"}
     if not dry_run:
         files.write_text(path, after)
-    verdict = f"trial {best.number} is {gain:.4f} better than the present values (standard error {error:.4f})"
-    return {**outcome, "verdict": verdict, "diff": unified_diff(before, after, path.name), "written": not dry_run}
+    return {"verdict": verdict, "diff": unified_diff(before, after, path.name), "written": not dry_run}
+
+
+def _changes(text: str, values: dict[str, float]) -> dict[str, float]:
+    """The values that the file itself does not say: what --set laid over it was tried, but stands nowhere.
+
+    Raises:
+        UsageError: the section means nothing without --set.
+    """
+    from tokka.training.search_space import present_values
+
+    tree = yaml.safe_load(text) or {}
+    present = present_values(parse_params({"finetuning": tree.get("finetuning") or {}}).finetuning)
+    return {name: value for name, value in values.items() if value != present[name]}

@@ -4,7 +4,7 @@ import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 
@@ -32,6 +32,7 @@ def within_memory(job: Job, work: Path, attempt: Callable[[], Result]) -> Result
     Raises:
         OutOfMemory: one row at a time does not fit either.
     """
+    asked = job.params.finetuning.learning_rate
     initial = {name: value.detach().cpu().clone() for name, value in job.model.state_dict().items()}
     if (work / BATCH).is_file():
         job.adjust(**files.read_json(work / BATCH))
@@ -43,7 +44,7 @@ def within_memory(job: Job, work: Path, attempt: Callable[[], Result]) -> Result
                 raise
         # Out of the except clause: its traceback holds the tensors that did not fit.
         _free(job)
-        _halve(job, work)
+        _halve(job, work, asked)
         job.model.load_state_dict(initial)
 
 
@@ -79,8 +80,11 @@ def _free(job: Job) -> None:
         torch.cuda.empty_cache()
 
 
-def _halve(job: Job, work: Path) -> None:
-    """Forget what was done with the large batches, then note the smaller ones: a kill in between loses nothing."""
+def _halve(job: Job, work: Path, rate: float | Literal["auto"]) -> None:
+    """Forget what was done with the large batches, then note the smaller ones: a kill in between loses nothing.
+
+    The learning rate is again the one that was asked for: what a sweep found, it found with the large batches.
+    """
     params = job.params.finetuning
     smaller = {"batch_size": params.batch_size // 2, "accumulate": params.accumulate * 2}
     progress.report(
@@ -91,5 +95,5 @@ def _halve(job: Job, work: Path) -> None:
     for name in (checkpoints.LAST, checkpoints.BEST, PLAN, RATE):
         (work / name).unlink(missing_ok=True)
     files.write_json(work / BATCH, smaller)
-    job.adjust(**smaller)
+    job.adjust(**smaller, learning_rate=rate)
     job.data.limit = None  # it counted large batches

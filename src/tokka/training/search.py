@@ -25,6 +25,7 @@ from tokka.errors import TokkaError
 from tokka.params import Params
 from tokka.settings import Settings
 from tokka.training.base import BaseModelFolder
+from tokka.training.profile import max_tokens
 from tokka.training.search_space import Range, present_values, with_values
 from tokka.training.validation import STEERING
 
@@ -68,7 +69,8 @@ class Search:
         self.unlabelled = unlabelled_file(params, settings)
         practice = unlabelled_digest(params, settings)
         described = {name: asdict(one) for name, one in space.items()}
-        inputs = [self.prepared.digest, base.digest, practice, files.digest_json(described)]
+        tokens = str(max_tokens(params))
+        inputs = [self.prepared.digest, base.digest, practice, files.digest_json(described), tokens]
         self.name = provenance.step_key("training", params, *inputs)[:16]
         self.place = settings.home / "tune" / self.name
         self.place.mkdir(parents=True, exist_ok=True)

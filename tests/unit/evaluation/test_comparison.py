@@ -31,11 +31,40 @@ def test_a_better_candidate_has_a_positive_difference_for_accuracy_and_for_error
     assert found.p_value < 1e-6
 
 
-def test_a_model_against_itself_is_exactly_equal():
-    target = np.zeros(50, int)
+@pytest.mark.parametrize("metric", ["accuracy", "f1_macro", "recall_macro", "precision_weighted"])
+def test_a_model_against_itself_is_equal_but_fifty_rows_are_no_certainty(metric):
+    target = np.arange(50) % 2
     scores = answers(np.arange(50) % 3 > 0)
-    found = compare("f1_macro", target, scores, scores, count=200, confidence=0.95, seed=1)
-    assert (found.difference, found.low, found.high, found.p_value) == (0.0, 0.0, 0.0, 1.0)
+    found = compare(metric, target, scores, scores, count=200, confidence=0.95, seed=1)
+    _, low, high = comparison.paired_share_interval(np.zeros(50), 0.95)
+    assert (found.difference, found.p_value) == (0.0, 1.0)
+    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
+    assert low < -0.05
+
+
+def test_a_sure_metric_of_a_model_against_itself_is_exactly_equal():
+    scores = answers(np.arange(50) % 3 > 0)
+    found = compare("log_loss", np.zeros(50, int), scores, scores, count=200, confidence=0.95, seed=1)
+    assert (found.difference, found.low, found.high) == (0.0, 0.0, 0.0)
+
+
+def test_four_wins_and_no_loss_are_no_proof():
+    """McNemar's exact p-value is 0.125; a bootstrap alone would put its low end above zero."""
+    right = np.arange(100) < 80
+    found = compare(
+        "accuracy", np.zeros(100, int), answers(np.arange(100) < 84), answers(right), count=2000, confidence=0.95, seed=1
+    )
+    assert found.difference == pytest.approx(0.04)
+    assert found.low < 0 < found.high
+
+
+def test_where_models_often_disagree_the_bootstrap_decides():
+    generator = np.random.default_rng(5)
+    one, two = generator.random(2000) < 0.7, generator.random(2000) < 0.6
+    found = compare("accuracy", np.zeros(2000, int), answers(one), answers(two), count=2000, confidence=0.95, seed=1)
+    mean, low, high = comparison.paired_share_interval(one * 1.0 - two, 0.95)
+    assert found.low <= low < mean < high <= found.high
+    assert found.high - found.low < 1.1 * (high - low)
 
 
 def test_mcnemar_is_the_exact_binomial_test_of_the_disagreements():

@@ -127,8 +127,12 @@ def test_exhausted_memory_halves_the_batch_and_says_so(
     assert outcome["weights_sha256"] == same["weights_sha256"] == again["weights_sha256"]
 
 
-def test_memory_that_runs_out_late_starts_anew(prepared: Path, make_params: MakeParams, tmp_path: Path) -> None:
-    """The checkpoints of the larger batches are no beginning for the smaller ones."""
+@pytest.mark.parametrize("rate", [2e-3, "auto"])
+def test_memory_that_runs_out_late_starts_anew(
+    prepared: Path, make_params: MakeParams, tmp_path: Path, rate: float | str
+) -> None:
+    """The checkpoints of the larger batches, and the rate found for them, are no beginning for the smaller ones."""
+    options: dict[str, Any] = {"export": TORCH_ONLY, "learning_rate": rate}
     original, calls = FinetuningModule.training_step, []
 
     def late(module: FinetuningModule, batch: Any, index: int) -> Any:
@@ -139,8 +143,8 @@ def test_memory_that_runs_out_late_starts_anew(prepared: Path, make_params: Make
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FinetuningModule, "training_step", late)
-        outcome = finetune(prepared, make_params(export=TORCH_ONLY), tmp_path / "model", tmp_path / "work")
-    asked = make_params(export=TORCH_ONLY, batch_size=8, accumulate=2)
+        outcome = finetune(prepared, make_params(**options), tmp_path / "model", tmp_path / "work")
+    asked = make_params(**options, batch_size=8, accumulate=2)
     same = finetune(prepared, asked, tmp_path / "asked", tmp_path / "asked_work")
     assert 1 in calls
     assert outcome["weights_sha256"] == same["weights_sha256"]

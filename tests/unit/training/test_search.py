@@ -101,6 +101,14 @@ def _perfect(trial: Any) -> Any:
     )
 
 
+def test_shorter_texts_are_another_study(prepared: Path, make_params: MakeParams, tmp_path: Path) -> None:
+    standard, edge, shorter = (
+        make_search(prepared, make_params(export=export), tmp_path).name
+        for export in ({}, {"profile": "edge"}, {"profile": "edge", "edge": {"max_tokens": 8}})
+    )
+    assert len({standard, edge, shorter}) == 3
+
+
 def test_test_rows_decide_nothing(prepared: Path, make_params: MakeParams, tmp_path: Path) -> None:
     rows = without_test_targets(load(prepared))
     assert rows.test.column_names == ["text", "target"]
