@@ -6,13 +6,14 @@ Signs: positive means that the candidate is better, for errors as well as for ac
 
 Intervals. Over all rows: paired bootstrap of the metric, percentile method, at the stated confidence; the gate's
 non-inferiority test reads its lower end. Of metrics that count answers it is never narrower than the interval of the
-shares right (Bonett and Price, below): few disagreements leave the bootstrap nothing to draw. Over slices: simultaneous intervals, Bonferroni over all slices compared,
-so that with probability `confidence` *none* of them lies about its slice: twenty slices of two equal models do not
-make one false alarm more likely than one slice does. A slice is compared by its rows right (or absolute error),
-whatever the overall metric is. For shares right the adjusted Wald interval of Bonett and Price (2012, "Adjusted Wald
-Confidence Interval for a Difference of Binomial Proportions Based on Paired Data") is used: it keeps its width on
-small slices where the two models agree on every row, where a bootstrap would claim certainty. For absolute errors it
-is Student's t on the paired differences.
+shares right (Bonett and Price, below): few disagreements leave the bootstrap nothing to draw.
+
+Over slices: simultaneous intervals, Bonferroni over all slices compared, so that with probability `confidence` *none*
+of them lies about its slice: twenty slices of two equal models do not make one false alarm more likely than one slice
+does. A slice is compared by its rows right (or absolute error), whatever the overall metric is. For shares right the
+adjusted Wald interval of Bonett and Price (2012, "Adjusted Wald Confidence Interval for a Difference of Binomial
+Proportions Based on Paired Data") is used: it keeps its width on small slices where the two models agree on every
+row, where a bootstrap would claim certainty. For absolute errors it is Student's t on the paired differences.
 
 p-values. Classification: McNemar's exact test, two-sided. Regression: Wilcoxon's signed-rank test on absolute errors.
 Those of slices are multiplied by the number of slices (Bonferroni). No rule of the gate reads a p-value.
@@ -28,7 +29,6 @@ from tokka.evaluation import metrics, resampling
 from tokka.evaluation.metrics import Floats, Integers
 from tokka.evaluation.resampling import Statistics
 from tokka.evaluation.slices import Slice
-
 
 # How the names of metrics begin that know which answers are right, and nothing of how sure they are.
 COUNTING = ("accuracy", "precision", "recall", "f1")
@@ -106,9 +106,7 @@ def compare(
     )
 
 
-def _widened(
-    difference: float, low: float, high: float, differences: Floats, confidence: float
-) -> tuple[float, float]:
+def _widened(difference: float, low: float, high: float, differences: Floats, confidence: float) -> tuple[float, float]:
     """Bounds that reach at least as far from `difference` as those of the shares right reach from theirs."""
     mean, least, most = paired_share_interval(differences, confidence)
     return max(-1.0, min(low, difference - (mean - least))), min(1.0, max(high, difference + (most - mean)))

@@ -45,8 +45,8 @@ class Latency:
 class Footprint:
     """One model alone in a process with one thread.
 
-    cold_start_s: from the start of the process to its first answer; memory_mb: peak resident memory once fitted; cpu_ms:
-    processor time per text at batch 1; throughput: texts per second in batches; energy: an estimate;
+    cold_start_s: from the start of the process to its first answer; memory_mb: peak resident memory once fitted;
+    cpu_ms: processor time per text at batch 1; throughput: texts per second in batches; energy: an estimate;
     fit_cpu_seconds: processor time for what had to be fitted first, which cold_start_s leaves out.
     """
 

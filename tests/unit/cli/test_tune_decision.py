@@ -1,4 +1,4 @@
-"""What `tokka tune` writes when a search has ended: against what the file says, and never at the price of the search."""
+"""What `tokka tune` writes when a search has ended: against what the file says, never at the price of the search."""
 
 from pathlib import Path
 from typing import Any

@@ -136,7 +136,9 @@ def test_time_may_be_seconds_in_a_file_of_words(write: Write, cell: str) -> None
 
 @pytest.mark.parametrize("cell", ["1767225600000", "17672256", "-1767225600", "1_767_225_600", "17672256001"])
 def test_other_numbers_are_no_time(write: Write, cell: str) -> None:
-    assert "ISO 8601" in only_reason(write("a.csv", f"text,label,when\na,x,{cell}\nb,y,2026-03-01\n"), Task(time="when"))
+    assert "ISO 8601" in only_reason(
+        write("a.csv", f"text,label,when\na,x,{cell}\nb,y,2026-03-01\n"), Task(time="when")
+    )
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,13 @@ def test_four_wins_and_no_loss_are_no_proof():
     """McNemar's exact p-value is 0.125; a bootstrap alone would put its low end above zero."""
     right = np.arange(100) < 80
     found = compare(
-        "accuracy", np.zeros(100, int), answers(np.arange(100) < 84), answers(right), count=2000, confidence=0.95, seed=1
+        "accuracy",
+        np.zeros(100, int),
+        answers(np.arange(100) < 84),
+        answers(right),
+        count=2000,
+        confidence=0.95,
+        seed=1,
     )
     assert found.difference == pytest.approx(0.04)
     assert found.low < 0 < found.high

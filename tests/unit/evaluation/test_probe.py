@@ -1,6 +1,5 @@
 """The probe's figures of one text at a time: processor time per answer, and memory without what fitting took."""
 
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
