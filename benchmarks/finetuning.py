@@ -38,9 +38,14 @@ OURS: dict[str, tuple[str, ...]] = {
     "no head warm start": ("finetuning.head_warm_start=false",),
     "no label smoothing": ("finetuning.label_smoothing=0.0",),
     "no layer decay": ("finetuning.layer_decay=1.0",),
+    "no warm-up": ("finetuning.warmup_share=0.0",),
+    "no clipping": ("finetuning.gradient_clip=1000000",),
+    "12 epochs, stopped early": ("finetuning.epochs=12", "finetuning.early_stopping.patience=1"),
+    "float32": ("finetuning.precision=32",),
     "learning rate found": ("finetuning.learning_rate=auto",),
     "word dropout 0.1": ("finetuning.augmentation.word_dropout=0.1",),
     "typos 0.2": ("finetuning.augmentation.typos=0.2",),
+    "case 0.3": ("finetuning.augmentation.case=0.3",),
     "mix-up 0.3": ("finetuning.augmentation.mixup=0.3",),
 }
 NAMES = {
