@@ -86,6 +86,13 @@ class Params(Section):
     serving: Serving = Serving()
 
     @model_validator(mode="after")
+    def _each_slice_is_named_once(self) -> "Params":
+        twice = sorted({name for name in self.task.slices if self.task.slices.count(name) > 1})
+        if twice:
+            raise ValueError(f"task.slices names {', '.join(map(repr, twice))} more than once; name every column once")
+        return self
+
+    @model_validator(mode="after")
     def _the_gate_can_judge(self) -> "Params":
         """Said now: the gate comes after the training."""
         asked, known = self.gate.metric, GATED[self.task.type]
@@ -133,7 +140,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         hint = "run from the project's root, or name the file with --params"
         raise UsageError(f"{path} does not exist", hint) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # a date such as 2024-13-45 is a ValueError
         problem = " ".join(str(error).split())
         raise UsageError(f"{path} is not YAML: {problem}", "mend the line that is named") from None
     if tree is not None and not isinstance(tree, dict):
@@ -148,7 +155,7 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         raise UsageError(f"--set {override!r} is not section.key=value", "for example: --set finetuning.epochs=2")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):  # a date such as 2024-13-45 is a ValueError
         value = text
     for key in keys[:-1]:
         tree = tree.setdefault(key, {})

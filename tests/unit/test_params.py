@@ -39,6 +39,7 @@ def test_the_file_of_the_repo_names_every_section():
         ({"registry": {"model": "a/b"}}, "registry.model"),
         ({"gate": {"metric": "mae"}}, "gate.metric = 'mae' .* set one of auto, accuracy, f1_macro,"),
         ({"gate": {"metric": "accuracy"}, "task": {"type": "regression"}}, "'accuracy' .* set one of auto, mae, rmse,"),
+        ({"task": {"slices": ["a", "b", "a"]}}, "^params.yaml: task.slices names 'a' more than once"),
         ({"evaluation": {"general": False}}, "set gate.beat_general: false, or measure it"),
     ],
 )
@@ -67,12 +68,13 @@ def test_overrides_win_and_are_as_strict(tmp_path):
     path.write_text("finetuning: {epochs: 5}\n")
     assert load_params(path, ["finetuning.epochs=2"]).finetuning.epochs == 2
     assert load_params(path, ["canary.steps=[0.1, 0.5]"]).canary.steps == (0.1, 0.5)
+    assert load_params(path, ["data.source=2024-13-45"]).data.source == "2024-13-45"
     for wrong in ("finetuning.epochs", "=3", "finetuning..epochs=2", "finetuning.epochs.deep=2", "finetuning.epochs=x"):
         with pytest.raises(UsageError):
             load_params(path, [wrong])
 
 
-@pytest.mark.parametrize("content", [b"- a list\n", b"a: [1\n", b"\xff\xfe", b"text"])
+@pytest.mark.parametrize("content", [b"- a list\n", b"a: [1\n", b"\xff\xfe", b"text", b"data: {source: 2024-13-45}"])
 def test_what_is_no_mapping_is_refused(tmp_path, content):
     path = tmp_path / "params.yaml"
     path.write_bytes(content)

@@ -7,6 +7,7 @@ Every result is a function of the rows' content alone: their order, and what wro
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,7 +56,7 @@ def digest(splits: dict[Split, list[Row]], labels: list[str], task: Task) -> dic
 
 
 def decide(rows: Sequence[Row], official_test: Sequence[Row] | None, params: Params) -> Result:
-    """Normalise, merge, drop small classes, split, and remove near-duplicates across splits; writes nothing.
+    """Normalise, merge, drop small classes, split, and remove what ties training to test rows; writes nothing.
 
     Raises:
         Refused: as `prepare`.
@@ -70,7 +71,7 @@ def decide(rows: Sequence[Row], official_test: Sequence[Row] | None, params: Par
     # An official test is taken as it is, duplicates included: its scores are compared with those of others.
     official = [row for row in sorted(test) if row.target not in small]
     _check_classes(kept, official, small, params)
-    everything, splits = _split(kept, official, params)
+    everything, splits, strangers = _without_test_groups(*_split(kept, official, params))
     stays = _stays(everything, splits, params)
     progress.report("preprocess", f"{len(stays) - sum(stays):,} near-duplicates removed across splits")
     found = _collect(everything, splits, stays)
@@ -82,8 +83,9 @@ def decide(rows: Sequence[Row], official_test: Sequence[Row] | None, params: Par
         "exact_duplicates": merged.duplicates,
         "conflicting_targets": merged.conflicts,
         "near_duplicates": len(stays) - sum(stays),
+        "rows_of_test_groups": strangers,
         "dropped_classes": small | lost,
-        "dropped_rows": len(merged.rows) + len(test) - len(everything) + sum(lost.values()),
+        "dropped_rows": len(merged.rows) + len(test) - len(everything) - strangers + sum(lost.values()),
     }
     return Result(found, labels, {**counts, **_describe(found, labels, task)})
 
@@ -134,10 +136,22 @@ def _check_classes(kept: list[Row], official: list[Row], small: dict[str, int], 
 
 
 def _split(kept: list[Row], official: list[Row], params: Params) -> tuple[list[Row], list[Split]]:
-    settings, has_official = params.preprocessing, params.data.test is not None
+    settings, has_official = params.preprocessing, bool(params.data.test)
     shares = {"validation_share": settings.validation_share, "test_share": settings.test_share}
     splits = splitting.split(kept, **shares, official_test=has_official)
     return kept + official, splits + ["test"] * len(official)
+
+
+def _without_test_groups(rows: list[Row], splits: list[Split]) -> tuple[list[Row], list[Split], int]:
+    """Rows and splits without the training and validation rows whose group is tested, and how many those were.
+
+    Only an official test brings such rows: the hash keeps the groups of one file together.
+    """
+    tested = {row.group for row, split in zip(rows, splits, strict=True) if split == "test" and row.group}
+    stays = [split == "test" or row.group not in tested for row, split in zip(rows, splits, strict=True)]
+    if removed := len(stays) - sum(stays):
+        progress.report("preprocess", f"{removed:,} rows removed whose group is in data.test")
+    return list(compress(rows, stays)), list(compress(splits, stays)), removed
 
 
 def _stays(rows: list[Row], splits: list[Split], params: Params) -> list[bool]:

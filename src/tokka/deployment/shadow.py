@@ -163,7 +163,7 @@ def live_inputs(records: Iterable[Mapping[str, Any]], params: Params, *, since: 
 
 def is_held_out(entry: Input, params: Params) -> bool:
     """Whether preprocessing would have put this text into the test split, by its hash alone."""
-    if params.data.test is not None or params.task.group is not None:
+    if params.data.test or params.task.group:
         return False
     shares = params.preprocessing
     row = Row(text=entry.text, text_pair=entry.pair, target="", group="", time="", slices=())

@@ -6,14 +6,13 @@ Signs: positive means that the candidate is better, for errors as well as for ac
 
 Intervals. Over all rows: paired bootstrap of the metric, percentile method, at the stated confidence; the gate's
 non-inferiority test reads its lower end. Of metrics that count answers it is never narrower than the interval of the
-shares right (Bonett and Price, below): few disagreements leave the bootstrap nothing to draw.
-
-Over slices: simultaneous intervals, Bonferroni over all slices compared, so that with probability `confidence` *none*
-of them lies about its slice: twenty slices of two equal models do not make one false alarm more likely than one slice
-does. A slice is compared by its rows right (or absolute error), whatever the overall metric is. For shares right the
-adjusted Wald interval of Bonett and Price (2012, "Adjusted Wald Confidence Interval for a Difference of Binomial
-Proportions Based on Paired Data") is used: it keeps its width on small slices where the two models agree on every
-row, where a bootstrap would claim certainty. For absolute errors it is Student's t on the paired differences.
+shares right (Bonett and Price, below): few disagreements leave the bootstrap nothing to draw. Over slices:
+simultaneous intervals, Bonferroni over all slices compared, so that with probability `confidence` *none* of them lies
+about its slice: twenty slices of two equal models do not make one false alarm more likely than one slice does. A slice
+is compared by its rows right (or absolute error), whatever the overall metric is. For shares right the adjusted Wald
+interval of Bonett and Price (2012, "Adjusted Wald Confidence Interval for a Difference of Binomial Proportions Based
+on Paired Data") is used: it keeps its width on small slices where the two models agree on every row, where a bootstrap
+would claim certainty. For absolute errors it is Student's t on the paired differences.
 
 p-values. Classification: McNemar's exact test, two-sided. Regression: Wilcoxon's signed-rank test on absolute errors.
 Those of slices are multiplied by the number of slices (Bonferroni). No rule of the gate reads a p-value.

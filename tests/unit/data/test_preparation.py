@@ -127,6 +127,31 @@ def test_rows_of_a_group_stay_together() -> None:
     assert not (groups[0] & groups[1] or groups[0] & groups[2] or groups[1] & groups[2])
 
 
+def test_a_group_of_the_official_test_leaves_training() -> None:
+    params = params_for("x.csv", data={"test": "test.csv"}, preprocessing={"deduplicate": "none"})
+    rows = [one._replace(group=f"customer {number % 20}") for number, one in enumerate(corpus(200))]
+    official = [one._replace(text=f"quite another matter {number}") for number, one in enumerate(rows[:3])]
+    result = preprocessing.decide(rows, official, params)
+    assert sorted(result.splits["test"]) == sorted(official)
+    trained = [*result.splits["train"], *result.splits["validation"]]
+    assert {one.group for one in trained} == {f"customer {number}" for number in range(3, 20)}
+    counts = {name: result.summary[name] for name in ("rows_of_test_groups", "near_duplicates", "dropped_rows")}
+    assert counts == {"rows_of_test_groups": 30, "near_duplicates": 0, "dropped_rows": 0}
+
+
+def test_rows_without_groups_share_none_with_the_official_test() -> None:
+    params = params_for("x.csv", data={"test": "test.csv"})
+    result = preprocessing.decide(corpus(200), [Row("quite another matter", target="a")], params)
+    assert result.summary["rows_of_test_groups"] == 0
+    assert result.summary["rows"]["train"] > 100
+
+
+def test_an_empty_name_of_a_test_file_is_none() -> None:
+    with_none, with_empty = (preprocessing.decide(corpus(200), None, params_for("x.csv", data={"test": test}))
+                             for test in (None, ""))  # fmt: skip
+    assert with_empty == with_none
+
+
 def test_every_class_has_rows_in_every_split() -> None:
     rows = [one._replace(target=f"class {number % 30:02}") for number, one in enumerate(corpus(300))]
     params = params_for("x", preprocessing={"minimum_class_size": 5, "deduplicate": "exact"})

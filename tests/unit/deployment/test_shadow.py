@@ -105,6 +105,8 @@ def test_of_what_was_logged_before_only_the_hash_of_the_test_split_is_used():
     assert live_inputs(records, official, since=10.0) == []
     grouped = parse_params({"task": {"group": "user"}})
     assert live_inputs(records, grouped, since=10.0) == []
+    empty = parse_params({"data": {"test": ""}, "task": {"group": ""}})
+    assert live_inputs(records, empty, since=10.0) == found
 
 
 def test_feedback_on_a_value_is_a_number():
