@@ -120,7 +120,7 @@ def load_behaviour(path: Path) -> Behaviour:
     except (FileNotFoundError, IsADirectoryError):
         hint = "name your file in evaluation.behaviour, or set evaluation.behaviour=null for no such tests"
         raise UsageError(f"evaluation.behaviour: {path} does not exist", hint) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}", "mend the line that is named") from None
     if not isinstance(tree, dict):
         raise UsageError(f"{path} holds a {type(tree).__name__}, expected `tests:` with a list")
