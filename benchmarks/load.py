@@ -32,6 +32,7 @@ RATE = 100.0
 SHARE = 0.3
 CYCLES = 5
 SPLIT_BAR, P99_BAR = 0.02, 2.0
+KILL_PATIENCE_S = 2.0
 
 
 @dataclass
@@ -109,8 +110,11 @@ class Steering(threading.Thread):
                 act(cycle)
 
     def _kill(self, cycle: int) -> None:
-        # Champion and challenger in turn.
-        self.kills += len(self.world.kill("12"[cycle % 2]))
+        """Kill a ready worker of champion and challenger in turn; the last one killed may not be back yet."""
+        until = time.monotonic() + KILL_PATIENCE_S
+        while not (killed := self.world.kill("12"[cycle % 2])) and time.monotonic() < until:
+            time.sleep(0.05)
+        self.kills += len(killed)
 
     def _promote(self, cycle: int) -> None:
         one, two = self.world.revisions["1"], self.world.revisions["2"]
