@@ -140,8 +140,8 @@ class Daemon:
 
     def _read_record(self) -> None:
         try:
-            silent = self._silence.seconds(self._record.last_beat(self._name))
-            if silent > ABANDONED_S and self._is_due("sweep", SWEEP_SECONDS):
+            due = self._is_due("sweep", SWEEP_SECONDS)
+            if due and self._silence.seconds(self._record.last_beat(self._name)) > ABANDONED_S:
                 end_abandoned(self._record, self._name)
             self._state = self._record.read(self._name)
             self._record_problem = ""

@@ -123,10 +123,10 @@ def traffic_of(
     """
     requests, predictions, feedback = _by_kind(records)
     rows = []
-    for identity, request in sorted(requests.items(), key=lambda item: _number(item[1].get("time"))):
+    for identity, request in sorted(requests.items(), key=lambda item: number(item[1].get("time"))):
         if request.get("route", "predict") != "predict":
             continue
-        status = _number(request.get("status"))
+        status = number(request.get("status"))
         if 400 <= status < 500:
             # The client's own mistake, or no client at all: whoever is refused is no evidence for anybody.
             continue
@@ -138,10 +138,10 @@ def traffic_of(
         answered_by = str(request.get("version") or prediction.get("version") or challenger)
         stand_in = canary and answered_by != challenger
         failed = stand_in or not 100 <= status < 500
-        slow = not failed and _number(request.get("latency_ms")) > slow_ms
+        slow = not failed and number(request.get("latency_ms")) > slow_ms
         wrong = _is_wrong(prediction, feedback.get(identity), scale)
         replayed = bool(prediction.get("replayed") or request.get("replayed"))
-        rows.append((canary, _number(request.get("share")), failed, slow, wrong, replayed))
+        rows.append((canary, number(request.get("share")), failed, slow, wrong, replayed))
     return Traffic(*np.array(rows, dtype=np.float64).reshape(-1, 6).T)
 
 
@@ -158,24 +158,25 @@ def _is_wrong(prediction: Mapping[str, Any], feedback: Mapping[str, Any] | None,
         return math.nan
     if scale is None:
         return float(str(prediction.get("label")) != str(feedback.get("label")))
-    error = abs(_number(prediction.get("value")) - _number(feedback.get("value")))
+    error = abs(number(prediction.get("value")) - number(feedback.get("value")))
     return float(error > scale) if math.isfinite(error) else math.nan
 
 
 def _distance(one: Answer, other: Answer, scale: float | None) -> float:
     if scale is None:
         return float(one.label != other.label)
-    return min(1.0, abs(_number(one.value) - _number(other.value)) / scale)
+    return min(1.0, abs(number(one.value) - number(other.value)) / scale)
 
 
 def _loss(answer: Answer, target: object, scale: float | None) -> float:
     """In [0, 1]: 1 for a wrong class; the absolute error in units of `scale`, 1 at most."""
     if scale is None:
         return float(answer.label != str(target))
-    return min(1.0, abs(_number(answer.value) - _number(target)) / scale)
+    return min(1.0, abs(number(answer.value) - number(target)) / scale)
 
 
-def _number(value: object) -> float:
+def number(value: object) -> float:
+    """A field of a record as a number; NaN when it is none."""
     try:
         return float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tokka.deployment.betting import Floats
-from tokka.deployment.evidence import Traffic
+from tokka.deployment.evidence import Traffic, number
 from tokka.serving.request_log import Tail
 
 COLUMNS = ("time", "predict", "status", "latency", "share", "assigned", "sent_by", "answered_by", "replayed",
@@ -72,11 +72,11 @@ class TrafficLog:
             return {"label": self._number_of(record.get("label")), **version, **replayed}
         version = {"sent_by": self._number_of(record["version"])} if record.get("version") else {}
         return {
-            "time": _float(record.get("time")),
+            "time": number(record.get("time")),
             "predict": float(record.get("route", "predict") == "predict"),
-            "status": _float(record.get("status")),
-            "latency": _float(record.get("latency_ms")),
-            "share": _float(record.get("share")),
+            "status": number(record.get("status")),
+            "latency": number(record.get("latency_ms")),
+            "share": number(record.get("share")),
             "assigned": float(bool(record.get("assigned", record.get("canary")))),
             **version,
             **replayed,
@@ -103,10 +103,3 @@ def _judged(column: Mapping[str, Floats], challenger: int, slow_ms: float) -> Tr
         wrong=np.where(known, here["label"] != here["truth"], math.nan),
         replayed=(here["replayed"] == 1).astype(np.float64),
     )
-
-
-def _float(value: object) -> float:
-    try:
-        return float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return math.nan

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from tests.fakes.world import ENDPOINT, Model, World, digest_of
-from tokka.deployment.gathering import RequestLog
+from tokka.deployment.gathering import Gatherer, RequestLog
 from tokka.deployment.rollout import rollback
+from tokka.deployment.state import Revision
 from tokka.errors import Refused, TokkaError
 
 SHORT = {"quality_margin": 0.1, "step_requests": 60, "watch_s": 0.6, "maximum_wait_s": 20}
@@ -148,25 +149,23 @@ def test_a_snapshot_of_feedback_is_remembered_with_the_version(here):
 
 
 def test_who_goes_on_with_a_watch_does_not_take_its_failures_for_the_usual_ones(here):
-    """The process dies right after its promotion; the next one must still split the requests at the promotion."""
-
-    class Stopped(BaseException):
-        pass
-
-    def stop_in_watch():
-        here.target.apply(here.state)
-        if here.state.phase == "watch":
-            raise Stopped
-
-    here.clock.on_sleep = stop_in_watch
-    with pytest.raises(Stopped):
-        here.rollout()
-    promoted = here.state
-    here.clock.on_sleep = lambda: None
-    here.clock.sleep(5)
-    again = here.record.compare_and_set(promoted)
-    assert again.updated > promoted.updated
-    assert again.promoted == promoted.promoted == promoted.updated
+    """The driver dies after its promotion: the next one still splits the requests at the promotion."""
+    state = here.record.compare_and_set(
+        here.state, champion=Revision(version="2", digest=digest_of("2")), phase="watch", rollout="r"
+    )
+    records = [
+        {"kind": "request", "prediction_id": str(at), "time": state.promoted + at, "status": 200, "share": 0.0}
+        for at in (-2, -1, 1, 2, 3)
+    ]
+    here.clock.sleep(10)
+    resumed = here.record.compare_and_set(state)
+    assert (resumed.promoted, resumed.updated) == (state.promoted, state.updated + 10)
+    gatherer = Gatherer(
+        version="2", registry=here.registry, target=here.target, params=here.params, home=here.settings.home,
+        traffic=None, read_log=lambda since: records, clock=here.clock,
+    )  # fmt: skip
+    seen = gatherer.gather(resumed)
+    assert (seen.before.size, seen.after.size) == (2, 3)
 
 
 def test_progress_is_reported(here, capsys):
