@@ -14,7 +14,6 @@ from tokka.serving.client import predict
 
 pytestmark = pytest.mark.slow
 AGAIN = "finetuning.seed=8"
-THIRD = "finetuning.seed=9"
 
 
 def versions(world):
@@ -97,30 +96,19 @@ def test_rolling_back_is_one_write(world):
     world.tokka("rollback", code=3)
 
 
-def test_a_person_decides_when_review_is_required(world):
-    required = ("--set", "registry.review=required", "--set", THIRD)
-    final = world.tokka("run", *required)
-    assert (final["version"], final["review"], final["canary"]) == ("3", "waiting", None)
-    assert world.state().champion.version == "1"
-    approved = world.tokka("review", "approve", "3", "--comment", "looked at it", *required)
-    assert approved["canary"]["verdict"] == "promoted"
-    assert world.state().champion.version == "3"
-    assert world.tokka("review", "show", "3")["tags"]["tokka.reviewer"]
-
-
 def test_an_a_b_test_from_start_to_winner(world):
     started = world.tokka("ab", "start", "2", "--share", "0.5")
-    assert (started["phase"], started["share"], started["champion"]["version"]) == ("ab", 0.5, "3")
+    assert (started["phase"], started["share"], started["champion"]["version"]) == ("ab", 0.5, "1")
     url = f"http://127.0.0.1:{world.settings.port}"
-    world.tokka("ab", "start", "1", code=3)
+    world.tokka("ab", "start", "2", code=3)
     seen = [predict(url, [f"where is parcel {number}"])[0]["model_version"] for number in range(40)]
-    assert {"2", "3"} == set(seen)
+    assert {"1", "2"} == set(seen)
     status = world.tokka("ab", "status")
-    assert (status["champion"], status["challenger"], status["share"]) == ("3", "2", 0.5)
+    assert (status["champion"], status["challenger"], status["share"]) == ("1", "2", 0.5)
     assert status["metrics"]["errors"]["low"] <= 0 <= status["metrics"]["errors"]["high"]
-    world.tokka("ab", "stop", "--winner", "1", code=2)
-    ended = world.tokka("ab", "stop", "--winner", "3")
-    assert (ended["champion"]["version"], ended["challenger"]) == ("3", None)
+    world.tokka("ab", "stop", "--winner", "3", code=2)
+    ended = world.tokka("ab", "stop", "--winner", "1")
+    assert (ended["champion"]["version"], ended["challenger"]) == ("1", None)
     loser = world.tokka("review", "show", "2")
     assert loser["tags"]["tokka.canary"] == "rolled_back" and "challenger" not in loser["aliases"]
     world.tokka("ab", "status", code=3)

@@ -1,39 +1,13 @@
-"""The true DAG for values instead of classes, with an official test file; and for pairs of texts."""
-
-import csv
-import random
+"""The true DAG for values instead of classes, with an official test file, and with a person who reviews."""
 
 import pytest
 
-from tests.fixtures.prepared_rows import FILLERS, TOPICS
 from tests.fixtures.tiny_model import make_tiny_base
+from tests.loop.messages import messages, write
 from tests.loop.world import World
 from tokka import files
-from tokka.serving.client import predict
 
 pytestmark = pytest.mark.slow
-WORTH = {"card": 0.0, "payment": 10.0, "printer": 20.0}
-
-
-def write(path, rows):
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def messages(count, seed):
-    """So many different texts with a topic, and what a message of it is worth."""
-    generator, found = random.Random(seed), {}
-    while len(found) < count:
-        topic = sorted(TOPICS)[len(found) % len(TOPICS)]
-        words = generator.choices(TOPICS[topic], k=3) + generator.choices(FILLERS, k=6)
-        generator.shuffle(words)
-        found.setdefault(" ".join(words), topic)
-    return [
-        {"text": text, "topic": topic, "worth": round(WORTH[topic] + generator.uniform(-2, 2), 3)}
-        for text, topic in found.items()
-    ]
 
 
 @pytest.fixture(scope="module")
@@ -69,36 +43,19 @@ def test_values_from_the_file_to_an_endpoint_that_answers(values):
     assert found["r2"]["value"] > 0.5
 
 
-def test_a_second_version_is_judged_by_its_values(values):
+def test_a_second_version_is_judged_by_its_values_and_a_person_decides(values):
     less = ("--set", "evaluation.insight=false", "--set", "evaluation.general.linear=false")
-    final = values.tokka("run", "--set", "finetuning.seed=8", *less)
-    assert (final["version"], final["canary"]["verdict"]) == ("2", "promoted")
+    required = ("--set", "finetuning.seed=8", "--set", "registry.review=required", *less)
+    final = values.tokka("run", *required)
+    assert (final["version"], final["review"], final["canary"]) == ("2", "waiting", None)
     assert final["metrics"]["champion"]["mae"] > 0
+    assert values.state().champion.version == "1"
+    approved = values.tokka("review", "approve", "2", "--comment", "looked at it", *required)
+    assert approved["canary"]["verdict"] == "promoted"
+    assert values.state().champion.version == "2"
+    assert values.tokka("review", "show", "2")["tags"]["tokka.reviewer"]
     low, high = (
         values.tokka("predict", text)["answers"][0]["value"] for text in ("my card is lost", "print the paper page")
     )
     assert low < 10 < high
     assert values.tokka("monitor", "--once")["drift"]["verdict"] in {"wait", "healthy"}
-
-
-@pytest.fixture(scope="module")
-def pairs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pairs")
-    generator = random.Random(5)
-    rows = [{**row, "answer": " ".join(generator.choices(FILLERS, k=5))} for row in messages(450, seed=2)]
-    write(folder / "pairs.csv", rows)
-    found = World(
-        folder, make_tiny_base(folder / "base"), rows=50,
-        task={"target": "topic", "text_pair": "answer", "time": None},
-        data={"source": str(folder / "pairs.csv")},
-    )  # fmt: skip
-    yield found
-    found.close()
-
-
-def test_pairs_from_the_file_to_an_endpoint_that_answers(pairs):
-    final = pairs.tokka("run")
-    assert (final["version"], final["gate"]["verdict"], final["canary"]["verdict"]) == ("1", "pass", "promoted")
-    assert final["answer"]["label"] in TOPICS
-    (found,) = predict(f"http://127.0.0.1:{pairs.settings.port}", ["print the paper page"], ["thank you"])
-    assert found["label"] == "printer"

@@ -36,7 +36,7 @@ class RolloutResult:
     """What came of a rollout.
 
     phases: every decision in the order of time, as the record keeps it: phase, share, action, reasons, e-values.
-    share_seen: the highest share of live traffic that was observed on the challenger.
+    share_seen: the highest share of live traffic that was on the challenger when a step was decided.
     """
 
     verdict: Verdict

@@ -266,7 +266,8 @@ class _Rollout:
     ) -> RolloutResult:
         if self.rollout and not phases:
             phases = tuple(reversed(self.record.decisions(self.endpoint, rollout=self.rollout, version=self.version)))
-        seen = [phase["values"].get("step_share", 0.0) for phase in phases]
+        # The looks on the way are of a few requests at first: only what was decided on is a share worth telling.
+        seen = [phase["values"].get("step_share", 0.0) for phase in phases if phase["action"] != "wait"]
         return RolloutResult(verdict, reasons, phases, max(seen, default=0.0))
 
     def _decision(self, state: State, action: Action) -> dict[str, Any]:

@@ -1,10 +1,7 @@
 """Practice on unlabelled texts: it learns, it never sees held-out texts, and a kill changes nothing."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.fixtures.forked import end, start_finetune
 from tests.unit.training.conftest import MakeParams
 from tokka.data.normalising import key
 from tokka.data.prepared import load
@@ -27,14 +25,6 @@ from tokka.training.finetuning import finetune, finetune_step
 from tokka.training.job import Job, own_randomness_and_threads, prepare_job
 
 METHODS = ["contrastive", "mlm"]
-CALL = """
-import json, sys
-from pathlib import Path
-from tokka.params import parse_params
-from tokka.training.finetuning import finetune
-prepared, params, out, work = sys.argv[1:]
-finetune(Path(prepared), parse_params(json.loads(params)), Path(out), Path(work))
-"""
 
 
 def with_adaptation(params: Params, **adaptation: Any) -> Params:
@@ -184,18 +174,14 @@ def test_a_sigkill_in_or_after_the_practice_changes_nothing(
     params = with_adaptation(make_params(epochs=3), method="contrastive", epochs=8)
     whole = finetune(prepared, params, tmp_path / "one", tmp_path / "whole")
     work = tmp_path / "killed"
-    command = [sys.executable, "-c", CALL, str(prepared), params.model_dump_json(), str(tmp_path / "two"), str(work)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    for line in process.stderr:
-        if "to practise on" in line:
-            break
+    said = tmp_path / "said"
+    process = start_finetune(prepared, params, tmp_path / "two", work, said)
     deadline = time.monotonic() + 100
+    while not (said.exists() and "to practise on" in said.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.002)
     while wait_for and not (work / FACTS).exists() and time.monotonic() < deadline:
         time.sleep(0.002)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    process.stderr.close()
+    assert end(process, signal.SIGKILL) == -signal.SIGKILL
     assert (work / FACTS).exists() == bool(wait_for)
     resumed = finetune(prepared, params, tmp_path / "two", work)
     assert resumed["weights_sha256"] == whole["weights_sha256"]

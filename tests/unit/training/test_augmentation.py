@@ -241,7 +241,7 @@ def test_a_noisy_training_still_learns_and_repeats_itself_after_a_kill(
     whole = finetune(prepared, params, tmp_path / "whole" / "model", tmp_path / "whole" / "work")
     assert whole["metrics"]["validation_accuracy"] > 0.8
     (tmp_path / "killed").mkdir()
-    kill_after_checkpoint(prepared, params.model_dump_json(), tmp_path / "killed", 2)
+    kill_after_checkpoint(prepared, params, tmp_path / "killed", 2)
     assert not (tmp_path / "killed" / "model").exists()
     resumed = finetune(prepared, params, tmp_path / "killed" / "model", tmp_path / "killed" / "work")
     assert resumed["weights_sha256"] == whole["weights_sha256"]

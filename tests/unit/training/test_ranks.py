@@ -51,7 +51,7 @@ def test_two_ranks_learn_and_repeat_themselves_also_after_a_kill(
     if strategy != "full":
         return
     (tmp_path / "killed").mkdir()
-    kill_after_checkpoint(prepared, params.model_dump_json(), tmp_path / "killed", 2)
+    kill_after_checkpoint(prepared, params, tmp_path / "killed", 2)
     resumed = finetune(prepared, params, tmp_path / "killed" / "model", tmp_path / "killed" / "work")
     assert resumed["weights_sha256"] == whole["weights_sha256"]
 

@@ -1,40 +1,28 @@
 """kill -9 in the middle, the same call again: the same weights as without the kill."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.fixtures.forked import end, start_finetune
 from tests.unit.training.conftest import MakeParams
+from tokka.params import Params
 from tokka.training.checkpoints import LAST, find_checkpoint
 from tokka.training.finetuning import finetune
 
-CALL = """
-import json, sys
-from pathlib import Path
-from tokka.params import parse_params
-from tokka.training.finetuning import finetune
-prepared, params, out, work = sys.argv[1:]
-finetune(Path(prepared), parse_params(json.loads(params)), Path(out), Path(work))
-"""
 
-
-def kill_after_checkpoint(prepared: Path, params: str, place: Path, checkpoints: int) -> None:
+def kill_after_checkpoint(prepared: Path, params: Params, place: Path, checkpoints: int) -> None:
     """Start a training and SIGKILL it after it has replaced its checkpoint so many times."""
-    command = [sys.executable, "-c", CALL, str(prepared), params, str(place / "model"), str(place / "work")]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    process = start_finetune(prepared, params, place / "model", place / "work")
     seen: set[int] = set()
     deadline = time.monotonic() + 200
-    while len(seen) < checkpoints and process.poll() is None and time.monotonic() < deadline:
+    while len(seen) < checkpoints and process.is_alive() and time.monotonic() < deadline:
         if (place / "work" / LAST).exists():
             seen.add((place / "work" / LAST).stat().st_ino)
         time.sleep(0.002)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    assert end(process, signal.SIGKILL) == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("checkpoints", [1, 3])
@@ -44,7 +32,7 @@ def test_resume_after_sigkill_gives_the_same_weights(
     params = make_params(epochs=12, early_stopping={"patience": 12})
     whole = finetune(prepared, params, tmp_path / "whole" / "model", tmp_path / "whole" / "work")
     (tmp_path / "killed").mkdir()
-    kill_after_checkpoint(prepared, params.model_dump_json(), tmp_path / "killed", checkpoints)
+    kill_after_checkpoint(prepared, params, tmp_path / "killed", checkpoints)
     assert not (tmp_path / "killed" / "model").exists()
     resumed = finetune(prepared, params, tmp_path / "killed" / "model", tmp_path / "killed" / "work")
     assert resumed["weights_sha256"] == whole["weights_sha256"]
@@ -80,13 +68,11 @@ def test_a_damaged_checkpoint_is_dropped(tmp_path: Path, content: bytes) -> None
 def test_an_interrupted_training_is_no_success(
     prepared: Path, make_params: MakeParams, tmp_path: Path, number: signal.Signals
 ) -> None:
-    params = make_params(epochs=500, early_stopping={"patience": 500}).model_dump_json()
-    command = [sys.executable, "-c", CALL, str(prepared), params, str(tmp_path / "model"), str(tmp_path / "work")]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    params = make_params(epochs=500, early_stopping={"patience": 500})
+    process = start_finetune(prepared, params, tmp_path / "model", tmp_path / "work")
     deadline = time.monotonic() + 120
     while not (tmp_path / "work" / LAST).exists() and time.monotonic() < deadline:
         time.sleep(0.01)
-    process.send_signal(number)
-    assert process.wait(timeout=60) != 0
+    assert end(process, number) != 0
     assert not (tmp_path / "model").exists()
     assert find_checkpoint(tmp_path / "work") is not None

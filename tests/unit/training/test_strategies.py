@@ -60,7 +60,7 @@ def test_a_kill_and_a_resume_give_the_same_weights(
     params = make_params(export=TORCH_ONLY, epochs=8, early_stopping={"patience": 8}, **options)
     whole = finetune(prepared, params, tmp_path / "whole" / "model", tmp_path / "whole" / "work")
     (tmp_path / "killed").mkdir()
-    kill_after_checkpoint(prepared, params.model_dump_json(), tmp_path / "killed", 2)
+    kill_after_checkpoint(prepared, params, tmp_path / "killed", 2)
     assert not (tmp_path / "killed" / "model").exists()
     resumed = finetune(prepared, params, tmp_path / "killed" / "model", tmp_path / "killed" / "work")
     assert resumed["weights_sha256"] == whole["weights_sha256"]
