@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Open01 = Annotated[float, Field(gt=0.0, lt=1.0)]
@@ -136,7 +136,7 @@ class Finetuning(Section):
     gradient_clip: Positive = 1.0
     lora: Lora = Lora()
     augmentation: Augmentation = Augmentation()
-    precision: Literal["auto", "32", "bf16"] = "auto"
+    precision: Annotated[Literal["auto", "32", "bf16"], BeforeValidator(str)] = "auto"  # YAML reads 32 as a number
     threads: Annotated[int, Field(ge=0, le=256)] = 0  # 0: as many as the process may use, up to what is useful
     compile: bool = False
     devices: Count = 1

@@ -85,3 +85,9 @@ def test_what_is_no_mapping_is_refused(tmp_path, content):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UsageError, match="does not exist"):
         load_params(tmp_path / "none.yaml")
+
+
+def test_a_precision_may_stand_as_the_number_that_yaml_reads():
+    assert parse_params({"finetuning": {"precision": 32}}).finetuning.precision == "32"
+    with pytest.raises(UsageError, match="precision = '16'"):
+        parse_params({"finetuning": {"precision": 16}})

@@ -5,18 +5,23 @@
 
 Greedy: an idle worker runs what it has at once. A busy one, whose last batch held several requests, waits up to
 `max_delay` for a fuller batch. Rows that would wait too long, at the speed of the last batches, are refused at once.
-The model runs on the event loop's own thread: one thread per process, and the
-answers of a batch go out before the next batch starts.
+A single row runs on the event loop's own thread, where no thread has to be woken. Several rows run on the model's
+thread, one batch at a time: the runtime releases the interpreter's lock, so that the next requests are read, and the
+last answers written, while it computes.
 """
 
 import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Generic, TypeAlias, TypeVar
 
 Row = TypeVar("Row")
 Result = TypeVar("Result")
+# Rows with where their answers go.
+Batch: TypeAlias = list[tuple[Row, asyncio.Future[Result]]]
 
 
 class Overloaded(RuntimeError):
@@ -27,7 +32,7 @@ class Batcher(Generic[Row, Result]):
     """A queue of rows in front of one model.
 
     Args:
-        run: answers a batch of rows, one result for each, in order; called on the event loop's thread.
+        run: answers a batch of rows, one result for each, in order; never called twice at the same time.
         max_rows: rows in one batch.
         max_delay: seconds that a busy worker waits for a fuller batch.
         max_waiting: rows that may wait; more raise `Overloaded`.
@@ -48,6 +53,9 @@ class Batcher(Generic[Row, Result]):
         self._waiting: deque[tuple[Row, asyncio.Future[Result]]] = deque()
         self._timer: asyncio.Handle | None = None
         self._busy = False
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._running: asyncio.Task[None] | None = None
+        self._rows_running = 0
         self.batches = 0
         self.rows = 0
 
@@ -67,11 +75,13 @@ class Batcher(Generic[Row, Result]):
 
     def _refuse_what_would_wait(self, rows: int) -> None:
         waiting = len(self._waiting)
-        expected = waiting * self._row_seconds
+        expected = (waiting + self._rows_running) * self._row_seconds
         if waiting and (waiting + rows > self._max_waiting or expected > self._max_wait):
             raise Overloaded(f"{waiting} rows wait already, for about {expected:.1f} s")
 
     def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._running is not None:
+            return
         full = len(self._waiting) >= self._max_rows
         if self._timer is not None and full:
             self._timer.cancel()
@@ -85,31 +95,50 @@ class Batcher(Generic[Row, Result]):
         taken = [self._waiting.popleft() for _ in range(min(self._max_rows, len(self._waiting)))]
         batch = [(row, future) for row, future in taken if not future.done()]
         self._busy = len(batch) > 1
-        self._answer(batch)
-        self._schedule(asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        if self._busy:
+            self._running, self._rows_running = loop.create_task(self._answer_aside(batch)), len(batch)
+            return
+        self._answer(batch, partial(self._timed, [row for row, _ in batch]))
+        self._schedule(loop)
 
-    def _answer(self, batch: list[tuple[Row, asyncio.Future[Result]]]) -> None:
+    async def _answer_aside(self, batch: Batch[Row, Result]) -> None:
+        loop = asyncio.get_running_loop()
+        doing = loop.run_in_executor(self._thread, self._timed, [row for row, _ in batch])
+        await asyncio.wait([doing])
+        self._running, self._rows_running = None, 0
+        self._answer(batch, doing.result)
+        self._schedule(loop)
+
+    def _timed(self, rows: list[Row]) -> tuple[Sequence[Result], float]:
+        began = time.perf_counter()
+        results = self._run(rows)
+        return results, time.perf_counter() - began
+
+    def _answer(self, batch: Batch[Row, Result], outcome: Callable[[], tuple[Sequence[Result], float]]) -> None:
         if not batch:
             return
         self.batches, self.rows = self.batches + 1, self.rows + len(batch)
-        began = time.perf_counter()
         try:
-            results = self._run([row for row, _ in batch])
+            results, seconds = outcome()
         except Exception as error:
             self._blame(batch, error)
             return
-        self._learn_speed((time.perf_counter() - began) / len(batch))
+        self._learn_speed(seconds / len(batch))
         for (_, future), result in zip(batch, results, strict=True):
-            future.set_result(result)
+            # Whoever hung up while the model ran has cancelled it.
+            if not future.done():
+                future.set_result(result)
 
     def _learn_speed(self, row_seconds: float) -> None:
         """Follow the last batches' seconds per row; one slow batch alone must not refuse everybody."""
         self._row_seconds = row_seconds if not self._row_seconds else 0.8 * self._row_seconds + 0.2 * row_seconds
 
-    def _blame(self, batch: list[tuple[Row, asyncio.Future[Result]]], error: Exception) -> None:
+    def _blame(self, batch: Batch[Row, Result], error: Exception) -> None:
         """One row that the model cannot take must not fail its neighbours: run them one by one."""
         if len(batch) == 1:
-            batch[0][1].set_exception(error)
+            if not batch[0][1].done():
+                batch[0][1].set_exception(error)
             return
         for pair in batch:
-            self._answer([pair])
+            self._answer([pair], partial(self._timed, [pair[0]]))

@@ -1,6 +1,7 @@
 """Micro-batching: greedy when idle, fuller when busy, and one bad row is nobody else's."""
 
 import asyncio
+import threading
 import time
 
 import pytest
@@ -111,5 +112,55 @@ def test_every_row_gets_its_own_answer_whatever_the_sizes():
         assert answers == [[row * 2 for row in rows] for rows in requests]
         assert batcher.rows == sum(map(len, requests))
         assert batcher.batches < batcher.rows
+
+    run(scenario())
+
+
+def test_the_loop_goes_on_while_a_batch_runs_and_who_hung_up_is_not_answered():
+    gate, seen = threading.Event(), []
+
+    def answer(rows):
+        seen.append((list(rows), threading.current_thread() is threading.main_thread()))
+        if len(rows) > 1:
+            assert gate.wait(10)
+        return rows
+
+    async def scenario():
+        batcher = Batcher(answer, max_rows=2, max_delay=0.0)
+        first, gone = (asyncio.create_task(batcher.submit([number])) for number in (1, 2))
+        await asyncio.sleep(0.05)
+        late = asyncio.create_task(batcher.submit([3]))
+        gone.cancel()
+        await asyncio.sleep(0.05)
+        assert len(seen) == 1 and not first.done(), "one batch at a time"
+        gate.set()
+        assert await asyncio.wait_for(asyncio.gather(first, late), 5) == [[1], [3]]
+        assert gone.cancelled()
+
+    run(scenario())
+    assert seen == [([1, 2], False), ([3], True)]
+
+
+def test_rows_that_run_count_as_work_that_lies_before_a_request():
+    gate = threading.Event()
+
+    def slow(rows):
+        if len(rows) > 1:
+            assert gate.wait(10)
+        else:
+            time.sleep(0.02)
+        return rows
+
+    async def scenario():
+        batcher = Batcher(slow, max_rows=8, max_delay=0.0, max_wait=0.1)
+        await batcher.submit([0])
+        running = asyncio.create_task(batcher.submit(list(range(8))))
+        await asyncio.sleep(0.02)
+        waiting = asyncio.create_task(batcher.submit([1]))
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded):
+            await batcher.submit([2])
+        gate.set()
+        assert await running == list(range(8)) and await waiting == [1]
 
     run(scenario())
