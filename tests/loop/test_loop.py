@@ -3,6 +3,7 @@
 The tests of this file tell one story and run in order.
 """
 
+import json
 import os
 import signal
 import time
@@ -48,7 +49,9 @@ def test_the_endpoint_and_its_status(world):
     found = world.tokka("status")
     assert found["record"]["champion"]["version"] == "1"
     assert found["stack"]["champion"] == found["record"]["champion"]["digest"]
-    assert world.tokka("doctor")["well"] is True
+    doctor = world.tokka("doctor")
+    assert doctor["well"] is True
+    assert f"(generation {world.state().generation})" in json.dumps(doctor)
 
 
 def test_a_version_is_rebuilt_from_its_lineage_alone(world):

@@ -1,5 +1,6 @@
 """The command line. `tokka --help` lists every command; each `--help` ends with an example."""
 
+import os
 import sys
 
 import typer
@@ -46,6 +47,10 @@ def call(arguments: list[str]) -> int:
         return report_error(
             UsageError(message, f"see `{context.command_path if context else 'tokka'} --help`"), as_json
         )
+    except (BrokenPipeError, SystemExit):
+        # Whoever read has seen enough, as `head` has: rich says so by SystemExit. What is left goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
     except BaseException as error:
         return report_error(error, as_json)
 

@@ -68,7 +68,7 @@ def checks(params: Params, settings: Settings) -> Iterator[Check]:
     yield _behaviour(params, settings)
     yield _base_model(params, settings)
     yield _tracking(settings)
-    yield _record(settings)
+    yield _record(settings, params.registry.model)
     yield _gateway_program()
 
 
@@ -138,11 +138,11 @@ def _tracking(settings: Settings) -> Check:
         return Check(name="MLflow", well=False, found=found, hint=hint)
 
 
-def _record(settings: Settings) -> Check:
+def _record(settings: Settings, endpoint: str) -> Check:
     from tokka.deployment.record import Record
 
     try:
-        state = Record(settings.record_url).read("preflight")
+        state = Record(settings.record_url).read(endpoint)
     except Exception as error:  # whatever a database driver raises, the user gets one line
         found = f"{settings.record_url} cannot be read: {' '.join(str(error).split())[:200]}"
         return Check(name="deployment record", well=False, found=found, hint="check TOKKA_RECORD_URL")

@@ -1,6 +1,9 @@
 """What a user's mistake gets: one line, what to do, and an exit code; never a traceback."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -71,3 +74,15 @@ def test_a_port_that_is_none_is_named(port, code, monkeypatch, capsys):
     monkeypatch.setenv("TOKKA_PORT", port)
     assert call(["down"]) == code
     assert f"TOKKA_PORT='{port}'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["run", "--help"], ["doctor", "--json"]])
+def test_a_reader_who_has_seen_enough_is_no_defect(arguments, home):
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "tokka.cli.main", *arguments]
+    run = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    os.close(write)
+    assert "defect" not in run.stderr and "Traceback" not in run.stderr and "BrokenPipe" not in run.stderr
+    assert run.returncode == 1
+    assert not list(home.rglob("crash-*"))
