@@ -45,7 +45,8 @@ def list_(params: ParamsFile = DEFAULT_PARAMS, overrides: Overrides = None, json
     rows = list_versions(parsed, settings)
     table = Table(*SHOWN, box=None, pad_edge=False)
     for row in rows:
-        table.add_row(*(escape(str(row[name])) for name in SHOWN))
+        shown = {**row, "aliases": ", ".join(row["aliases"])}
+        table.add_row(*(escape(str(shown[name])) for name in SHOWN))
     console(json).print(table if rows else "no version yet: `tokka run` makes one")
     if json:
         print_json_line({"versions": rows})
