@@ -30,6 +30,7 @@ from serving_client import Load, RestTarget, press, run  # noqa: E402  # after t
 from serving_ours import PATIENCE, Server, free_port, ours, started  # noqa: E402
 
 CLIENTS = (1, 16, 64)
+UNTUNED = ", threads as they come"
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,10 @@ def peer(stack: contextlib.ExitStack, name: str, title: str, form: str, model: P
     script = str(Path(__file__).with_name("serving_peers.py"))
     command = [sys.executable, script, name, "--model", str(model), "--form", form, "--port", str(port)]
     pid = stack.enter_context(started(command, logs / f"{name}-{form}.log"))
+    mlflow = ("/invocations", lambda text: {"dataframe_records": [{"text": text}]})
     path, encode = {
-        "mlflow": ("/invocations", lambda text: {"dataframe_records": [{"text": text}]}),
+        "mlflow": mlflow,
+        "mlflow-untuned": mlflow,
         "kserve": ("/v1/models/plain:predict", lambda text: {"instances": [text]}),
         "litserve": ("/predict", lambda text: {"text": text}),
     }[name]
@@ -173,11 +176,10 @@ def bars(found: Samples, forms: Sequence[str], limits: dict[tuple[str, int], flo
         for name in ("tokka, REST", "tokka, gRPC", *through):
             against = ratio(found, (name, form), ("LitServe, batch 16", form), 16)
             print(f"- {name}, {form}, against LitServe, {form}: {against}")
-            for other in ("torch", form):
-                print(
-                    f"- {name}, {form}, against mlflow models serve, {other}: "
-                    f"{ratio(found, (name, form), ('mlflow models serve', other), 16)}"
-                )
+            for threads, other in (("", "torch"), (UNTUNED, "torch"), ("", form)):
+                peer_name = f"mlflow models serve{threads}"
+                against = ratio(found, (name, form), (peer_name, other), 16)
+                print(f"- {name}, {form}, against {peer_name}, {other}: {against}")
         for protocol in ("REST", "gRPC"):
             name = f"tokka, {protocol}"
             cost = ratio(found, (f"{name} through the gateway, 1 worker", form), (name, form), 16)
@@ -212,6 +214,7 @@ def main() -> None:
                 servers.append(peer(stack, "litserve", "LitServe, batch 16", form, given.model, logs))
         for form in ("torch", *given.forms):
             servers.append(peer(stack, "mlflow", "mlflow models serve", form, given.model, logs))
+        servers.append(peer(stack, "mlflow-untuned", f"mlflow models serve{UNTUNED}", "torch", given.model, logs))
         for server in servers:
             wait_for(server, texts[0])
         found = compare(servers, texts, given.clients, given.rounds, given.seconds)

@@ -19,14 +19,14 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 BATCH, BATCH_SECONDS = 16, 0.005
 
 
-def open_model(folder: Path, form: str) -> Any:
-    """The predictor, on one thread."""
+def open_model(folder: Path, form: str, threads: int = 1) -> Any:
+    """The predictor, on one thread unless told otherwise."""
     from tokka.training.predictor import load_predictor
 
-    return load_predictor(folder, form=form, threads=1)  # type: ignore[arg-type]
+    return load_predictor(folder, form=form, threads=threads)  # type: ignore[arg-type]
 
 
-def serve_mlflow(folder: Path, form: str, port: int) -> None:
+def serve_mlflow(folder: Path, form: str, port: int, threads: int = 1) -> None:
     """A pyfunc model, saved and served by MLflow's own command."""
     import tempfile
 
@@ -34,7 +34,7 @@ def serve_mlflow(folder: Path, form: str, port: int) -> None:
 
     class Wrapped(mlflow.pyfunc.PythonModel):  # type: ignore[name-defined,misc]
         def load_context(self, context: Any) -> None:
-            self.predictor = open_model(Path(context.artifacts["model"]), form)
+            self.predictor = open_model(Path(context.artifacts["model"]), form, threads)
 
         def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
             found = self.predictor.predict(list(model_input["text"]))
@@ -50,6 +50,13 @@ def serve_mlflow(folder: Path, form: str, port: int) -> None:
     os.execve(
         command[0], [*command, "--env-manager", "local", "-h", "127.0.0.1", "-w", "1"], {**os.environ, "PATH": path}
     )
+
+
+def serve_mlflow_untuned(folder: Path, form: str, port: int) -> None:
+    """The same with torch's own number of threads: what comes of leaving them alone."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.pop(name, None)
+    serve_mlflow(folder, form, port, threads=os.cpu_count() or 1)
 
 
 def serve_kserve(folder: Path, form: str, port: int) -> None:
@@ -79,7 +86,12 @@ def serve_litserve(folder: Path, form: str, port: int) -> None:
     server.run(host="127.0.0.1", port=port, generate_client_file=False, log_level="warning")
 
 
-PEERS = {"mlflow": serve_mlflow, "kserve": serve_kserve, "litserve": serve_litserve}
+PEERS = {
+    "mlflow": serve_mlflow,
+    "mlflow-untuned": serve_mlflow_untuned,
+    "kserve": serve_kserve,
+    "litserve": serve_litserve,
+}
 
 
 def main() -> None:
