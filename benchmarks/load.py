@@ -127,17 +127,17 @@ class Steering(threading.Thread):
         self.changes += 1
 
 
-def measure(world: World, seconds: float, say: Callable[[str], None]) -> Result:
+def measure(world: World, seconds: float, say: Callable[[str], None], rate: float = RATE) -> Result:
     """Calm first, then the load with everything that happens in it; the stack must run, with version 1 serving."""
     world.challenge("2", SHARE)
-    drive(world.url, 2.0)
+    drive(world.url, 2.0, rate)
     calm_seconds = max(5.0, seconds / 6)
-    say(f"calm: {calm_seconds:.0f} s at {RATE:.0f} requests/s")
-    calm = drive(world.url, calm_seconds)
+    say(f"calm: {calm_seconds:.0f} s at {rate:.0f} requests/s")
+    calm = drive(world.url, calm_seconds, rate)
     say(f"load: {seconds:.0f} s, {CYCLES} promotions, {CYCLES} rollbacks, {CYCLES} killed workers")
     since, steering = time.time(), Steering(world, seconds)
     steering.start()
-    load = drive(world.url, seconds)
+    load = drive(world.url, seconds, rate)
     steering.join()
     requests, seen = split(world, since, len(load.statuses))
     return Result(calm, load, requests, seen, steering.changes, steering.kills)
