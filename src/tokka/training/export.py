@@ -81,7 +81,11 @@ def _write_onnx_forms(job: Job, folder: Path) -> dict[str, Floats]:
         write_fp32(job.model, folder / FORM_FILES["fp32"], token_types=job.token_types)
         found["fp32"] = _run(job, folder, "fp32")
     if job.params.export.onnx and job.params.export.int8:
-        write_int8(folder / FORM_FILES["fp32"], folder / FORM_FILES["int8"])
+        network: Any = job.model.encoder.config
+        write_int8(
+            folder / FORM_FILES["fp32"], folder / FORM_FILES["int8"],
+            heads=network.num_attention_heads, hidden=network.hidden_size,
+        )  # fmt: skip
         found["int8"] = _run(job, folder, "int8")
     return found
 
