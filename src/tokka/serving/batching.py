@@ -3,38 +3,48 @@
     batcher = Batcher(engine.predict, max_rows=16, max_delay=0.002)
     results = await batcher.submit(rows)
 
-Greedy: an idle worker runs what it has at once. A busy one, whose last batch held several requests, waits up to
-`max_delay` for a fuller batch. Rows that would wait too long, at the speed of the last batches, are refused at once.
-A single row runs on the event loop's own thread, where no thread has to be woken. Several rows run on the model's
-thread, one batch at a time: the runtime releases the interpreter's lock, so that the next requests are read, and the
-last answers written, while it computes.
+Greedy: an idle worker runs what it has at once. A busy one, whose last run held several rows, waits up to
+`max_delay` for a fuller one. Rows that would wait too long, at the speed of the last runs, are refused at once.
+A single row that finds the worker idle runs on the event loop's own thread, where no thread has to be woken. All
+others run on the model's thread, one run at a time, and each run is answered as soon as it is done: the runtime
+releases the interpreter's lock, so that the last answers are written and the next requests read while it computes.
 """
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import Generic, TypeAlias, TypeVar
+from queue import Empty, SimpleQueue
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 Row = TypeVar("Row")
 Result = TypeVar("Result")
-# Rows with where their answers go.
-Batch: TypeAlias = list[tuple[Row, asyncio.Future[Result]]]
+# A row with where its answer goes.
+Waiting: TypeAlias = tuple[Row, asyncio.Future[Result]]
 
 
 class Overloaded(RuntimeError):
     """More rows wait than this process can answer soon."""
 
 
+class Run(NamedTuple, Generic[Row, Result]):
+    """What came of one run: a result or an error for each row that was still waited for; `taken` counts the others."""
+
+    waiting: list[Waiting[Row, Result]]
+    outcomes: Sequence[Result | Exception]
+    seconds: float
+    taken: int
+
+
 class Batcher(Generic[Row, Result]):
     """A queue of rows in front of one model.
 
     Args:
-        run: answers a batch of rows, one result for each, in order; never called twice at the same time.
-        max_rows: rows in one batch.
-        max_delay: seconds that a busy worker waits for a fuller batch.
+        run: answers some rows, one result for each, in order; never called twice at the same time.
+        max_rows: rows in one run.
+        max_delay: seconds that a busy worker waits for a fuller run.
         max_waiting: rows that may wait; more raise `Overloaded`.
         max_wait: seconds of work that may lie before a request; more raises `Overloaded`. A request's own rows do not
             count: an idle worker takes whatever fits into one request.
@@ -50,13 +60,15 @@ class Batcher(Generic[Row, Result]):
         self._max_waiting = max_waiting
         self._max_wait = max_wait
         self._row_seconds = 0.0
-        self._waiting: deque[tuple[Row, asyncio.Future[Result]]] = deque()
-        self._timer: asyncio.Handle | None = None
-        self._busy = False
+        self._unanswered = 0
+        # Rows that came in this turn of the loop, and those that the model's thread takes.
+        self._fresh: list[Waiting[Row, Result]] = []
+        self._queue: SimpleQueue[Waiting[Row, Result]] = SimpleQueue()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
-        self._running: asyncio.Task[None] | None = None
-        self._rows_running = 0
-        self.batches = 0
+        self._thread_works = False
+        self._done: deque[Run[Row, Result] | None] = deque()
+        self._delivery_is_due = False
+        self.runs = 0
         self.rows = 0
 
     async def submit(self, rows: Sequence[Row]) -> list[Result]:
@@ -69,76 +81,100 @@ class Batcher(Generic[Row, Result]):
         self._refuse_what_would_wait(len(rows))
         loop = asyncio.get_running_loop()
         futures = [loop.create_future() for _ in rows]
-        self._waiting.extend(zip(rows, futures, strict=True))
-        self._schedule(loop)
-        return list(await asyncio.gather(*futures))
+        if not self._fresh:
+            loop.call_soon(self._start, loop)
+        self._fresh.extend(zip(rows, futures, strict=True))
+        self._unanswered += len(rows)
+        return [await futures[0]] if len(futures) == 1 else list(await asyncio.gather(*futures))
 
     def _refuse_what_would_wait(self, rows: int) -> None:
-        waiting = len(self._waiting)
-        expected = (waiting + self._rows_running) * self._row_seconds
-        if waiting and (waiting + rows > self._max_waiting or expected > self._max_wait):
-            raise Overloaded(f"{waiting} rows wait already, for about {expected:.1f} s")
+        ahead, expected = self._unanswered, self._unanswered * self._row_seconds
+        if ahead and (ahead + rows > self._max_waiting or expected > self._max_wait):
+            raise Overloaded(f"{ahead} rows wait already, for about {expected:.1f} s")
 
-    def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._running is not None:
+    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Let what came in this turn of the loop run: here, or on the model's thread."""
+        fresh, self._fresh = self._fresh, []
+        if len(fresh) == 1 and not self._thread_works:
+            self._settle(self._answer(fresh))
             return
-        full = len(self._waiting) >= self._max_rows
-        if self._timer is not None and full:
-            self._timer.cancel()
-            self._timer = None
-        if self._timer is None and self._waiting:
-            wait = self._max_delay if self._busy and not full else 0.0
-            self._timer = loop.call_later(wait, self._flush) if wait else loop.call_soon(self._flush)
+        for waiting in fresh:
+            self._queue.put(waiting)
+        self._wake_thread(loop)
 
-    def _flush(self) -> None:
-        self._timer = None
-        taken = [self._waiting.popleft() for _ in range(min(self._max_rows, len(self._waiting)))]
-        batch = [(row, future) for row, future in taken if not future.done()]
-        self._busy = len(batch) > 1
-        loop = asyncio.get_running_loop()
-        if self._busy:
-            self._running, self._rows_running = loop.create_task(self._answer_aside(batch)), len(batch)
-            return
-        self._answer(batch, partial(self._timed, [row for row, _ in batch]))
-        self._schedule(loop)
+    def _wake_thread(self, loop: asyncio.AbstractEventLoop) -> None:
+        if not self._thread_works and not self._queue.empty():
+            self._thread_works = True
+            self._thread.submit(self._work, loop)
 
-    async def _answer_aside(self, batch: Batch[Row, Result]) -> None:
-        loop = asyncio.get_running_loop()
-        doing = loop.run_in_executor(self._thread, self._timed, [row for row, _ in batch])
-        await asyncio.wait([doing])
-        self._running, self._rows_running = None, 0
-        self._answer(batch, doing.result)
-        self._schedule(loop)
+    def _work(self, loop: asyncio.AbstractEventLoop) -> None:
+        """On the model's thread: run after run, until nothing waits."""
+        rows = 0
+        while taken := self._take(patient=rows > 1):
+            rows = len(taken)
+            self._hand_over(loop, self._answer(taken))
+        self._hand_over(loop, None)
 
-    def _timed(self, rows: list[Row]) -> tuple[Sequence[Result], float]:
+    def _take(self, *, patient: bool) -> list[Waiting[Row, Result]]:
+        """Rows for one run; none when nothing waits."""
+        taken: list[Waiting[Row, Result]] = []
+        until = time.perf_counter() + self._max_delay if patient else 0.0
+        while len(taken) < self._max_rows:
+            left = until - time.perf_counter() if patient else 0.0
+            try:
+                taken.append(self._queue.get(left > 0, left if left > 0 else None))
+            except Empty:
+                break
+        return taken
+
+    def _answer(self, taken: "list[Waiting[Row, Result]]") -> "Run[Row, Result]":
+        """Run rows whose askers have not hung up."""
+        wanted = [waiting for waiting in taken if not waiting[1].done()]
         began = time.perf_counter()
-        results = self._run(rows)
-        return results, time.perf_counter() - began
+        outcomes = self._outcomes([row for row, _ in wanted]) if wanted else ()
+        return Run(wanted, outcomes, time.perf_counter() - began, len(taken))
 
-    def _answer(self, batch: Batch[Row, Result], outcome: Callable[[], tuple[Sequence[Result], float]]) -> None:
-        if not batch:
-            return
-        self.batches, self.rows = self.batches + 1, self.rows + len(batch)
+    def _outcomes(self, rows: list[Row]) -> Sequence[Result | Exception]:
+        """One row that the model cannot take must not fail its neighbours: then they run one by one."""
         try:
-            results, seconds = outcome()
+            return self._run(rows)
         except Exception as error:
-            self._blame(batch, error)
+            return [error] if len(rows) == 1 else [self._outcomes([row])[0] for row in rows]
+
+    def _hand_over(self, loop: asyncio.AbstractEventLoop, run: "Run[Row, Result] | None") -> None:
+        """From the model's thread to the loop, which is woken once for all that is done by then."""
+        self._done.append(run)
+        if not self._delivery_is_due:
+            self._delivery_is_due = True
+            # The loop may be closed: then nobody waits any more.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._deliver, loop)
+
+    def _deliver(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._delivery_is_due = False
+        while self._done:
+            run = self._done.popleft()
+            if run is None:
+                self._thread_works = False
+                self._wake_thread(loop)
+            else:
+                self._settle(run)
+
+    def _settle(self, run: "Run[Row, Result]") -> None:
+        self._unanswered -= run.taken
+        if not run.waiting:
             return
-        self._learn_speed(seconds / len(batch))
-        for (_, future), result in zip(batch, results, strict=True):
+        self.runs, self.rows = self.runs + 1, self.rows + len(run.waiting)
+        self._learn_speed(run.seconds / len(run.waiting))
+        for (_, future), outcome in zip(run.waiting, run.outcomes, strict=True):
             # Whoever hung up while the model ran has cancelled it.
-            if not future.done():
-                future.set_result(result)
+            if future.done():
+                continue
+            if isinstance(outcome, Exception):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
 
     def _learn_speed(self, row_seconds: float) -> None:
-        """Follow the last batches' seconds per row; one slow batch alone must not refuse everybody."""
+        """Follow the last runs' seconds per row; one slow run alone must not refuse everybody."""
         self._row_seconds = row_seconds if not self._row_seconds else 0.8 * self._row_seconds + 0.2 * row_seconds
-
-    def _blame(self, batch: Batch[Row, Result], error: Exception) -> None:
-        """One row that the model cannot take must not fail its neighbours: run them one by one."""
-        if len(batch) == 1:
-            if not batch[0][1].done():
-                batch[0][1].set_exception(error)
-            return
-        for pair in batch:
-            self._answer([pair], partial(self._timed, [pair[0]]))

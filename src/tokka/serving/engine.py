@@ -95,6 +95,10 @@ class Engine:
             for label, score, length, share in zip(found.labels, scores, lengths, unknown, strict=True)
         ]
 
+    def rows_per_run(self, batch: int) -> int:
+        """How many of at most `batch` rows this form answers at once."""
+        return self._predictor.rows_per_run(batch)
+
     def count_tokens(self, rows: Sequence[Row]) -> int:
         """Tokens of some rows, each cut to the model's longest."""
         return self._predictor.count_tokens(*self._columns(rows))

@@ -84,7 +84,7 @@ class Service:
         self._writer = writer
         self._log_works = True
         self._batcher: Batcher[Row, Result] = Batcher(
-            engine.predict, max_rows=options.batch, max_delay=options.max_delay_ms / 1000
+            engine.predict, max_rows=engine.rows_per_run(options.batch), max_delay=options.max_delay_ms / 1000
         )
 
     def is_canary(self, context: Context) -> bool:

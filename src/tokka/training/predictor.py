@@ -80,11 +80,15 @@ class Predictor:
             outputs = embeddings = np.empty((0, max(1, len(self.labels))), np.float32)
         else:
             config = self.config
-            rows = rows_per_run(self.form, batch)
             outputs, embeddings = run_in_batches(
-                self._engine, encoded, batch=rows, padding=config.padding, token_types=config.token_types
-            )
+                self._engine, encoded,
+                batch=self.rows_per_run(batch), padding=config.padding, token_types=config.token_types,
+            )  # fmt: skip
         return Predictions(self._scores(outputs), embeddings, encoded.lengths, encoded.unknown, self.labels)
+
+    def rows_per_run(self, batch: int) -> int:
+        """How many of at most `batch` texts one run of the network takes: int8 takes one at a time."""
+        return rows_per_run(self.form, batch)
 
     def count_tokens(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> int:
         """Tokens that `predict` would read, the special ones included."""

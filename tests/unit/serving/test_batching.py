@@ -111,7 +111,7 @@ def test_every_row_gets_its_own_answer_whatever_the_sizes():
         answers = await asyncio.gather(*(batcher.submit(rows) for rows in requests))
         assert answers == [[row * 2 for row in rows] for rows in requests]
         assert batcher.rows == sum(map(len, requests))
-        assert batcher.batches < batcher.rows
+        assert batcher.runs < batcher.rows
 
     run(scenario())
 
@@ -138,7 +138,7 @@ def test_the_loop_goes_on_while_a_batch_runs_and_who_hung_up_is_not_answered():
         assert gone.cancelled()
 
     run(scenario())
-    assert seen == [([1, 2], False), ([3], True)]
+    assert seen == [([1, 2], False), ([3], False)]
 
 
 def test_rows_that_run_count_as_work_that_lies_before_a_request():
@@ -156,11 +156,69 @@ def test_rows_that_run_count_as_work_that_lies_before_a_request():
         await batcher.submit([0])
         running = asyncio.create_task(batcher.submit(list(range(8))))
         await asyncio.sleep(0.02)
-        waiting = asyncio.create_task(batcher.submit([1]))
-        await asyncio.sleep(0)
         with pytest.raises(Overloaded):
-            await batcher.submit([2])
+            await batcher.submit([1])
         gate.set()
-        assert await running == list(range(8)) and await waiting == [1]
+        assert await running == list(range(8))
+        assert await batcher.submit([2]) == [2], "nothing lies before it any more"
 
     run(scenario())
+
+
+def test_each_run_is_answered_when_it_is_done_not_when_all_are():
+    gate, threads = threading.Event(), set()
+
+    def answer(rows):
+        threads.add(threading.current_thread().name)
+        if rows == ["slow"]:
+            assert gate.wait(10)
+        return rows
+
+    async def scenario():
+        batcher = Batcher(answer, max_rows=1, max_delay=0.0)
+        first, second = (asyncio.create_task(batcher.submit([row])) for row in ("quick", "slow"))
+        assert await asyncio.wait_for(first, 5) == ["quick"]
+        assert not second.done()
+        gate.set()
+        assert await asyncio.wait_for(second, 5) == ["slow"]
+        await asyncio.sleep(0.01)
+        assert await batcher.submit(["alone"]) == ["alone"]
+
+    run(scenario())
+    assert len(threads) == 2, "two rows on the model's thread, a row alone on the loop's"
+
+
+def test_a_thread_that_ran_dry_is_woken_again_and_nothing_is_forgotten():
+    async def client(batcher, number):
+        for turn in range(200):
+            assert await batcher.submit([(number, turn)]) == [(number, turn)]
+
+    async def scenario(max_rows):
+        batcher = Batcher(lambda rows: rows, max_rows=max_rows, max_delay=0.0)
+        await asyncio.wait_for(asyncio.gather(*(client(batcher, number) for number in range(5))), 30)
+        assert batcher.rows == 1000
+
+    run(scenario(1))
+    run(scenario(4))
+
+
+def test_who_hung_up_costs_the_model_nothing_and_leaves_no_trace():
+    gate, seen = threading.Event(), []
+
+    def answer(rows):
+        seen.append(rows)
+        assert gate.wait(10)
+        return rows
+
+    async def scenario():
+        batcher = Batcher(answer, max_rows=1, max_delay=0.0, max_waiting=3)
+        tasks = [asyncio.create_task(batcher.submit([number])) for number in range(3)]
+        await asyncio.sleep(0.05)
+        tasks[2].cancel()
+        gate.set()
+        assert await asyncio.gather(*tasks[:2]) == [[0], [1]]
+        await asyncio.sleep(0.05)
+        assert await asyncio.gather(*(batcher.submit([number]) for number in (3, 4, 5))) == [[3], [4], [5]]
+
+    run(scenario())
+    assert [2] not in seen
