@@ -96,31 +96,6 @@ class _Connection(asyncio.Protocol):
             self._answer.set_exception(error or ConnectionError("the connection was closed"))
 
 
-@dataclass(frozen=True)
-class GrpcTarget:
-    """The Open Inference Protocol over gRPC; `model` is its name."""
-
-    port: int
-    model: str
-    host: str = "127.0.0.1"
-
-    async def connect(self) -> Ask:
-        """A channel of its own for each client, as separate users would have."""
-        from grpc import aio
-        from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
-        from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
-
-        options = [("grpc.use_local_subchannel_pool", 1)]
-        stub = GRPCInferenceServiceStub(aio.insecure_channel(f"{self.host}:{self.port}", options=options))
-
-        async def ask(text: str) -> None:
-            tensor = messages.ModelInferRequest.InferInputTensor(name="text", datatype="BYTES", shape=[1])
-            tensor.contents.bytes_contents.append(text.encode())
-            await stub.ModelInfer(messages.ModelInferRequest(model_name=self.model, inputs=[tensor]), timeout=30)
-
-        return ask
-
-
 def run(work: Coroutine[Any, Any, Result]) -> Result:
     """Run on uvloop: what the clients cost, the servers on the same cores lack."""
     import uvloop

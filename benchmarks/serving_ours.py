@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serving_client import GrpcTarget, RestTarget, Target
+from serving_client import RestTarget, Target
+from serving_grpc_client import GrpcTarget
 
 PATIENCE = 180.0
 
@@ -86,26 +87,36 @@ def ours(stack: contextlib.ExitStack, form: str, model: Path, logs: Path) -> lis
     ]
 
 
+def receiver(stack: contextlib.ExitStack, logs: Path, output: Path) -> tuple[int, int]:
+    """Start what takes the gateway's log; its pid and port."""
+    script = str(Path(__file__).with_name("serving_receiver.py"))
+    pid = stack.enter_context(started([sys.executable, script, str(logs / "requests")], output))
+    until = time.monotonic() + PATIENCE
+    while not output.read_text().endswith("\n"):
+        if time.monotonic() > until:
+            raise SystemExit("the gateway's log was not taken")
+        time.sleep(0.05)
+    return pid, int(output.read_text())
+
+
 def behind_gateway(
     stack: contextlib.ExitStack, form: str, workers: Sequence[tuple[int, Any]], logs: Path
 ) -> list[Server]:
     """The gateway, with its request log, in front of workers that run already: asked over REST, and over gRPC."""
     from tokka.serving.access import Access
     from tokka.serving.gateway import Gateway, Split
-    from tokka.serving.gateway_log import Receiver
-    from tokka.serving.request_log import Writer
 
     folder, public = logs / f"gateway-{form}-{len(workers)}", free_port()
     folder.mkdir()
-    receiver, access = Receiver(Writer(logs / "requests", "gateway")), Access(grpc_port=free_port())
-    stack.callback(receiver.close)
-    places = {"port": public, "log_port": receiver.port, "slots": 2, "max_body_bytes": 1_000_000}
+    log_pid, log_port = receiver(stack, logs, folder / "receiver.log")
+    access = Access(grpc_port=free_port())
+    places = {"port": public, "log_port": log_port, "slots": 2, "max_body_bytes": 1_000_000}
     gateway = Gateway(folder, **places, log=logs / "gateway.log", access=access)
     stack.callback(gateway.stop)
     ports = {name: tuple(facts[name] for _, facts in workers) for name in ("port", "grpc_port")}
     gateway.sync(Split(champion="1@0", champion_ports=ports["port"], champion_grpc_ports=ports["grpc_port"]))
     way = f"through the gateway, {len(workers)} worker{'s' * (len(workers) > 1)}"
-    pids = (*(pid for pid, _ in workers), gateway.pid)
+    pids = (*(pid for pid, _ in workers), gateway.pid, log_pid)
     return [
         Server(f"tokka, REST {way}", form, pids, RestTarget(public, "/predict", text_body), logs),
         Server(f"tokka, gRPC {way}", form, pids, GrpcTarget(access.grpc_port, "bench"), logs),

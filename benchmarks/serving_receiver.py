@@ -1,0 +1,15 @@
+"""The gateway's log in a process of its own, as the stack has it; run by serving_ours.py.
+
+python benchmarks/serving_receiver.py FOLDER      # says its port, and takes log lines until it is killed
+"""
+
+import sys
+import threading
+from pathlib import Path
+
+from tokka.serving.gateway_log import Receiver
+from tokka.serving.request_log import Writer
+
+if __name__ == "__main__":
+    print(Receiver(Writer(Path(sys.argv[1]), "gateway")).port, flush=True)
+    threading.Event().wait()
