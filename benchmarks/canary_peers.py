@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from benchmarks.canary_world import Case, Floats, Outcome, Requests, simulate
+from benchmarks.canary_world import Case, Floats, Outcome, Requests, Users, simulate
 
 MINUTES = 30
 
@@ -34,10 +34,10 @@ def argo(case: Case, rate: float, random: np.random.Generator) -> Outcome:
 
 def flagger(case: Case, rate: float, random: np.random.Generator) -> Outcome:
     """Flagger with its default threshold: the weight rises by 10 points after each minute that passes its checks."""
-    exposed = 0
+    exposed, users = 0, Users.draw(case, random)
     for minute, weight in enumerate((0.1, 0.2, 0.3, 0.4, 0.5), start=1):
         n = random.poisson(rate * 60)
-        requests = simulate(case, np.full(n, weight), np.full(n, float(minute)), random)
+        requests = simulate(case, np.full(n, weight), np.full(n, float(minute)), random, users)
         mine = requests.canary == 1
         exposed += int(mine.sum())
         if mine.any() and not _flagger_passes(requests.failed[mine], requests.latency_ms[mine]):

@@ -7,8 +7,9 @@ Each interval holds the true difference at all times together, however often one
 all metrics: whatever difference the betting e-process of `betting.against_difference` rejects is outside, and stays
 outside (Waudby-Smith and Ramdas, 2024; requests are weighted by the logged split, so the share may change).
 
-It takes the difference as constant while the test runs; the rates may drift. It takes each request's side as drawn for
-itself: a user stays on one side, so where few users send most requests the intervals are narrower than they should be.
+It takes the difference as constant while the test runs; the rates may drift. A user stays on one side, so the first
+request of each speaks for all of his: the split draws users, not requests. Feedback counts in the order in which it
+came.
 """
 
 import math
@@ -19,7 +20,7 @@ import numpy as np
 
 from tokka.deployment import betting
 from tokka.deployment.betting import Floats
-from tokka.deployment.evidence import Traffic
+from tokka.deployment.evidence import Traffic, first_of_each
 
 METRICS = ("errors", "slow", "wrong")
 # Halvings of the interval: the bounds are exact to a ten-thousandth.
@@ -57,7 +58,7 @@ def measure(traffic: Traffic, alpha: float) -> dict[str, Difference]:
         traffic: requests since the test began, in the order of time.
         alpha: the probability that any of the intervals is ever wrong.
     """
-    sound = traffic.where(traffic.usable())
+    sound = traffic.where(traffic.usable() & (traffic.refused == 0))
     split = sound.where((sound.share > 0) & (sound.share < 1))
     return {name: _difference(split, name, alpha / len(METRICS)) for name in METRICS}
 
@@ -65,24 +66,28 @@ def measure(traffic: Traffic, alpha: float) -> dict[str, Difference]:
 def failure(traffic: Traffic, alpha: float) -> tuple[float, str | None]:
     """(e-value, reason to end the test): the challenger is proven to fail more often than the champion, or None."""
     sound = traffic.where(traffic.usable())
-    event = (sound.failed == 1) & (sound.share > 0) & (sound.share < 1)
-    log_e = betting.highest(betting.excess_on_canary(sound.canary[event], sound.share[event]))
+    sound = sound.where((sound.failed == 1) & (sound.share > 0) & (sound.share < 1))
+    sound = sound.where(first_of_each(sound.key))
+    log_e = betting.highest(betting.excess_on_canary(sound.canary, sound.share))
     value = math.exp(min(log_e, 690.0))
     if log_e < math.log(1.0 / alpha):
         return value, None
-    on = int((event & (sound.canary == 1)).sum())
-    return value, f"the challenger fails more often: {on} of {int(event.sum())} failures on it, e-value {value:.3g}"
+    on = int(sound.canary.sum())
+    return value, f"the challenger fails more often: {on} of {sound.size} failures on it, e-value {value:.3g}"
 
 
 def _difference(traffic: Traffic, name: str, alpha: float) -> Difference:
     every = {"errors": traffic.failed, "slow": traffic.slow, "wrong": traffic.wrong}[name]
-    known = np.isfinite(every)
+    known = np.flatnonzero(np.isfinite(every))
+    if name == "wrong":
+        known = known[np.argsort(traffic.told[known], kind="stable")]
+    known = known[first_of_each(traffic.key[known])]
     event, here = every[known], traffic.where(known)
     rates = [_rate(event[here.canary == side]) for side in (0, 1)]
     both = None if rates[0] is None or rates[1] is None else rates[1] - rates[0]
     high = _bound(event, here, alpha / 2, above=True)
     low = _bound(event, here, alpha / 2, above=False)
-    return Difference(int(known.sum()), rates[0], rates[1], both, low, high)
+    return Difference(known.size, rates[0], rates[1], both, low, high)
 
 
 def _bound(event: Floats, traffic: Traffic, alpha: float, *, above: bool) -> float:

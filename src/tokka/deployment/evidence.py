@@ -25,26 +25,34 @@ class Pairs:
     speed: (n,) 1{champion slow} - 1{challenger slow}.
     order: (n,) the positions in the order in which their differences became known, those that still are not last;
         a label may come long after its answers. Empty: as they stand.
-    replayed: how many inputs were replayed test rows and not live traffic. live: is there live traffic at all.
-    exhausted: no further input can be had now.
+    replayed: (n,) 1 where the input was a replayed test row and not live traffic. Empty: none was.
+    live: is there live traffic at all. exhausted: no further input can be had now.
     """
 
     difference: Floats = field(default_factory=lambda: NOTHING)
     disagreement: Floats = field(default_factory=lambda: NOTHING)
     speed: Floats = field(default_factory=lambda: NOTHING)
     order: NDArray[np.intp] = field(default_factory=lambda: np.empty(0, dtype=np.intp))
-    replayed: int = 0
+    replayed: Floats = field(default_factory=lambda: NOTHING)
     failed: int = 0
     live: bool = False
     exhausted: bool = False
 
+    @property
+    def from_live(self) -> NDArray[np.bool_]:
+        """(n,) where the input was live traffic."""
+        return self.replayed == 0 if self.replayed.size else np.ones(self.disagreement.size, dtype=bool)
+
 
 @dataclass(frozen=True)
 class Traffic:
-    """n requests in the order of time, each column of shape (n,).
+    """n requests in the order in which they ended, each column of shape (n,).
 
     canary: 1 when the request was sent to the challenger. share: the challenger's share at that moment.
-    failed, slow: 1 or 0. wrong: 1 or 0, NaN where no feedback came. replayed: 1 when the request was replayed.
+    failed, slow: 1 or 0. refused: 1 when the model server blamed the client (4xx); what the gateway refuses by itself
+    is no request here. wrong: 1 or 0, NaN where no feedback came. replayed: 1 when the request was replayed.
+    key: a number for whatever the split keeps on one side, such as a user; requests without one have a number each.
+    told: when the first feedback came, seconds since 1970; NaN where none did.
     """
 
     canary: Floats = field(default_factory=lambda: NOTHING)
@@ -53,6 +61,9 @@ class Traffic:
     slow: Floats = field(default_factory=lambda: NOTHING)
     wrong: Floats = field(default_factory=lambda: NOTHING)
     replayed: Floats = field(default_factory=lambda: NOTHING)
+    refused: Floats = field(default_factory=lambda: NOTHING)
+    key: Floats = field(default_factory=lambda: NOTHING)
+    told: Floats = field(default_factory=lambda: NOTHING)
 
     @property
     def size(self) -> int:
@@ -60,15 +71,23 @@ class Traffic:
         return int(self.canary.size)
 
     def where(self, keep: Any) -> "Traffic":
-        """The requests that a boolean mask (n,) keeps."""
+        """The requests that a boolean mask (n,) keeps, or those at these positions, in that order."""
         return Traffic(**{name: getattr(self, name)[keep] for name in self.__dataclass_fields__})
 
     def usable(self) -> Any:
         """(n,) bool: every column is in its range."""
         inside = (self.share >= 0) & (self.share <= 1)
-        for column in (self.canary, self.failed, self.slow):
+        for column in (self.canary, self.failed, self.slow, self.refused):
             inside &= (column == 0) | (column == 1)
         return inside & ((self.wrong == 0) | (self.wrong == 1) | np.isnan(self.wrong))
+
+
+def first_of_each(key: Floats) -> NDArray[np.intp]:
+    """Where each key, of (n,), comes first; in rising order.
+
+    A split keeps a key on its side: its first observation is drawn by the split, all later ones are copies of it.
+    """
+    return np.sort(np.unique(key, return_index=True)[1])
 
 
 def compare(champion: Answer, challenger: Answer, target: object, scale: float | None) -> tuple[float, float] | None:
@@ -123,32 +142,62 @@ def traffic_of(
     """
     requests, predictions, feedback = _by_kind(records)
     rows = []
-    for identity, request in sorted(requests.items(), key=lambda item: number(item[1].get("time"))):
-        if request.get("route", "predict") != "predict":
-            continue
-        status = number(request.get("status"))
-        if 400 <= status < 500:
-            # The client's own mistake, or no client at all: whoever is refused is no evidence for anybody.
+    for identity, request in sorted(requests.items(), key=lambda item: ended(item[1])):
+        if request.get("route", "predict") != "predict" or was_turned_away(request):
             continue
         # One event per request at most: the rows of one request all went the same way. The first stands for it.
         identity = identity if identity in predictions else f"{identity}.0"
-        prediction = predictions.get(identity, {})
-        # Where the split sent it counts, not who answered: only the split is random.
-        canary = bool(request.get("assigned", request.get("canary")))
-        answered_by = str(request.get("version") or prediction.get("version") or challenger)
-        stand_in = canary and answered_by != challenger
-        failed = stand_in or not 100 <= status < 500
-        slow = not failed and number(request.get("latency_ms")) > slow_ms
-        wrong = _is_wrong(prediction, feedback.get(identity), scale)
+        prediction, truth = predictions.get(identity, {}), feedback.get(identity)
+        wrong = _is_wrong(prediction, truth, scale)
+        told = number(truth.get("time")) if truth and math.isfinite(wrong) else math.nan
         replayed = bool(prediction.get("replayed") or request.get("replayed"))
-        rows.append((canary, number(request.get("share")), failed, slow, wrong, replayed))
-    return Traffic(*np.array(rows, dtype=np.float64).reshape(-1, 6).T)
+        fate = _fate(request, str(prediction.get("version") or challenger), challenger, slow_ms)
+        rows.append((*fate, wrong, replayed, told, request.get("key")))
+    return _as_traffic(rows)
+
+
+def ended(request: Mapping[str, Any]) -> float:
+    """When a request was answered, seconds since 1970: then it comes into the log, and is never before what was."""
+    when = number(request.get("time")) + number(request.get("latency_ms")) / 1000.0
+    return when if math.isfinite(when) else math.inf
+
+
+def was_turned_away(request: Mapping[str, Any]) -> bool:
+    """Whether the gateway itself refused the client (no model server did): no evidence for or against anybody."""
+    return 400 <= number(request.get("status")) < 500 and not request.get("version")
+
+
+def _fate(
+    request: Mapping[str, Any], answered_by: str, challenger: str, slow_ms: float
+) -> tuple[bool, float, bool, bool, bool]:
+    """(canary, share, failed, slow, refused) of one request."""
+    status = number(request.get("status"))
+    # Where the split sent it counts, not who answered: only the split is random.
+    canary = bool(request.get("assigned", request.get("canary")))
+    stand_in = canary and str(request.get("version") or answered_by) != challenger
+    failed = stand_in or not 100 <= status < 500
+    slow = not failed and number(request.get("latency_ms")) > slow_ms
+    return canary, number(request.get("share")), failed, slow, not failed and status >= 400
+
+
+def _as_traffic(rows: Sequence[tuple[Any, ...]]) -> Traffic:
+    """Rows of (canary, share, failed, slow, refused, wrong, replayed, told, name of the key or nothing)."""
+    numbers: dict[str, int] = {}
+    keys = [numbers.setdefault(str(row[-1]), len(numbers)) if row[-1] else -1 - index for index, row in enumerate(rows)]
+    columns = np.array([row[:-1] for row in rows], dtype=np.float64).reshape(-1, 8).T
+    names = ("canary", "share", "failed", "slow", "refused", "wrong", "replayed", "told")
+    return Traffic(**dict(zip(names, columns, strict=True)), key=np.array(keys, dtype=np.float64))
 
 
 def _by_kind(records: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Mapping[str, Any]], ...]:
     kinds: dict[str, dict[str, Mapping[str, Any]]] = {"request": {}, "prediction": {}, "feedback": {}}
     for entry in records:
-        if entry.get("kind") in kinds and entry.get("prediction_id"):
+        if entry.get("kind") not in kinds or not entry.get("prediction_id"):
+            continue
+        if entry["kind"] == "feedback":
+            # Who changes his mind later does not change what was judged on meanwhile.
+            kinds["feedback"].setdefault(str(entry["prediction_id"]), entry)
+        else:
             kinds[entry["kind"]][str(entry["prediction_id"])] = entry
     return kinds["request"], kinds["prediction"], kinds["feedback"]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tokka.deployment import labels, standing
-from tokka.deployment.evidence import Pairs, Traffic, traffic_of
+from tokka.deployment.evidence import Pairs, Traffic, first_of_each, traffic_of
 from tokka.deployment.phases import Evidence, is_applied, is_ready
 from tokka.deployment.record import Clock
 from tokka.deployment.shadow import RECENT_S, Input, Shadow, live_inputs, replay_inputs, scale_of
@@ -122,6 +122,8 @@ class Gatherer:
         """How many replayed requests to send now: none while live traffic can fill the step by itself."""
         canary = self._params.canary
         here = traffic.where(abs(traffic.share - state.share) < 1e-6)
+        # A few users' many requests are few drawings of the split.
+        here = here.where(first_of_each(here.key))
         elapsed = self._clock.time() - state.updated
         if not canary.replay or elapsed < canary.minimum_wait_s:
             return 0

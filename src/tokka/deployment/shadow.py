@@ -78,7 +78,7 @@ class Shadow:
         self._order: list[int] = []
         self._open: dict[str, Disagreement] = {}
         self.answers: tuple[list[Answer], list[Answer]] = ([], [])
-        self._replayed = 0
+        self._replayed: list[float] = []
         self._failed = 0
 
     def ask_more(
@@ -95,7 +95,8 @@ class Shadow:
             for entry, old, new in zip(batch, *answers, strict=True):
                 self._add(entry, old, new)
         order = np.array([*self._order, *(one.row for one in self._open.values())], dtype=np.intp)
-        facts = {"order": order, "replayed": self._replayed, "failed": self._failed, "exhausted": len(batch) < BATCH}
+        replayed = np.array(self._replayed, dtype=np.float64)
+        facts = {"order": order, "replayed": replayed, "failed": self._failed, "exhausted": len(batch) < BATCH}
         return pairs_of(self._rows, **facts)
 
     def wanted(self) -> list[Disagreement]:
@@ -130,7 +131,7 @@ class Shadow:
         else:
             self._order.append(row)
         self._rows.append((*compared, compare_speed(old, new, self._slow_ms)))
-        self._replayed += entry.replayed
+        self._replayed.append(float(entry.replayed))
 
     def _next(self, inputs: Iterable[Input]) -> list[Input]:
         chosen: dict[str, Input] = {}

@@ -17,7 +17,7 @@ from tokka.deployment.evidence import Traffic, number
 from tokka.serving.request_log import Tail
 
 COLUMNS = ("time", "predict", "status", "latency", "share", "assigned", "sent_by", "answered_by", "replayed",
-           "label", "truth")  # fmt: skip
+           "label", "truth", "told", "key")  # fmt: skip
 
 
 class TrafficLog:
@@ -52,6 +52,8 @@ class TrafficLog:
             # One event per request: its first row stands for it.
             return
         place = self._place(stem if several else str(record["prediction_id"]))
+        if record["kind"] == "feedback" and not math.isnan(self._columns["told"][place]):
+            return
         for name, value in self._facts(record).items():
             self._columns[name][place] = value
 
@@ -65,12 +67,13 @@ class TrafficLog:
     def _facts(self, record: Mapping[str, Any]) -> dict[str, float]:
         """What one record says about its request, as numbers."""
         if record["kind"] == "feedback":
-            return {"truth": self._number_of(record.get("label"))}
+            return {"truth": self._number_of(record.get("label")), "told": number(record.get("time"))}
         replayed = {"replayed": 1.0} if record.get("replayed") else {}
         if record["kind"] == "prediction":
             version = {"answered_by": self._number_of(record["version"])} if record.get("version") else {}
             return {"label": self._number_of(record.get("label")), **version, **replayed}
         version = {"sent_by": self._number_of(record["version"])} if record.get("version") else {}
+        key = {"key": self._number_of(f"key {record['key']}")} if record.get("key") else {}
         return {
             "time": number(record.get("time")),
             "predict": float(record.get("route", "predict") == "predict"),
@@ -80,6 +83,7 @@ class TrafficLog:
             "assigned": float(bool(record.get("assigned", record.get("canary")))),
             **version,
             **replayed,
+            **key,
         }
 
     def _number_of(self, name: Any) -> int:
@@ -87,9 +91,10 @@ class TrafficLog:
 
 
 def _judged(column: Mapping[str, Floats], challenger: int, slow_ms: float) -> Traffic:
-    refused = (column["status"] >= 400) & (column["status"] < 500)
-    kept = np.flatnonzero((column["predict"] == 1) & ~refused)
-    order = kept[np.argsort(column["time"][kept], kind="stable")]
+    blamed = (column["status"] >= 400) & (column["status"] < 500)
+    turned_away = blamed & ~np.isfinite(column["sent_by"])
+    kept = np.flatnonzero((column["predict"] == 1) & ~turned_away)
+    order = kept[np.argsort((column["time"] + column["latency"] / 1000.0)[kept], kind="stable")]
     here = {name: values[order] for name, values in column.items()}
     by = np.where(np.isfinite(here["sent_by"]), here["sent_by"], here["answered_by"])
     stand_in = (here["assigned"] == 1) & np.isfinite(by) & (by != challenger)
@@ -102,4 +107,7 @@ def _judged(column: Mapping[str, Floats], challenger: int, slow_ms: float) -> Tr
         slow=(~failed & (here["latency"] > slow_ms)).astype(np.float64),
         wrong=np.where(known, here["label"] != here["truth"], math.nan),
         replayed=(here["replayed"] == 1).astype(np.float64),
+        refused=(~failed & (here["status"] >= 400)).astype(np.float64),
+        key=np.where(np.isfinite(here["key"]), here["key"], -1.0 - np.arange(order.size)),
+        told=np.where(known, here["told"], math.nan),
     )

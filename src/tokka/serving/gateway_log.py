@@ -94,7 +94,7 @@ def parse(datagram: bytes) -> dict[str, Any] | None:
     """One log line as a record of kind "request"; None when it is none, or of a health check.
 
     `canary` says whether the split sent the request to the challenger, `stand_in` whether the champion answered all
-    the same, since no worker of the challenger could.
+    the same, since no worker of the challenger could. `key` is a hash of the user whom the split keeps on one side.
     """
     try:
         line = json.loads(datagram)
@@ -114,6 +114,7 @@ def parse(datagram: bytes) -> dict[str, Any] | None:
             "version": "" if line["version"] == "-" else str(line["version"]),
             "replayed": line["replayed"] == "1",
             "retries": int(str(line["retries"]).lstrip("+")),
+            **({"key": str(line["key"])} if line["key"] not in ("", "-") else {}),
         }
     except (ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -30,8 +30,23 @@ def traffic(
     random = np.random.default_rng(seed)
     canary = (random.random(n) < share).astype(float)
     event = (random.random(n) < np.where(canary == 1, challenger, champion)).astype(float)
-    columns = {name: np.zeros(n) for name in ("failed", "slow", "wrong", "replayed")} | {column: event}
-    return Traffic(canary=canary, share=np.full(n, share), **columns)
+    columns = {name: np.zeros(n) for name in ("failed", "slow", "wrong", "replayed", "refused")} | {column: event}
+    order = np.arange(n, dtype=float)
+    return Traffic(canary=canary, share=np.full(n, share), key=order, told=order, **columns)
+
+
+def test_the_interval_of_a_few_users_is_one_of_users_and_not_of_requests():
+    """A tenth of the users always fails, on either side: the intervals must not say which side is worse."""
+    missed = 0
+    for seed in range(60):
+        random = np.random.default_rng(seed)
+        side, at_fault, who = random.random(30) < 0.5, random.random(30) < 0.2, random.integers(0, 30, 1500)
+        made = traffic(1500, 0.0, 0.0, seed, 0.5)
+        columns = {"canary": side[who].astype(float), "failed": at_fault[who].astype(float), "key": who.astype(float)}
+        found = ab_statistics.measure(Traffic(**{**vars(made), **columns}), 0.05)["errors"]
+        missed += found.verdict != "undecided"
+        assert found.requests == 30
+    assert missed / 60 <= 0.05
 
 
 @pytest.mark.parametrize(("champion", "challenger", "share"), [(0.3, 0.3, 0.3), (0.1, 0.25, 0.5), (0.02, 0.02, 0.1)])
@@ -206,6 +221,6 @@ def test_columns_say_what_the_records_say_however_they_arrive(records, cut):
             found = log.poll()
     wanted = traffic_of(records, challenger="2", slow_ms=250.0)
     # Two requests of one moment have no order.
-    for name in ("canary", "share", "failed", "slow", "wrong", "replayed"):
+    for name in ("canary", "share", "failed", "slow", "wrong", "replayed", "refused", "told"):
         pairs = [sorted(map(str, getattr(one, name).tolist())) for one in (found, wanted)]
         assert pairs[0] == pairs[1], name

@@ -31,6 +31,21 @@ def test_the_table_has_every_cell_and_the_bar_is_checked_against_it(cells):
     assert text.count("| tokka |") == len(CASES)
     bad = next(cell for cell in cells if cell.judge == "tokka" and cell.case.name == "errors 0.5 -> 3 %")
     assert {cell.judge for cell in rivals(cells, bad)} <= {"mann-whitney", "flagger default"}
-    assert like(bad.case).name == "no difference, 0.5 % errors"
+    assert [case.name for case in like(bad.case)] == ["no difference, 0.5 % errors"]
     worse = [cell.__class__(**{**vars(cell), "promoted": 0.5}) if cell is bad else cell for cell in cells]
     assert any("wrong in 0.500" in miss for miss in missed(worse))
+
+
+def test_a_judge_that_does_nothing_does_not_pass(cells):
+    idle = [
+        cell.__class__(**{**vars(cell), "promoted": 0.0, "rolled_back": 0.0, "held": 1.0}) if "tokka" in cell.judge
+        else cell for cell in cells
+    ]  # fmt: skip
+    said = missed(idle)
+    for case in (case for case in CASES if not case.users):
+        assert any(case.name in miss and "right in 0.000 only" in miss for miss in said)
+
+
+def test_users_who_stay_on_one_side_do_not_mislead_it(cells):
+    few = next(cell for cell in cells if cell.judge == "tokka" and cell.case.users)
+    assert few.rolled_back <= 0.1

@@ -73,7 +73,7 @@ def test_the_log_is_read_request_by_request():
     assert columns(
         request("b", time=2.0, status=503, replayed=True),
         request("a", latency_ms=900.0, assigned=False, canary=False, version="1"),
-        request("c", time=3.0, status=422),
+        request("c", time=3.0, status=422, version=""),
     ) == {
         "canary": [0, 1],
         "share": [0.25] * 2,
@@ -87,6 +87,35 @@ def test_the_log_is_read_request_by_request():
 def test_who_is_refused_for_his_own_mistake_is_no_evidence(status):
     """Anybody without a key could otherwise make the good answers that a promotion needs."""
     assert columns(request("a", status=status, version=""))["canary"] == []
+
+
+def test_what_the_model_server_itself_refuses_is_evidence():
+    """The gateway lets the same requests through to both: who refuses more of them is the one that is wrong."""
+    traffic = traffic_of([request("a", status=422), request("b", status=200)], challenger="2", slow_ms=250.0)
+    assert (traffic.refused.tolist(), traffic.failed.tolist()) == ([1, 0], [0, 0])
+
+
+def test_requests_of_one_user_share_a_key_and_all_others_have_their_own():
+    lines = [request("a", key="77"), request("b"), request("c", key="77"), request("d", key="78"), request("e")]
+    key = traffic_of(lines, challenger="2", slow_ms=250.0).key
+    assert key[0] == key[2] and len(set(key.tolist())) == 4
+
+
+def test_requests_stand_in_the_order_in_which_they_ended():
+    """An answer that took long is logged late; put before what was judged already, it would change the past."""
+    lines = [request("a", time=1.0, latency_ms=5000.0), request("b", time=2.0, status=503)]
+    assert traffic_of(lines, challenger="2", slow_ms=250.0).failed.tolist() == [1, 0]
+
+
+def test_the_first_feedback_counts_and_when_it_came():
+    records = [
+        request("a"),
+        {"kind": "prediction", "prediction_id": "a", "time": 1.0, "version": "2", "label": "x"},
+        {"kind": "feedback", "prediction_id": "a", "time": 5.0, "label": "y"},
+        {"kind": "feedback", "prediction_id": "a", "time": 9.0, "label": "x"},
+    ]
+    traffic = traffic_of(records, challenger="2", slow_ms=250.0)
+    assert (traffic.wrong.tolist(), traffic.told.tolist()) == ([1.0], [5.0])
 
 
 def test_an_answer_by_a_stand_in_is_a_failure_of_the_challenger():

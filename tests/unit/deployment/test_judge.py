@@ -26,8 +26,9 @@ def traffic(n: int, rate: float, on_canary: float, seed: int, share: float = SHA
     random = np.random.default_rng(seed)
     canary = (random.random(n) < share).astype(float)
     event = (random.random(n) < np.where(canary == 1, on_canary, rate)).astype(float)
-    columns = {name: np.zeros(n) for name in ("failed", "slow", "wrong", "replayed")} | {column: event}
-    return Traffic(canary=canary, share=np.full(n, share), **columns)
+    columns = {name: np.zeros(n) for name in ("failed", "slow", "wrong", "replayed", "refused")} | {column: event}
+    order = np.arange(n, dtype=float)
+    return Traffic(canary=canary, share=np.full(n, share), key=order, told=order, **columns)
 
 
 def pairs(n: int, challenger_only: float, champion_only: float, seed: int, labelled: float = 1.0) -> Pairs:
@@ -85,7 +86,7 @@ def test_no_traffic_holds():
     assert judge_watch(Traffic(), Traffic(), CANARY).verdict == "hold"
 
 
-@pytest.mark.parametrize("column", ["failed", "slow", "wrong"])
+@pytest.mark.parametrize("column", ["failed", "slow", "wrong", "refused"])
 def test_an_excess_on_the_canary_rolls_back(column):
     bad = judge_traffic(traffic(400, 0.01, 0.3, 3, column=column), SHARE, CANARY)
     fine = judge_traffic(traffic(400, 0.05, 0.05, 3, column=column), SHARE, CANARY)
@@ -163,10 +164,118 @@ def test_after_a_promotion_a_rate_far_above_the_usual_one_rolls_back():
     assert judge_watch(noisy, after, CANARY).verdict == "hold", "it always was so"
 
 
+@pytest.mark.parametrize("rate", [0.4, 0.6, 0.9, 1.0])
+def test_after_a_promotion_what_was_usual_before_never_rolls_back(rate):
+    """Where people report mistakes only, nearly every told label is wrong."""
+    back = sum(
+        judge_watch(
+            traffic(400, rate, rate, seed, column="wrong"),
+            traffic(300, rate, rate, 1000 + seed, share=0.0, column="wrong"),
+            CANARY,
+        ).verdict
+        == "roll_back"
+        for seed in range(60)
+    )
+    assert back <= 3
+
+
+def test_after_a_promotion_half_as_many_right_answers_as_usual_roll_back():
+    before = traffic(2000, 0.6, 0.6, 1, column="wrong")
+    worse = traffic(2000, 0.95, 0.95, 2, share=0.0, column="wrong")
+    assert judge_watch(before, worse, CANARY).verdict == "roll_back"
+
+
+def users(n: int, count: int, seed: int, share: float = SHARE, broken: float = 0.0, column: str = "failed") -> Traffic:
+    """n requests by a few users, each on one side; a part of the users has an event every other time, on both sides."""
+    random = np.random.default_rng(seed)
+    side, at_fault = random.random(count) < share, random.random(count) < broken
+    who = random.integers(0, count, n)
+    made = traffic(n, 0.0, 0.0, seed, share)
+    event = (at_fault[who] & (random.random(n) < 0.5)).astype(float)
+    return Traffic(**{**vars(made), "canary": side[who].astype(float), "key": who.astype(float), column: event})
+
+
+@pytest.mark.parametrize("column", ["failed", "slow", "wrong", "refused"])
+def test_a_few_users_who_always_fare_badly_do_not_condemn_the_side_that_they_are_on(column):
+    back, trials = 0, 150
+    for seed in range(trials):
+        requests = users(800, 40, seed, broken=0.1, column=column)
+        back += judge_traffic(requests, SHARE, CANARY).verdict == "roll_back"
+    assert back / trials <= CANARY.alpha
+
+
+def test_without_the_key_the_same_users_condemn_it_far_more_often_than_alpha():
+    """What the test above rests on: the requests of one user are no drawings of their own."""
+    back = 0
+    for seed in range(150):
+        requests = users(800, 40, seed, broken=0.1)
+        apart = Traffic(**{**vars(requests), "key": np.arange(800.0)})
+        back += judge_traffic(apart, SHARE, CANARY).verdict == "roll_back"
+    assert back / 150 > 2 * CANARY.alpha
+
+
+def test_few_users_prove_little_and_their_split_is_not_taken_for_a_wrong_one():
+    few = users(5000, 8, 3, share=0.5)
+    assert judge_traffic(few, 0.5, CANARY).verdict == "promote"
+    last = judge_traffic(few, 0.5, CANARY, last=True)
+    assert last.verdict == "hold" and "not yet proven" in last.reasons[0]
+
+
+def test_feedback_that_comes_late_only_adds_to_what_was_bet_before():
+    """Looks while labels arrive in any order see parts of one path: what a later look finds, it ends with."""
+    for seed in range(20):
+        made = traffic(400, 0.3, 0.3, seed, column="wrong")
+        told = np.random.default_rng(seed).permutation(400).astype(float)
+        levels = []
+        for look in (100, 200, 300, 400):
+            known = np.where(told < look, made.wrong, np.nan)
+            seen = Traffic(**{**vars(made), "wrong": known, "told": np.where(told < look, told, np.nan)})
+            levels.append(judge_traffic(seen, SHARE, CANARY).values["wrong"])
+        assert levels == sorted(levels)
+
+
+def test_what_the_model_server_refuses_is_no_good_answer():
+    garbage = traffic(2000, 1.0, 1.0, 5, share=0.5, column="refused")
+    assert "too few requests" in judge_traffic(garbage, 0.5, CANARY, last=True).reasons[0]
+    assert judge_watch(traffic(500, 0.01, 0.01, 7), garbage, CANARY).verdict == "hold"
+
+
+def mixed(live: Pairs, replayed: Pairs) -> Pairs:
+    names, sizes = ("difference", "disagreement"), [live.difference.size, replayed.difference.size]
+    columns = {name: np.concatenate([getattr(live, name), getattr(replayed, name)]) for name in names}
+    return Pairs(**columns, speed=np.zeros(sum(sizes)), replayed=np.repeat([0.0, 1.0], sizes))
+
+
+def test_replayed_rows_do_not_outvote_live_ones():
+    few = Pairs(difference=np.array([-1.0, -1, -1, -1, 1, -1]), disagreement=np.ones(6))
+    judgement = judge_pairs(mixed(few, pairs(600, 0.04, 0.01, 5)), CANARY)
+    assert judgement.verdict == "hold" and "live inputs speak against it (-4 in 6)" in judgement.reasons[0]
+    assert judge_pairs(mixed(pairs(6, 0.0, 0.0, 1), pairs(600, 0.04, 0.01, 5)), CANARY).verdict == "promote"
+    many = pairs(CANARY.shadow_rows, 0.05, 0.05, 2)
+    undecided = judge_pairs(mixed(many, pairs(5000, 0.04, 0.0, 5)), CANARY)
+    assert undecided.verdict == "hold", "enough live inputs must prove it by themselves"
+    assert judge_pairs(mixed(pairs(900, 0.04, 0.01, 5), pairs(50, 0.04, 0.01, 6)), CANARY).verdict == "promote"
+
+
+def test_a_loss_on_live_inputs_alone_rolls_back_whatever_replayed_rows_say():
+    lost = judge_pairs(mixed(pairs(400, 0.0, 0.1, 3), pairs(1000, 0.1, 0.0, 4)), CANARY)
+    assert lost.verdict == "roll_back"
+
+
+def test_mixed_pairs_at_the_margin_are_promoted_and_equal_ones_rolled_back_less_often_than_alpha():
+    promoted = rolled_back = 0
+    for seed in range(200):
+        bad = mixed(pairs(400, 0.03, 0.06, seed), pairs(800, 0.03, 0.06, 1000 + seed))
+        same = mixed(pairs(400, 0.05, 0.05, seed), pairs(800, 0.05, 0.05, 1000 + seed))
+        promoted += judge_pairs(bad, CANARY).verdict == "promote"
+        rolled_back += judge_pairs(same, CANARY).verdict == "roll_back"
+    assert promoted / 200 <= CANARY.alpha and rolled_back / 200 <= CANARY.alpha
+
+
 @st.composite
 def any_traffic(draw):
     n = draw(st.integers(0, 150))
-    columns = [draw(arrays(np.float64, n, elements=ANY)) for _ in range(6)]
+    columns = [draw(arrays(np.float64, n, elements=ANY)) for _ in Traffic.__dataclass_fields__]
     return Traffic(*columns)
 
 
@@ -201,7 +310,7 @@ def test_arbitrary_pairs_never_pass_without_evidence(difference, data):
 def test_garbage_never_promotes(garbage, n):
     column = np.full(n, garbage)
     assert judge_pairs(Pairs(difference=column, disagreement=column), CANARY).verdict != "promote"
-    assert judge_traffic(Traffic(*[column] * 6), SHARE, CANARY).verdict == "hold"
+    assert judge_traffic(Traffic(*[column] * 9), SHARE, CANARY).verdict == "hold"
     good = traffic(n, 0.0, 0.0, 1)
     for name in ("canary", "share", "failed", "slow"):
         assert judge_traffic(Traffic(**{**vars(good), name: column}), SHARE, CANARY).verdict == "hold"
@@ -237,6 +346,7 @@ def test_peeking_at_equal_versions_aborts_less_often_than_alpha():
     for seed in range(300):
         ramp = [traffic(600, 0.02, 0.02, 10 * seed + step, share) for step, share in enumerate((0.05, 0.25, 0.5))]
         columns = {name: np.concatenate([getattr(part, name) for part in ramp]) for name in vars(ramp[0])}
+        columns |= {"key": np.arange(1800.0), "told": np.arange(1800.0)}
         # The highest level over the whole ramp: whoever looks after every request sees it.
         aborted += judge_traffic(Traffic(**columns), 0.5, CANARY).verdict == "roll_back"
     assert aborted / 300 <= CANARY.alpha

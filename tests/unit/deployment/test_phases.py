@@ -27,8 +27,9 @@ def seen(state: State, *ready: Revision, **changes) -> Observed:
 
 def requests(n: int, share: float, failed: float = 0.0) -> Traffic:
     canary = (np.arange(n) < n * share).astype(float)
-    zero = np.zeros(n)
-    return Traffic(canary=canary, share=np.full(n, share), failed=canary * failed, slow=zero, wrong=zero, replayed=zero)
+    zero, order = np.zeros(n), np.arange(n, dtype=float)
+    columns = dict.fromkeys(("slow", "wrong", "replayed", "refused"), zero)
+    return Traffic(canary=canary, share=np.full(n, share), failed=canary * failed, key=order, told=order, **columns)
 
 
 def test_warm_up_waits_for_a_worker_a_split_and_sound_predictions():

@@ -37,7 +37,7 @@ def test_each_input_is_asked_once_live_ones_first():
         ONE, TWO, [Input("Hi!"), Input("hi")], [Input("hi", target="a", replayed=True), Input("there", replayed=True)]
     )
     assert sorted(asked) == [("a", ["Hi!", "there"]), ("b", ["Hi!", "there"])]
-    assert (pairs.difference.size, pairs.replayed, pairs.exhausted) == (2, 1, True)
+    assert (pairs.difference.size, pairs.replayed.tolist(), pairs.exhausted) == (2, [0.0, 1.0], True)
 
 
 def test_batches_add_up_and_end_with_the_inputs():

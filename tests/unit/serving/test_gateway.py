@@ -14,7 +14,7 @@ from tokka.serving.runtime_api import Slot
 LINE = {
     "id": "x", "time_us": 12345000, "protocol": "rest", "client": "-", "grpc": "-",
     "route": "predict", "status": 200, "latency_ms": 7, "share": 500, "assigned": "1",
-    "canary": "1", "version": "2", "replayed": "0", "retries": "0",
+    "canary": "1", "version": "2", "replayed": "0", "retries": "0", "key": "-",
 }  # fmt: skip
 
 
@@ -52,6 +52,11 @@ def test_a_log_line_is_a_record():
         "protocol": "rest", "client": "",
         "share": 0.05, "canary": True, "stand_in": False, "version": "2", "replayed": False, "retries": 0,
     }  # fmt: skip
+
+
+def test_a_line_names_whom_the_split_keeps_on_one_side():
+    assert parse(json.dumps({**LINE, "key": "17446744073709551615"}).encode())["key"] == "17446744073709551615"
+    assert "key" not in parse(json.dumps(LINE).encode())
 
 
 @pytest.mark.parametrize(
