@@ -8,8 +8,8 @@ at after every request, once with its 30 minutes a phase and once with two hours
 peers and their settings are in canary_peers.py; they decide within 30 minutes.
 
 Wrong is: promoted although it is bad; rolled back on alleged evidence although it is sound. Holding until the time is
-up, which promotes nothing, is not wrong, but no use either: from 2 requests a second on Tokka must also find what is
-bad, and promote what is sound, in four of five rollouts.
+up, which promotes nothing, is not wrong, but no use either: given two hours, from 2 requests a second on, Tokka must
+also roll back what is bad, and promote what is sound, in four of five rollouts.
 """
 
 import argparse
@@ -29,6 +29,8 @@ from tokka.params import Canary
 
 BAR_WRONG, BAR_LABELS, BAR_POWER, BAR_POWER_RATE = 0.05, 50, 0.8, 2.0
 LONG_S = 7200.0
+# Few users are as few at any rate, and a judge that holds for two hours is slow to simulate.
+MOST_USERS_RATE = 2.0
 
 Judge = Callable[[Case, float, np.random.Generator], Outcome]
 OURS: dict[str, Judge] = {
@@ -97,7 +99,8 @@ def missed(cells: Sequence[Cell]) -> list[str]:
             found.append(f"{where}: wrong in {cell.wrong:.3f}")
         if cell.case.accuracy[1] < cell.case.accuracy[0] and cell.labels > BAR_LABELS:
             found.append(f"{where}: {cell.labels:.0f} labels")
-        if cell.rate >= BAR_POWER_RATE and not cell.case.users and cell.right < BAR_POWER:
+        long = cell.judge != "tokka" and cell.rate >= BAR_POWER_RATE
+        if long and not cell.case.users and cell.right < BAR_POWER:
             found.append(f"{where}: right in {cell.right:.3f} only")
         for rival in rivals(cells, cell):
             if rival.exposed <= cell.exposed:
@@ -111,7 +114,7 @@ def rivals(cells: Sequence[Cell], mine: Cell) -> list[Cell]:
         return []
     at = {(cell.judge, cell.case): cell for cell in cells if cell.rate == mine.rate}
     names = [name for name in JUDGES if name not in OURS]
-    sound = like(mine.case)
+    sound = [case for case in like(mine.case) if (names[0], case) in at]
     return [
         at[name, mine.case] for name in names if max(at[name, case].wrong for case in (mine.case, *sound)) <= BAR_WRONG
     ]
@@ -126,7 +129,13 @@ def main() -> int:
     chosen = parser.parse_args()
     began, cells = time.monotonic(), []
     with ProcessPoolExecutor() as pool:
-        wanted = [(name, case, rate) for case in CASES for rate in chosen.rates for name in JUDGES]
+        wanted = [
+            (name, case, rate)
+            for case in CASES
+            for rate in chosen.rates
+            for name in JUDGES
+            if not case.users or rate <= MOST_USERS_RATE
+        ]
         simulate = partial(measure, rollouts=chosen.rollouts, seed=chosen.seed)
         for cell in pool.map(simulate, *zip(*wanted, strict=True)):
             cells.append(cell)

@@ -251,7 +251,7 @@ class Canary(Section):
     # Before a promotion it must be proven on live requests that failures, and slow answers, are less than this more
     # frequent than on the champion; 1 asks for no proof.
     error_margin: Annotated[float, Field(gt=0.0, le=1.0)] = 0.02
-    slow_margin: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
+    slow_margin: Annotated[float, Field(gt=0.0, le=1.0)] = 0.02
     alpha: Open01 = 0.05
     warm_up_s: Positive = 120.0
     # How long a challenger may be without a ready worker before it counts as lost.

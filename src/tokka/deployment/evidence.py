@@ -72,6 +72,8 @@ class Traffic:
 
     def where(self, keep: Any) -> "Traffic":
         """The requests that a boolean mask (n,) keeps, or those at these positions, in that order."""
+        if np.asarray(keep).dtype == bool and np.all(keep):
+            return self
         return Traffic(**{name: getattr(self, name)[keep] for name in self.__dataclass_fields__})
 
     def usable(self) -> Any:

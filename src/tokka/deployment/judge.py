@@ -12,70 +12,22 @@ user) the first request speaks, and the first event; and what was bet on stays i
 """
 
 import math
-from dataclasses import dataclass, field
-from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tokka.deployment import betting
 from tokka.deployment.betting import Floats
-from tokka.deployment.evidence import Pairs, Traffic, first_of_each
+from tokka.deployment.evidence import Traffic, first_of_each
+from tokka.deployment.judgement import METRICS, NAMES, Judgement, e_value, unproven
 from tokka.params import Canary
 
-Verdict = Literal["promote", "roll_back", "hold"]
-
-# What can end a rollout; each gets an equal part of alpha.
-METRICS = ("quality", "speed", "errors", "slow", "wrong", "refused")
-NAMES = {"errors": "failures", "slow": "slow answers", "wrong": "wrong labels", "refused": "refused requests"}
 # The watch after a promotion is a decision of its own: nothing is left to compare with but what was before.
 WATCHED = ("errors", "slow", "wrong")
 # A rate below this is not worth a rollback after a promotion, whatever it was before.
 TOLERATED = {"errors": 0.02, "slow": 0.05, "wrong": 0.1}
 # More unusable evidence than this, and the rest is not believed either.
 MAXIMUM_UNUSABLE = 0.01
-# Bounds what JSON has to hold; e**690 is about 1e299.
-HIGHEST_LOG = 690.0
-# So many more losses than wins on live inputs are no proof, but nothing to promote on the word of replayed rows.
-LIVE_LOSS = 3.0
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """A verdict, why, and the numbers behind it (e-values by metric, their thresholds as `<metric>_limit`, counts)."""
-
-    verdict: Verdict
-    reasons: tuple[str, ...]
-    values: dict[str, float] = field(default_factory=dict)
-
-    def as_dict(self) -> dict[str, Any]:
-        """The same as plain data for JSON."""
-        return {"verdict": self.verdict, "reasons": list(self.reasons), "values": self.values}
-
-
-def judge_pairs(pairs: Pairs, canary: Canary) -> Judgement:
-    """The shadow: is the challenger proven worse or slower, or proven not worse by `quality_margin`?
-
-    Labels are not needed where both agree. Where they disagree and no label came, promoting assumes the worst
-    and rolling back assumes nothing.
-    """
-    known, worst, apart = _read_pairs(pairs)
-    live = pairs.from_live
-    back = betting.highest(_against_challenger(known, live, pairs.order))
-    slower = betting.highest(betting.against_no_worse(np.where(np.abs(pairs.speed) <= 1, pairs.speed, 0.0)))
-    good, label_free = _for_challenger(worst, apart, canary)
-    alone = int(live.sum()) >= canary.shadow_rows and not live.all()
-    if alone:
-        # Both: the claim about all inputs holds alpha, and the replayed ones cannot outvote the live ones.
-        good = min(good, _for_challenger(worst[live], apart[live], canary)[0])
-    e_values = {"quality": _e(back), "speed": _e(slower), "no_worse": _e(good), "label_free": _e(label_free)}
-    limits = {"quality_limit": len(METRICS) / canary.alpha, "speed_limit": len(METRICS) / canary.alpha}
-    values = {**e_values, **limits, "no_worse_limit": 1.0 / canary.alpha, **_count_pairs(pairs, known, apart)}
-    if slower >= math.log(limits["speed_limit"]):
-        mine, its = (int((pairs.speed == side).sum()) for side in (-1, 1))
-        reason = f"only the challenger was slow in {mine} of {pairs.speed.size} pairs, only the champion in {its}"
-        return Judgement("roll_back", (reason,), values)
-    return _weigh_pairs(back, good, values, canary)
 
 
 def judge_traffic(traffic: Traffic, share: float, canary: Canary, *, last: bool = False) -> Judgement:
@@ -125,73 +77,16 @@ def judge_watch(before: Traffic, after: Traffic, canary: Canary) -> Judgement:
         limit = _usual_limit(_column(before, name), TOLERATED[name])
         seen = _column(after, name)
         log_e = betting.highest(betting.above_limit(seen, limit))
-        values |= {name: _e(log_e), f"{name}_limit": len(WATCHED) / canary.alpha, f"{name}_rate_limit": round(limit, 6)}
+        values |= {
+            name: e_value(log_e),
+            f"{name}_limit": len(WATCHED) / canary.alpha,
+            f"{name}_rate_limit": round(limit, 6),
+        }
         if log_e >= math.log(len(WATCHED) / canary.alpha):
             against.append(f"{int(seen.sum())} {NAMES[name]} in {seen.size} requests, at most {limit:.1%} is usual")
     if against:
         return Judgement("roll_back", tuple(against), values)
     return Judgement("hold", (f"{after.size} requests since the promotion, nothing stands out",), values)
-
-
-def _against_challenger(known: Floats, live: NDArray[np.bool_], order: NDArray[np.intp]) -> Floats:
-    """Evidence that it is worse: the mean of a bettor on all pairs and one who bets on the live ones alone."""
-    # Whoever bets on what a late label says bets when it comes; in favour of promoting, the worst was assumed before,
-    # so that a label can only add to what was proven without it.
-    every, only_live = (column[order] if order.size else column for column in (known, np.where(live, known, 0.0)))
-    both = np.logaddexp(betting.against_no_worse(every), betting.against_no_worse(only_live))
-    return np.asarray(both - math.log(2.0), dtype=np.float64)
-
-
-def _for_challenger(worst: Floats, apart: Floats, canary: Canary) -> tuple[float, float]:
-    """Evidence that it is not worse by the margin: (at its highest, the part of it that needs no label)."""
-    labelled = betting.against_worse_by(worst, canary.quality_margin)
-    label_free = betting.against_disagreement(apart, canary.quality_margin)
-    # Both are evidence against the same claim, so their mean is too: no part of alpha is spent on the choice.
-    return betting.highest(np.logaddexp(labelled, label_free) - math.log(2.0)), betting.highest(label_free)
-
-
-def _read_pairs(pairs: Pairs) -> tuple[Floats, Floats, Floats]:
-    """(n,) each: the difference with 0 for unknown, the worst that it can be, the disagreement with 1 for unknown."""
-    difference, disagreement = pairs.difference, pairs.disagreement
-    bounded = (disagreement >= 0) & (disagreement <= 1)
-    apart = np.where(bounded, disagreement, 1.0)
-    # A hair more than the bound is rounding; anything else contradicts itself and counts as unknown.
-    known = bounded & (np.abs(difference) <= np.minimum(apart + 1e-9, 1.0))
-    return np.where(known, difference, 0.0), np.where(known, difference, -apart), apart
-
-
-def _count_pairs(pairs: Pairs, known: Floats, apart: Floats) -> dict[str, float]:
-    labelled, live = np.isfinite(pairs.difference), pairs.from_live
-    return {
-        "pairs": int(apart.size),
-        "disagreements": int((apart > 0).sum()),
-        "unlabelled_disagreements": int((~labelled & (apart > 0)).sum()),
-        "mean_difference": round(float(known.mean()), 6) if known.size else 0.0,
-        "failed": pairs.failed,
-        "replayed": int((~live).sum()),
-        "live": int(live.sum()),
-        "live_difference": round(float(known[live].sum()), 6),
-    }
-
-
-def _weigh_pairs(back: float, good: float, values: dict[str, float], canary: Canary) -> Judgement:
-    seen = (
-        f"{values['pairs']:.0f} paired inputs ({values['replayed']:.0f} replayed), "
-        f"{values['disagreements']:.0f} disagreements, mean difference {values['mean_difference']:+.4f}"
-    )
-    if back >= math.log(values["quality_limit"]):
-        return Judgement("roll_back", (f"the challenger's quality is proven worse: {seen}",), values)
-    if 0 < values["live"] < values["pairs"] and values["live_difference"] <= -max(
-        LIVE_LOSS, canary.quality_margin * values["live"]
-    ):
-        lost = f"{values['live_difference']:+g} in {values['live']:.0f}"
-        reason = f"live inputs speak against it ({lost}), whatever replayed rows say: {seen}"
-        return Judgement("hold", (reason,), values)
-    if good >= math.log(values["no_worse_limit"]):
-        reason = f"proven not worse by {canary.quality_margin:g} or more: {seen}"
-        return Judgement("promote", (reason,), values)
-    reason = f"quality is undecided (e-value {_e(good):.3g} of {values['no_worse_limit']:g}): {seen}"
-    return Judgement("hold", (reason if values["pairs"] else "no paired input was answered",), values)
 
 
 def _weigh_step(traffic: Traffic, share: float, canary: Canary, values: dict[str, float]) -> Judgement:
@@ -222,13 +117,11 @@ def _ask_for_proof(step: Judgement, traffic: Traffic, canary: Canary) -> Judgeme
     missing, values = [], dict(step.values)
     for name, margin in (("errors", canary.error_margin), ("slow", canary.slow_margin)):
         if margin < 1.0:
-            log_e = betting.against_excess_of(margin, _column(between, name), between.canary, between.share)
-            values |= {f"{name}_proof": _e(betting.highest(log_e)), f"{name}_proof_limit": 1.0 / canary.alpha}
-            if betting.highest(log_e) < math.log(1.0 / canary.alpha):
-                e_values = f"e-value {values[f'{name}_proof']:.3g} of {1 / canary.alpha:g}"
-                missing.append(
-                    f"not yet proven that {NAMES[name]} are less than {margin:.1%} more frequent ({e_values})"
-                )
+            event = _column(between, name)
+            log_e = betting.highest(betting.against_excess_of(margin, event, between.canary, between.share))
+            values |= {f"{name}_proof": e_value(log_e), f"{name}_proof_limit": 1.0 / canary.alpha}
+            if log_e < math.log(1.0 / canary.alpha):
+                missing.append(unproven(name, margin, log_e, canary.alpha))
     return Judgement("hold" if missing else "promote", (*missing, *step.reasons), values)
 
 
@@ -253,7 +146,7 @@ def _find_excesses(traffic: Traffic, canary: Canary, values: dict[str, float]) -
     against, limit = [], len(METRICS) / canary.alpha
     for name, column in _columns(traffic).items():
         log_e, events = _excess(traffic, name)
-        values |= {name: _e(log_e), f"{name}_limit": limit, f"{name}_seen": events}
+        values |= {name: e_value(log_e), f"{name}_limit": limit, f"{name}_seen": events}
         if log_e >= math.log(limit):
             against.append(f"the challenger has too many {NAMES[name]}: {_excess_words(traffic, column, name, values)}")
     return tuple(against)
@@ -278,7 +171,3 @@ def _excess_words(traffic: Traffic, column: Floats, name: str, values: dict[str,
 def _usual_limit(usual: Floats, tolerated: float) -> float:
     rate = (float(usual.sum()) + 1.0) / (usual.size + 2.0)
     return max(tolerated, min(2.0 * rate, (1.0 + rate) / 2.0))
-
-
-def _e(log_e: float) -> float:
-    return round(math.exp(min(log_e, HIGHEST_LOG)), 6)

@@ -12,7 +12,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from tokka.deployment.evidence import Pairs, Traffic
-from tokka.deployment.judge import Judgement, judge_pairs, judge_traffic, judge_watch
+from tokka.deployment.judge import judge_traffic, judge_watch
+from tokka.deployment.judgement import Judgement
+from tokka.deployment.shadow_judge import judge_pairs
 from tokka.deployment.state import Revision, State
 from tokka.deployment.targets.base import Answer, Observed
 from tokka.params import Canary

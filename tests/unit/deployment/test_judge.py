@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from hypothesis.extra.numpy import arrays
 
 from tokka.deployment import betting
 from tokka.deployment.evidence import Pairs, Traffic
-from tokka.deployment.judge import METRICS, judge_pairs, judge_traffic, judge_watch
+from tokka.deployment.judge import judge_traffic, judge_watch
+from tokka.deployment.judgement import METRICS
+from tokka.deployment.shadow_judge import judge_pairs
 from tokka.params import Canary
 
 CANARY = Canary()
@@ -37,7 +40,7 @@ def pairs(n: int, challenger_only: float, champion_only: float, seed: int, label
     draw = random.random(n)
     difference = np.where(draw < challenger_only, 1.0, np.where(draw < challenger_only + champion_only, -1.0, 0.0))
     known = (random.random(n) < labelled) | (difference == 0)
-    return Pairs(difference=np.where(known, difference, np.nan), disagreement=np.abs(difference))
+    return Pairs(np.where(known, difference, np.nan), np.abs(difference), speed=np.zeros(n))
 
 
 def test_the_excess_process_is_the_published_formula():
@@ -145,8 +148,25 @@ def test_a_challenger_that_is_slower_in_the_shadow_is_rolled_back():
 
     assert verdict([-1.0] * 20 + [0.0] * 480) == "roll_back"
     assert verdict([1.0] * 20 + [0.0] * 480) == "promote"
-    assert verdict([-1.0, 1.0] * 20 + [0.0] * 460) == "promote"
+    assert verdict([-1.0, 1.0] * 20 + [0.0] * 460) == "hold", "that it is not slower is not proven yet"
     assert verdict([math.nan, 9.0] * 20 + [0.0] * 460) == "promote", "what is not known speaks for nobody"
+
+
+def test_that_it_is_no_slower_must_be_proven_unless_there_is_nothing_left_to_ask():
+    slow = np.where(np.arange(900) % 40 == 0, -1.0, 0.0) + np.where(np.arange(900) % 90 == 1, 1.0, 0.0)
+    alike = pairs(900, 0.04, 0.0, 5)
+    judgement = judge_pairs(replace(alike, speed=slow), CANARY)
+    assert judgement.verdict == "hold" and "slow answers are less than 2.0% more frequent" in judgement.reasons[0]
+    assert judge_pairs(replace(alike, speed=slow, exhausted=True), CANARY).verdict == "promote"
+    assert judge_pairs(replace(alike, speed=slow), CANARY.model_copy(update={"slow_margin": 1.0})).verdict == "promote"
+    promoted = 0
+    for seed in range(200):
+        random = np.random.default_rng(seed)
+        made = pairs(900, 0.04, 0.0, seed)
+        promoted += (
+            judge_pairs(replace(made, speed=-(random.random(900) < 0.02).astype(float)), CANARY).verdict == "promote"
+        )
+    assert promoted / 200 <= CANARY.alpha
 
 
 def test_disagreements_without_labels_count_as_the_worst_for_promoting_and_as_nothing_for_rolling_back():

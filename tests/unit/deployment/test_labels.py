@@ -11,8 +11,8 @@ from tokka.cli.labels import read_answers
 from tokka.cli.main import call
 from tokka.deployment import betting, labels
 from tokka.deployment.evidence import Pairs, pairs_of
-from tokka.deployment.judge import judge_pairs
 from tokka.deployment.shadow import Input, Shadow
+from tokka.deployment.shadow_judge import judge_pairs
 from tokka.deployment.state import Revision
 from tokka.deployment.targets.base import Answer
 from tokka.errors import UsageError

@@ -17,7 +17,7 @@ STEP = WARM.model_copy(update={"phase": "step", "share": 0.1})
 LAST = WARM.model_copy(update={"phase": "step", "share": 0.5})
 WATCH = State(endpoint="desk", generation=9, champion=TWO, previous=ONE, phase="watch", updated=100.0)
 SOUND = (Answer(label="a", score=0.5),)
-ALIKE = Pairs(difference=np.zeros(400), disagreement=np.zeros(400))
+ALIKE = Pairs(*[np.zeros(400)] * 3)
 
 
 def seen(state: State, *ready: Revision, **changes) -> Observed:
