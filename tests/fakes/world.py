@@ -193,8 +193,16 @@ class FakeTarget:
                 told = {"prediction_id": identity, "time": self.clock.time(), self._kind: target}
                 self.log.append({"kind": "feedback", **told})
 
-    def read_log(self, since: float) -> list[dict[str, Any]]:
-        return [entry for entry in self.log if entry["time"] >= since]
+    def reader(self) -> Callable[[float], list[dict[str, Any]]]:
+        """Reads the log on: each record is given once."""
+        given = 0
+
+        def read_on(since: float) -> list[dict[str, Any]]:
+            nonlocal given
+            new, given = self.log[given:], len(self.log)
+            return [entry for entry in new if entry["time"] >= since]
+
+        return read_on
 
     @property
     def _kind(self) -> str:
@@ -307,7 +315,7 @@ class World:
         given: dict[str, Any] = {
             "version": version, "registry": self.registry, "record": record or self.record, "target": self.target,
             "params": self.params, "settings": self.settings, "traffic": self.target.send, "clock": self.clock,
-            "read_log": self.target.read_log, "fetch": self.fetch,
+            "read_log": self.target.reader(), "fetch": self.fetch,
         }  # fmt: skip
         return run_rollout(**{**given, **changes})
 

@@ -1,7 +1,7 @@
-"""What a judge looks at: paired answers and judged requests as plain arrays, made from answers and the request log."""
+"""What a judge looks at: paired answers and judged requests as plain arrays."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -130,87 +130,6 @@ def pairs_of(rows: Sequence[tuple[float, float, float]], **facts: Any) -> Pairs:
     """Rows of (difference, disagreement, speed) as arrays."""
     columns = np.array(rows, dtype=np.float64).reshape(-1, 3)
     return Pairs(difference=columns[:, 0], disagreement=columns[:, 1], speed=columns[:, 2], **facts)
-
-
-def traffic_of(
-    records: Iterable[Mapping[str, Any]], *, challenger: str, slow_ms: float, scale: float | None = None
-) -> Traffic:
-    """Requests at the gateway, joined with the prediction that answered them and the feedback that came for it.
-
-    Args:
-        records: lines of the request log.
-        challenger: the version that the canary's requests were meant for. When another one had to answer (the
-            champion's workers stand in for a dead challenger) the user saw no failure, and the challenger failed.
-    """
-    requests, predictions, feedback = _by_kind(records)
-    rows = []
-    for identity, request in sorted(requests.items(), key=lambda item: ended(item[1])):
-        if request.get("route", "predict") != "predict" or was_turned_away(request):
-            continue
-        # One event per request at most: the rows of one request all went the same way. The first stands for it.
-        identity = identity if identity in predictions else f"{identity}.0"
-        prediction, truth = predictions.get(identity, {}), feedback.get(identity)
-        wrong = _is_wrong(prediction, truth, scale)
-        told = number(truth.get("time")) if truth and math.isfinite(wrong) else math.nan
-        replayed = bool(prediction.get("replayed") or request.get("replayed"))
-        fate = _fate(request, str(prediction.get("version") or challenger), challenger, slow_ms)
-        rows.append((*fate, wrong, replayed, told, request.get("key")))
-    return _as_traffic(rows)
-
-
-def ended(request: Mapping[str, Any]) -> float:
-    """When a request was answered, seconds since 1970: then it comes into the log, and is never before what was."""
-    when = number(request.get("time")) + number(request.get("latency_ms")) / 1000.0
-    return when if math.isfinite(when) else math.inf
-
-
-def was_turned_away(request: Mapping[str, Any]) -> bool:
-    """Whether the gateway itself refused the client (no model server did): no evidence for or against anybody."""
-    return 400 <= number(request.get("status")) < 500 and not request.get("version")
-
-
-def _fate(
-    request: Mapping[str, Any], answered_by: str, challenger: str, slow_ms: float
-) -> tuple[bool, float, bool, bool, bool]:
-    """(canary, share, failed, slow, refused) of one request."""
-    status = number(request.get("status"))
-    # Where the split sent it counts, not who answered: only the split is random.
-    canary = bool(request.get("assigned", request.get("canary")))
-    stand_in = canary and str(request.get("version") or answered_by) != challenger
-    failed = stand_in or not 100 <= status < 500
-    slow = not failed and number(request.get("latency_ms")) > slow_ms
-    return canary, number(request.get("share")), failed, slow, not failed and status >= 400
-
-
-def _as_traffic(rows: Sequence[tuple[Any, ...]]) -> Traffic:
-    """Rows of (canary, share, failed, slow, refused, wrong, replayed, told, name of the key or nothing)."""
-    numbers: dict[str, int] = {}
-    keys = [numbers.setdefault(str(row[-1]), len(numbers)) if row[-1] else -1 - index for index, row in enumerate(rows)]
-    columns = np.array([row[:-1] for row in rows], dtype=np.float64).reshape(-1, 8).T
-    names = ("canary", "share", "failed", "slow", "refused", "wrong", "replayed", "told")
-    return Traffic(**dict(zip(names, columns, strict=True)), key=np.array(keys, dtype=np.float64))
-
-
-def _by_kind(records: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Mapping[str, Any]], ...]:
-    kinds: dict[str, dict[str, Mapping[str, Any]]] = {"request": {}, "prediction": {}, "feedback": {}}
-    for entry in records:
-        if entry.get("kind") not in kinds or not entry.get("prediction_id"):
-            continue
-        if entry["kind"] == "feedback":
-            # Who changes his mind later does not change what was judged on meanwhile.
-            kinds["feedback"].setdefault(str(entry["prediction_id"]), entry)
-        else:
-            kinds[entry["kind"]][str(entry["prediction_id"])] = entry
-    return kinds["request"], kinds["prediction"], kinds["feedback"]
-
-
-def _is_wrong(prediction: Mapping[str, Any], feedback: Mapping[str, Any] | None, scale: float | None) -> float:
-    if not prediction or feedback is None:
-        return math.nan
-    if scale is None:
-        return float(str(prediction.get("label")) != str(feedback.get("label")))
-    error = abs(number(prediction.get("value")) - number(feedback.get("value")))
-    return float(error > scale) if math.isfinite(error) else math.nan
 
 
 def _distance(one: Answer, other: Answer, scale: float | None) -> float:

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from tokka.deployment import labels, standing
-from tokka.deployment.evidence import Pairs, Traffic, first_of_each, traffic_of
+from tokka.deployment.evidence import Pairs, Traffic, first_of_each
+from tokka.deployment.inputs import RECENT_S, Input, LiveInputs, replay_inputs, scale_of
 from tokka.deployment.phases import Evidence, is_applied, is_ready
 from tokka.deployment.record import Clock
-from tokka.deployment.shadow import RECENT_S, Input, Shadow, live_inputs, replay_inputs, scale_of
+from tokka.deployment.shadow import Shadow
 from tokka.deployment.state import Revision, State
 from tokka.deployment.targets.base import Answer, Observed, Target
+from tokka.deployment.traffic_log import TrafficColumns
 from tokka.errors import TokkaError
 from tokka.params import Params
 
@@ -37,7 +39,7 @@ class Gatherer:
     Args:
         registry: has `download_evidence` and `version`; see registry/mlflow_client.py.
         traffic: sends labelled rows through the gateway, and their labels as feedback; None when there is no way to.
-        read_log: (seconds since 1970) to records of the request log from then on.
+        read_log: (seconds since 1970) to the records of the request log from then on that it has not given before.
     """
 
     def __init__(
@@ -49,7 +51,9 @@ class Gatherer:
         self._registered = float(getattr(registry.version(version), "created", 0.0))
         self._replay = _held_out_rows(registry, version, home)
         scale = scale_of(self._replay) if params.task.type == "regression" else None
-        self._scale = scale
+        self._inputs = LiveInputs(params, since=self._registered)
+        self._columns = TrafficColumns(challenger=version, slow_ms=params.canary.slow_ms, scale=scale)
+        self._is_live = False
         self._shadow = Shadow(target.infer, scale, params.canary.slow_ms)
         self._pairs = Pairs()
         self._missing_since: float | None = None
@@ -65,9 +69,9 @@ class Gatherer:
         if state.phase == "shadow" and state.challenger is not None and state.champion is not None:
             return Evidence(observed, lost_s, pairs=self._ask_more(state, state.champion, state.challenger))
         if state.phase == "step" and state.challenger is not None:
-            return Evidence(observed, lost_s, traffic=self._requests(state, state.challenger, observed))
+            return Evidence(observed, lost_s, traffic=self._requests(state, observed))
         if state.phase == "watch" and state.champion is not None:
-            before, after = self._watched(state, state.champion)
+            before, after = self._watched(state)
             return Evidence(observed, lost_s, before=before, after=after)
         return Evidence(observed, lost_s)
 
@@ -95,8 +99,7 @@ class Gatherer:
             return (Answer(error=str(error)),)
 
     def _ask_more(self, state: State, champion: Revision, challenger: Revision) -> Pairs:
-        records = self._read_log(state.started - RECENT_S)
-        live = live_inputs(records, self._params, since=self._registered)
+        live = self._inputs.take(self._read_on(state))
         replay = self._replay if self._params.canary.replay else []
         try:
             pairs = self._shadow.ask_more(champion, challenger, live, replay)
@@ -104,18 +107,26 @@ class Gatherer:
             return self._pairs
         if pairs.difference.size != self._pairs.difference.size:
             standing.write_answers(self._home, state, self._shadow.answers)
-        self._pairs = replace(pairs, live=_is_live(records, state.started))
+        self._pairs = replace(pairs, live=self._is_live)
         labels.publish(self._home, state, self._shadow.wanted())
         return self._pairs
 
-    def _requests(self, state: State, challenger: Revision, observed: Observed | None) -> Traffic:
-        traffic = self._read(challenger, since=state.started)
+    def _read_on(self, state: State) -> list[dict[str, Any]]:
+        """What is new in the request log; what belongs to this rollout is put among its columns."""
+        records = self._read_log(state.started - RECENT_S)
+        mine = [record for record in records if record["time"] >= state.started]
+        self._columns.take(mine)
+        self._is_live |= any(one["kind"] == "prediction" and not one.get("replayed") for one in mine)
+        return records
+
+    def _requests(self, state: State, observed: Observed | None) -> Traffic:
+        traffic = self._read(state)
         missing = self._missing(state, traffic)
         if missing and self._traffic is not None and self._replay and is_applied(state, observed):
             # Not all at once: whoever drives a rollout shows a sign of life in between.
             rows = itertools.islice(self._cycle, min(missing, REPLAYED_AT_ONCE))
             self._traffic([_as_labelled(entry) for entry in rows])
-            traffic = self._read(challenger, since=state.started)
+            traffic = self._read(state)
         return traffic
 
     def _missing(self, state: State, traffic: Traffic) -> int:
@@ -133,23 +144,15 @@ class Gatherer:
         # Enough requests and still here: too few went to the challenger, or a promotion is not proven yet.
         return canary.step_requests - here.size if here.size < canary.step_requests else canary.step_requests
 
-    def _watched(self, state: State, champion: Revision) -> tuple[Traffic, Traffic]:
-        records = self._read_log(state.started)
+    def _watched(self, state: State) -> tuple[Traffic, Traffic]:
+        self._read_on(state)
         # Not when the state was last written: who goes on after a kill writes it anew.
         promoted = state.promoted or state.updated
-        parts = (
-            [entry for entry in records if entry["time"] < promoted],
-            [entry for entry in records if entry["time"] >= promoted],
-        )
-        before, after = (self._judged(part, champion) for part in parts)
-        return before, after
+        return self._columns.traffic(until=promoted), self._columns.traffic(since=promoted)
 
-    def _read(self, challenger: Revision, since: float) -> Traffic:
-        return self._judged(self._read_log(since), challenger)
-
-    def _judged(self, records: list[dict[str, Any]], revision: Revision) -> Traffic:
-        slow_ms = self._params.canary.slow_ms
-        return traffic_of(records, challenger=revision.version, slow_ms=slow_ms, scale=self._scale)
+    def _read(self, state: State) -> Traffic:
+        self._read_on(state)
+        return self._columns.traffic()
 
 
 class RequestLog:
@@ -158,17 +161,14 @@ class RequestLog:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._tail: Any = None
-        self._since = 0.0
-        self._records: list[dict[str, Any]] = []
 
     def __call__(self, since: float) -> list[dict[str, Any]]:
-        """Every record from `since` (seconds since 1970) on."""
+        """The records from `since` (seconds since 1970) on that are new."""
         from tokka.serving.request_log import Tail
 
-        if self._tail is None or since < self._since:
-            self._tail, self._since, self._records = Tail(self._folder, since), since, []
-        self._records += self._tail.poll().records
-        return [entry for entry in self._records if entry["time"] >= since]
+        self._tail = self._tail or Tail(self._folder, since)
+        records: list[dict[str, Any]] = self._tail.poll().records
+        return records
 
 
 def _held_out_rows(registry: Any, version: str, home: Path) -> list[Input]:
@@ -182,9 +182,3 @@ def _held_out_rows(registry: Any, version: str, home: Path) -> list[Input]:
 
 def _as_labelled(entry: Input) -> dict[str, Any]:
     return {**entry.as_row(), "target": entry.target}
-
-
-def _is_live(records: Sequence[dict[str, Any]], since: float) -> bool:
-    return any(
-        entry["kind"] == "prediction" and not entry.get("replayed") and entry["time"] >= since for entry in records
-    )

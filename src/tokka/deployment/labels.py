@@ -16,8 +16,9 @@ from typing import Any
 
 from tokka import files
 from tokka.deployment import standing
+from tokka.deployment.inputs import RECENT_S
 from tokka.deployment.record import Record
-from tokka.deployment.shadow import RECENT_S, Disagreement
+from tokka.deployment.shadow import Disagreement
 from tokka.deployment.state import State
 from tokka.deployment.targets.base import Answer
 from tokka.errors import TokkaError, UsageError

@@ -1,53 +1,28 @@
 """The shadow: champion and challenger asked for the same inputs, off the live path.
 
-    shadow = Shadow(sources, ask)        # `ask` is the target's infer
-    pairs = shadow.ask_more(champion, challenger)
+    shadow = Shadow(ask, scale, slow_ms)        # `ask` is the target's infer
+    pairs = shadow.ask_more(champion, challenger, new_live_inputs, held_out_rows)
 
 Live inputs come first, held-out rows of the challenger's own test set are replayed after them. An input is used
-once: asking it again is no new evidence. No input is used that the challenger may have been trained on.
+once: asking it again is no new evidence.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from tokka.data import normalising, splitting
-from tokka.data.rows import Row
 from tokka.deployment.evidence import Pairs, compare, compare_speed, is_sound, pairs_of
+from tokka.deployment.inputs import Input
 from tokka.deployment.state import Revision
 from tokka.deployment.targets.base import Answer
-from tokka.params import Params
 
 Ask = Callable[[str, Sequence[dict[str, Any]]], list[Answer]]
 
 BATCH = 50
-# Logged inputs older than this may come from another world than today's traffic.
-RECENT_S = 3600.0
-
-
-@dataclass(frozen=True)
-class Input:
-    """One input for both; `target` is None when nobody has said what is right."""
-
-    text: str
-    pair: str = ""
-    target: str | float | None = None
-    replayed: bool = False
-    # Where an answer about it would go; not part of what makes two inputs the same.
-    prediction_id: str = field(default="", compare=False)
-
-    @property
-    def key(self) -> str:
-        """Two inputs that read the same are one."""
-        return f"{normalising.key(self.text)}\n{normalising.key(self.pair)}"
-
-    def as_row(self) -> dict[str, Any]:
-        """The form in which a target is asked."""
-        return {"text": self.text, **({"text_pair": self.pair} if self.pair else {})}
 
 
 @dataclass(frozen=True)
@@ -74,6 +49,7 @@ class Shadow:
         self._scale = scale
         self._slow_ms = slow_ms
         self._used: set[str] = set()
+        self._waiting: dict[str, Input] = {}
         self._rows: list[tuple[float, float, float]] = []
         self._order: list[int] = []
         self._open: dict[str, Disagreement] = {}
@@ -84,15 +60,21 @@ class Shadow:
     def ask_more(
         self, champion: Revision, challenger: Revision, live: Iterable[Input], replay: Iterable[Input]
     ) -> Pairs:
-        """Ask both for the next unused inputs, live ones first, and return all pairs so far."""
-        live = list(live)
-        self._label(live)
-        batch = self._next([*live, *replay])
+        """Ask both for the next unused inputs, live ones first, and return all pairs so far.
+
+        Args:
+            live: those that are new since the last call, or whose target is.
+            replay: all of them, always in the same order.
+        """
+        for entry in live:
+            self._offer(entry)
+        batch = self._next(replay)
         if batch:
             answers = self._ask_both(champion, challenger, [entry.as_row() for entry in batch])
             # Only now: what could not be asked because nothing answered may be asked again.
-            self._used |= {entry.key for entry in batch}
             for entry, old, new in zip(batch, *answers, strict=True):
+                self._used.add(entry.key)
+                self._waiting.pop(entry.key, None)
                 self._add(entry, old, new)
         order = np.array([*self._order, *(one.row for one in self._open.values())], dtype=np.intp)
         replayed = np.array(self._replayed, dtype=np.float64)
@@ -103,15 +85,19 @@ class Shadow:
         """The disagreements that a label would settle, in the order in which they were seen."""
         return [one for one in self._open.values() if one.entry.prediction_id]
 
-    def _label(self, live: Iterable[Input]) -> None:
-        """Put in what has been said since about inputs that were asked before."""
-        for entry in live:
-            found = self._open.get(entry.key) if entry.target is not None else None
-            compared = compare(found.champion, found.challenger, entry.target, self._scale) if found else None
-            if found is not None and compared is not None:
-                self._rows[found.row] = (*compared, self._rows[found.row][2])
-                self._order.append(found.row)
-                del self._open[entry.key]
+    def _offer(self, entry: Input) -> None:
+        """Let an input wait its turn; of one that was asked before, put in what has been said about it since."""
+        if entry.key not in self._used:
+            waiting = self._waiting.get(entry.key)
+            if waiting is None or entry.target is not None:
+                self._waiting[entry.key] = entry
+            return
+        found = self._open.get(entry.key) if entry.target is not None else None
+        compared = compare(found.champion, found.challenger, entry.target, self._scale) if found else None
+        if found is not None and compared is not None:
+            self._rows[found.row] = (*compared, self._rows[found.row][2])
+            self._order.append(found.row)
+            del self._open[entry.key]
 
     def _ask_both(self, champion: Revision, challenger: Revision, rows: list[dict[str, Any]]) -> list[list[Answer]]:
         """At the same time: what else the machine does then slows both down, and not the one that was asked second."""
@@ -133,64 +119,13 @@ class Shadow:
         self._rows.append((*compared, compare_speed(old, new, self._slow_ms)))
         self._replayed.append(float(entry.replayed))
 
-    def _next(self, inputs: Iterable[Input]) -> list[Input]:
-        chosen: dict[str, Input] = {}
-        for entry in inputs:
-            if len(chosen) < BATCH and entry.key not in self._used:
+    def _next(self, replay: Iterable[Input]) -> list[Input]:
+        # What was replayed through the gateway before waits behind live inputs that came since.
+        waiting = sorted(self._waiting.values(), key=lambda entry: entry.replayed)
+        chosen = {entry.key: entry for entry in itertools.islice(waiting, BATCH)}
+        for entry in replay:
+            if len(chosen) >= BATCH:
+                break
+            if entry.key not in self._used:
                 chosen.setdefault(entry.key, entry)
         return list(chosen.values())
-
-
-def live_inputs(records: Iterable[Mapping[str, Any]], params: Params, *, since: float) -> list[Input]:
-    """Logged live inputs that the challenger cannot have learned from, with the truth where feedback told it.
-
-    Args:
-        since: when the challenger was registered; what was logged later came too late for its training. Of what
-            came before only texts that the split's hash keeps for the test are used.
-    """
-    records = list(records)
-    truth = {str(entry["prediction_id"]): entry for entry in records if entry.get("kind") == "feedback"}
-    inputs = []
-    for entry in records:
-        if entry.get("kind") != "prediction" or not entry.get("text"):
-            continue
-        target = _truth(truth.get(str(entry["prediction_id"])))
-        name, pair = str(entry["prediction_id"]), str(entry.get("text_pair") or "")
-        found = Input(str(entry["text"]), pair, target, bool(entry.get("replayed")), name)
-        if float(entry["time"]) >= since or is_held_out(found, params):
-            inputs.append(found)
-    return sorted(inputs, key=lambda entry: entry.replayed)
-
-
-def is_held_out(entry: Input, params: Params) -> bool:
-    """Whether preprocessing would have put this text into the test split, by its hash alone."""
-    if params.data.test or params.task.group:
-        return False
-    shares = params.preprocessing
-    row = Row(text=entry.text, text_pair=entry.pair, target="", group="", time="", slices=())
-    split = splitting.membership(row, validation_share=shares.validation_share, test_share=shares.test_share)
-    return split == "test"
-
-
-def replay_inputs(path: Path, seed: int) -> list[Input]:
-    """The challenger's held-out test rows in a random order; rows sorted by class would mislead a bettor."""
-    import pyarrow.parquet
-
-    rows = pyarrow.parquet.read_table(path).to_pylist()
-    order = np.random.default_rng(seed).permutation(len(rows))
-    inputs = [Input(row["text"], row.get("text_pair") or "", row["target"], replayed=True) for row in rows]
-    return [inputs[index] for index in order]
-
-
-def scale_of(inputs: Sequence[Input]) -> float:
-    """The unit of a regression's errors: the standard deviation of the test targets."""
-    targets = np.array([entry.target for entry in inputs if isinstance(entry.target, int | float)], dtype=np.float64)
-    spread = float(targets.std()) if targets.size else 0.0
-    return spread if np.isfinite(spread) and spread > 0 else 1.0
-
-
-def _truth(feedback: Mapping[str, Any] | None) -> str | float | None:
-    if feedback is None:
-        return None
-    value = feedback.get("value")
-    return float(value) if value is not None else feedback.get("label")

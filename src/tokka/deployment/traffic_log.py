@@ -1,12 +1,14 @@
-"""The requests of a long test as columns: a few hundred bytes for each, however long its text and the test are.
+"""The requests of a rollout as columns: a few hundred bytes for each, however long its text and the test are.
 
-log = TrafficLog(folder, since=state.started, challenger="2", slow_ms=500)
-traffic = log.poll()                # what evidence.traffic_of would make of every record so far
+    log = TrafficLog(folder, since=state.started, challenger="2", slow_ms=500)
+    traffic = log.poll()                # every request so far, joined with its prediction and its feedback
+
+Each record is looked at once: a rollout looks twice a second, for as long as it takes.
 """
 
 import math
 from array import array
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,34 +18,40 @@ from tokka.deployment.betting import Floats
 from tokka.deployment.evidence import Traffic, number
 from tokka.serving.request_log import Tail
 
+KINDS = ("request", "prediction", "feedback")
 COLUMNS = ("time", "predict", "status", "latency", "share", "assigned", "sent_by", "answered_by", "replayed",
            "label", "truth", "told", "key")  # fmt: skip
 
 
-class TrafficLog:
-    """Reads a request log on, and keeps of each request what a judge looks at.
+class TrafficColumns:
+    """Keeps of each request what a judge looks at.
 
     Args:
-        folder: the request log.
-        since: older records are left out (seconds since 1970).
-        challenger: the version that the canary's requests were meant for.
+        challenger: the version that the canary's requests were meant for. When another one had to answer (the
+            champion's workers stand in for a dead challenger) the user saw no failure, and the challenger failed.
         slow_ms: a slower answer counts as slow.
+        scale: a value is wrong when it is off by more than this; None for classes.
     """
 
-    def __init__(self, folder: Path, *, since: float, challenger: str, slow_ms: float) -> None:
-        self._tail = Tail(folder, since)
-        self._slow_ms = slow_ms
+    def __init__(self, *, challenger: str, slow_ms: float, scale: float | None = None) -> None:
+        self._slow_ms, self._scale = slow_ms, scale
         self._places: dict[str, int] = {}
         self._names: dict[str, int] = {}
         self._columns = {name: array("d") for name in COLUMNS}
         self._challenger = self._number_of(challenger)
 
-    def poll(self) -> Traffic:
-        """Every request so far, in the order of time; classes only, a value is neither right nor wrong here."""
-        for record in self._tail.poll().records:
-            self._take(record)
-        return _judged({name: np.array(column) for name, column in self._columns.items()}, self._challenger,
-                       self._slow_ms)  # fmt: skip
+    def take(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Add what these lines of the request log say, in whatever order they come."""
+        for record in records:
+            if record.get("kind") in KINDS and record.get("prediction_id"):
+                self._take(record)
+
+    def traffic(self, since: float = -math.inf, until: float = math.inf) -> Traffic:
+        """Requests that came between two moments, in the order in which they ended."""
+        columns = {name: np.array(column) for name, column in self._columns.items()}
+        time = columns["time"]
+        columns["predict"] *= ~((time < since) | (time >= until))
+        return _judged(columns, self._challenger, self._slow_ms, self._scale)
 
     def _take(self, record: Mapping[str, Any]) -> None:
         stem, dot, row = str(record["prediction_id"]).rpartition(".")
@@ -64,14 +72,18 @@ class TrafficLog:
                 column.append(math.nan)
         return place
 
+    def _said(self, record: Mapping[str, Any]) -> float:
+        """A class as a number of its own, or the value."""
+        return self._number_of(record.get("label")) if self._scale is None else number(record.get("value"))
+
     def _facts(self, record: Mapping[str, Any]) -> dict[str, float]:
         """What one record says about its request, as numbers."""
         if record["kind"] == "feedback":
-            return {"truth": self._number_of(record.get("label")), "told": number(record.get("time"))}
+            return {"truth": self._said(record), "told": number(record.get("time"))}
         replayed = {"replayed": 1.0} if record.get("replayed") else {}
         if record["kind"] == "prediction":
             version = {"answered_by": self._number_of(record["version"])} if record.get("version") else {}
-            return {"label": self._number_of(record.get("label")), **version, **replayed}
+            return {"label": self._said(record), **version, **replayed}
         version = {"sent_by": self._number_of(record["version"])} if record.get("version") else {}
         key = {"key": self._number_of(f"key {record['key']}")} if record.get("key") else {}
         return {
@@ -90,22 +102,44 @@ class TrafficLog:
         return self._names.setdefault(str(name), len(self._names))
 
 
-def _judged(column: Mapping[str, Floats], challenger: int, slow_ms: float) -> Traffic:
+class TrafficLog:
+    """Reads a request log on, and keeps its columns; classes only, a value is neither right nor wrong here.
+
+    Args:
+        folder: the request log.
+        since: older records are left out (seconds since 1970).
+    """
+
+    def __init__(self, folder: Path, *, since: float, challenger: str, slow_ms: float) -> None:
+        self._tail = Tail(folder, since)
+        self._columns = TrafficColumns(challenger=challenger, slow_ms=slow_ms)
+
+    def poll(self) -> Traffic:
+        """Every request so far."""
+        self._columns.take(self._tail.poll().records)
+        return self._columns.traffic()
+
+
+def _judged(column: Mapping[str, Floats], challenger: int, slow_ms: float, scale: float | None) -> Traffic:
+    # What the gateway itself refuses, no model server's version on it, is no evidence for or against anybody.
     blamed = (column["status"] >= 400) & (column["status"] < 500)
     turned_away = blamed & ~np.isfinite(column["sent_by"])
     kept = np.flatnonzero((column["predict"] == 1) & ~turned_away)
+    # An answer that took long is logged late: put before what was judged already, it would change the past.
     order = kept[np.argsort((column["time"] + column["latency"] / 1000.0)[kept], kind="stable")]
     here = {name: values[order] for name, values in column.items()}
+    # Where the split sent it counts, not who answered: only the split is random.
     by = np.where(np.isfinite(here["sent_by"]), here["sent_by"], here["answered_by"])
     stand_in = (here["assigned"] == 1) & np.isfinite(by) & (by != challenger)
     failed = stand_in | ~((here["status"] >= 100) & (here["status"] < 500))
-    known = np.isfinite(here["label"]) & np.isfinite(here["truth"])
+    apart = np.abs(here["label"] - here["truth"])
+    known = np.isfinite(apart)
     return Traffic(
         canary=here["assigned"],
         share=here["share"],
         failed=failed.astype(np.float64),
         slow=(~failed & (here["latency"] > slow_ms)).astype(np.float64),
-        wrong=np.where(known, here["label"] != here["truth"], math.nan),
+        wrong=np.where(known, apart > (scale or 0.0), math.nan),
         replayed=(here["replayed"] == 1).astype(np.float64),
         refused=(~failed & (here["status"] >= 400)).astype(np.float64),
         key=np.where(np.isfinite(here["key"]), here["key"], -1.0 - np.arange(order.size)),

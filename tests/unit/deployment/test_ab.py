@@ -1,8 +1,6 @@
 """A/B tests: intervals that hold while one peeks, and what starts, ends and fails safe."""
 
 import math
-import tempfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,14 +9,12 @@ from hypothesis import strategies as st
 
 from tests.fakes.world import Model, World
 from tokka.deployment import ab, ab_statistics
-from tokka.deployment.evidence import Traffic, traffic_of
+from tokka.deployment.evidence import Traffic
 from tokka.deployment.rollout import rollback
 from tokka.deployment.state import Revision, State
 from tokka.deployment.targets.base import Observed
-from tokka.deployment.traffic_log import TrafficLog
 from tokka.errors import Refused, UsageError
 from tokka.params import Params
-from tokka.serving.request_log import Writer
 
 ONE, TWO = Revision(version="1", digest="a" * 64), Revision(version="2", digest="b" * 64)
 RUNNING = State(endpoint="desk", generation=3, champion=ONE, challenger=TWO, phase="ab", share=0.3, updated=9.0)
@@ -189,38 +185,3 @@ def test_the_winner_keeps_its_snapshot_of_feedback(here):
         snapshot="/snapshots/abc",
     )  # fmt: skip
     assert ab.stop("2", here.record, here.params, here.settings).champion.snapshot == "/snapshots/abc"
-
-
-RECORDS = st.one_of(
-    st.fixed_dictionaries({
-        "kind": st.just("request"), "prediction_id": st.sampled_from("abcd"), "time": st.floats(1, 9),
-        "route": st.sampled_from(["predict", "feedback"]), "status": st.sampled_from([200, 422, 503, None]),
-        "latency_ms": st.sampled_from([1.0, 900.0]), "share": st.just(0.25), "assigned": st.booleans(),
-        "version": st.sampled_from(["", "1", "2"]), "replayed": st.booleans(),
-    }),
-    st.fixed_dictionaries({
-        "kind": st.just("prediction"), "prediction_id": st.sampled_from(["a", "b", "c.0", "c.1", "d"]),
-        "time": st.floats(1, 9), "version": st.sampled_from(["1", "2"]), "label": st.sampled_from("xy"),
-    }),
-    st.fixed_dictionaries({
-        "kind": st.just("feedback"), "prediction_id": st.sampled_from(["a", "b", "c.0", "d"]),
-        "time": st.floats(1, 9), "label": st.sampled_from("xy"),
-    }),
-)  # fmt: skip
-
-
-@given(st.lists(RECORDS, max_size=20, unique_by=lambda one: (one["kind"], one["prediction_id"])), st.integers(0, 20))
-@settings(max_examples=60, deadline=None)
-def test_columns_say_what_the_records_say_however_they_arrive(records, cut):
-    with tempfile.TemporaryDirectory() as folder:
-        log = TrafficLog(Path(folder), since=0.0, challenger="2", slow_ms=250.0)
-        for part in (records[:cut], records[cut:]):
-            writer = Writer(Path(folder), "test")
-            writer.append(part)
-            writer.close()
-            found = log.poll()
-    wanted = traffic_of(records, challenger="2", slow_ms=250.0)
-    # Two requests of one moment have no order.
-    for name in ("canary", "share", "failed", "slow", "wrong", "replayed", "refused", "told"):
-        pairs = [sorted(map(str, getattr(one, name).tolist())) for one in (found, wanted)]
-        assert pairs[0] == pairs[1], name

@@ -11,7 +11,9 @@ from tokka.cli.labels import read_answers
 from tokka.cli.main import call
 from tokka.deployment import betting, labels
 from tokka.deployment.evidence import Pairs, pairs_of
-from tokka.deployment.shadow import Input, Shadow
+from tokka.deployment.gathering import RequestLog
+from tokka.deployment.inputs import Input
+from tokka.deployment.shadow import Shadow
 from tokka.deployment.shadow_judge import judge_pairs
 from tokka.deployment.state import Revision
 from tokka.deployment.targets.base import Answer
@@ -42,9 +44,10 @@ def world(folder, challenger: Model, champion: Model, reviewer) -> World:
 
 
 def roll_out(here: World):
+    traffic, told = here.target.reader(), RequestLog(here.settings.home / "requests")
+
     def read_log(since: float):
-        found = here.target.read_log(since) + request_log.read(here.settings.home / "requests", since)
-        return sorted(found, key=lambda entry: entry["time"])
+        return sorted(traffic(since) + told(since), key=lambda entry: entry["time"])
 
     return here.rollout(read_log=read_log)
 

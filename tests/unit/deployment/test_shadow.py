@@ -6,7 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tokka.deployment.shadow import BATCH, Input, Shadow, is_held_out, live_inputs, replay_inputs, scale_of
+from tokka.deployment.inputs import Input, LiveInputs, is_held_out, replay_inputs, scale_of
+from tokka.deployment.shadow import BATCH, Shadow
 from tokka.deployment.state import Revision
 from tokka.deployment.targets.base import Answer
 from tokka.errors import TokkaError
@@ -18,6 +19,10 @@ PARAMS = Params()
 
 def prediction(text: str, moment: float, **changes) -> dict:
     return {"kind": "prediction", "prediction_id": text, "time": moment, "text": text, "label": "a", **changes}
+
+
+def live_inputs(records, params, *, since):
+    return LiveInputs(params, since=since).take(records)
 
 
 def shadow(asked: list | None = None) -> Shadow:
@@ -44,9 +49,17 @@ def test_batches_add_up_and_end_with_the_inputs():
     inputs = [Input(f"message {number}") for number in range(BATCH + 3)]
     here = shadow()
     assert not here.ask_more(ONE, TWO, inputs, []).exhausted
-    pairs = here.ask_more(ONE, TWO, inputs, [])
+    pairs = here.ask_more(ONE, TWO, [], [])
     assert pairs.exhausted and pairs.difference.size == BATCH + 3
-    assert here.ask_more(ONE, TWO, inputs, []).difference.size == BATCH + 3
+    assert here.ask_more(ONE, TWO, inputs, []).difference.size == BATCH + 3, "no input is asked twice"
+
+
+def test_a_live_input_that_comes_while_others_wait_is_asked_before_what_was_replayed():
+    asked: list = []
+    here = shadow(asked)
+    here.ask_more(ONE, TWO, [Input(f"old {number}", replayed=True) for number in range(BATCH + 9)], [])
+    here.ask_more(ONE, TWO, [Input("live")], [Input("held out", target="a", replayed=True)])
+    assert asked[-1][1][0] == "live" and asked[-1][1][-1] == "held out"
 
 
 def test_inputs_that_nobody_could_be_asked_are_asked_later():
@@ -61,7 +74,7 @@ def test_inputs_that_nobody_could_be_asked_are_asked_later():
     with pytest.raises(TokkaError):
         here.ask_more(ONE, TWO, [Input("x")], [])
     ready.append(True)
-    assert here.ask_more(ONE, TWO, [Input("x")], []).difference.size == 1
+    assert here.ask_more(ONE, TWO, [], []).difference.size == 1
 
 
 def test_a_champion_that_fails_is_no_evidence_and_a_challenger_that_fails_is():
@@ -94,6 +107,17 @@ def test_what_was_logged_after_the_registration_was_not_learned_from():
     ]
     found = live_inputs(records, PARAMS, since=10.0)
     assert found == [Input("late", target="b"), Input("late pair", "b"), Input("replayed", replayed=True)]
+
+
+def test_each_record_is_taken_once_and_a_truth_that_comes_later_is_told():
+    inputs = LiveInputs(PARAMS, since=10.0)
+    assert [entry.text for entry in inputs.take([prediction("a", 20.0), prediction("b", 20.0)])] == ["a", "b"]
+    assert inputs.take([]) == []
+    assert inputs.take([{"kind": "feedback", "prediction_id": "b", "time": 30.0, "label": "x"}]) == [
+        Input("b", target="x")
+    ]
+    early = {"kind": "feedback", "prediction_id": "c", "time": 30.0, "label": "y"}
+    assert inputs.take([early]) == [] and inputs.take([prediction("c", 29.0)])[0].target == "y"
 
 
 def test_of_what_was_logged_before_only_the_hash_of_the_test_split_is_used():

@@ -1,0 +1,114 @@
+"""Inputs to compare two models on: live ones from the request log, and held-out rows of the challenger's own test set.
+
+    inputs = LiveInputs(params, since=registered)
+    for entry in inputs.take(records): ...          # those that are new, and those whose truth has become known
+
+No input is given that the challenger may have been trained on.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tokka.data import normalising, splitting
+from tokka.data.rows import Row
+from tokka.params import Params
+
+# Logged inputs older than this may come from another world than today's traffic.
+RECENT_S = 3600.0
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input for both; `target` is None when nobody has said what is right."""
+
+    text: str
+    pair: str = ""
+    target: str | float | None = None
+    replayed: bool = False
+    # Where an answer about it would go; not part of what makes two inputs the same.
+    prediction_id: str = field(default="", compare=False)
+
+    @cached_property
+    def key(self) -> str:
+        """Two inputs that read the same are one."""
+        return f"{normalising.key(self.text)}\n{normalising.key(self.pair)}"
+
+    def as_row(self) -> dict[str, Any]:
+        """The form in which a target is asked."""
+        return {"text": self.text, **({"text_pair": self.pair} if self.pair else {})}
+
+
+class LiveInputs:
+    """Logged live inputs that the challenger cannot have learned from, with the truth where feedback told it.
+
+    Each record is looked at once, however long the log grows.
+
+    Args:
+        since: when the challenger was registered; what was logged later came too late for its training. Of what
+            came before only texts that the split's hash keeps for the test are used.
+    """
+
+    def __init__(self, params: Params, *, since: float) -> None:
+        self._params, self._since = params, since
+        self._known: dict[str, Input] = {}
+        self._truth: dict[str, Mapping[str, Any]] = {}
+
+    def take(self, records: Iterable[Mapping[str, Any]]) -> list[Input]:
+        """The inputs that are new, and those whose truth has become known; live ones before replayed ones."""
+        changed: dict[str, Input] = {}
+        for record in records:
+            name = str(record.get("prediction_id"))
+            if record.get("kind") == "feedback":
+                self._truth[name] = record
+                found = self._known.get(name)
+            else:
+                found = self._input(name, record) if record.get("kind") == "prediction" else None
+            if found is not None:
+                self._known[name] = changed[name] = replace(found, target=_truth(self._truth.get(name)))
+        return sorted(changed.values(), key=lambda entry: entry.replayed)
+
+    def _input(self, name: str, record: Mapping[str, Any]) -> Input | None:
+        if not record.get("text"):
+            return None
+        text, pair = str(record["text"]), str(record.get("text_pair") or "")
+        found = Input(text, pair, replayed=bool(record.get("replayed")), prediction_id=name)
+        return found if float(record["time"]) >= self._since or is_held_out(found, self._params) else None
+
+
+def is_held_out(entry: Input, params: Params) -> bool:
+    """Whether preprocessing would have put this text into the test split, by its hash alone."""
+    if params.data.test or params.task.group:
+        return False
+    shares = params.preprocessing
+    row = Row(text=entry.text, text_pair=entry.pair, target="", group="", time="", slices=())
+    split = splitting.membership(row, validation_share=shares.validation_share, test_share=shares.test_share)
+    return split == "test"
+
+
+def replay_inputs(path: Path, seed: int) -> list[Input]:
+    """The challenger's held-out test rows in a random order; rows sorted by class would mislead a bettor."""
+    import pyarrow.parquet
+
+    rows = pyarrow.parquet.read_table(path).to_pylist()
+    order = np.random.default_rng(seed).permutation(len(rows))
+    inputs = [Input(row["text"], row.get("text_pair") or "", row["target"], replayed=True) for row in rows]
+    return [inputs[index] for index in order]
+
+
+def scale_of(inputs: Sequence[Input]) -> float:
+    """The unit of a regression's errors: the standard deviation of the test targets."""
+    targets = np.array([entry.target for entry in inputs if isinstance(entry.target, int | float)], dtype=np.float64)
+    spread = float(targets.std()) if targets.size else 0.0
+    return spread if np.isfinite(spread) and spread > 0 else 1.0
+
+
+def _truth(feedback: Mapping[str, Any] | None) -> str | float | None:
+    if feedback is None:
+        return None
+    value = feedback.get("value")
+    return float(value) if value is not None else feedback.get("label")
