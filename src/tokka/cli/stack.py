@@ -51,7 +51,9 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Again and again, until Ctrl-C.")] = False,
     json: Json = False,
 ) -> None:
-    """What serves, what should serve, and how its traffic fares.
+    """What serves, what should serve, how its traffic fares, and how the judge of a rollout stands.
+
+    With `--json`, `--watch` ends each look with a line of its own.
 
     Example: `tokka status --watch`
     """
@@ -61,14 +63,15 @@ def status(
     out = console(json)
     while True:
         found = overview(settings, parsed)
-        if watch:
+        if watch and not json:
             out.clear()
-        out.print(render(found))
+        if not (watch and json):
+            out.print(render(found))
+        if json:
+            print_json_line(found)
         if not watch:
             break
         time.sleep(1.0)
-    if json:
-        print_json_line(found)
 
 
 def predict(

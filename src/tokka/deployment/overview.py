@@ -3,6 +3,7 @@
 found = overview(settings, params); print(render(found))
 """
 
+import math
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -12,8 +13,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from tokka.deployment import standing
 from tokka.deployment.record import Record
 from tokka.deployment.stack import status
+from tokka.deployment.state import State
 from tokka.params import Params
 from tokka.settings import Settings
 
@@ -22,17 +25,28 @@ DECISIONS = 5
 
 
 def overview(settings: Settings, params: Params) -> dict[str, Any]:
-    """Record, stack, traffic of the last minute by version, and the last decisions, as plain data."""
+    """Record, stack, traffic of the last minute by version, how the judge stands, and the last decisions, as plain data."""
     from tokka.serving.request_log import read
 
     record, endpoint = Record(settings.record_url), params.registry.model
     info, now = status(settings), time.time()
+    state = record.read(endpoint)
     return {
-        "record": record.read(endpoint).model_dump(),
+        "record": state.model_dump(),
         "stack": info.model_dump(exclude={"processes"}) if info else None,
         "traffic": traffic(read(settings.home / "requests", since=now - WINDOW_SECONDS)),
+        "judge": judge(standing.read(settings.home), state),
         "decisions": record.decisions(endpoint, limit=DECISIONS),
     }
+
+
+def judge(found: Mapping[str, Any] | None, state: State) -> dict[str, Any] | None:
+    """How the judge of the running rollout stands; None when nothing rolls out or it has not looked yet."""
+    if found is None or state.phase == "idle" or found["rollout"] != state.rollout:
+        return None
+    pairs = standing.e_values(found["values"])
+    e_values = {name: {"e_value": value, "threshold": limit} for name, (value, limit) in pairs.items()}
+    return {**{name: found[name] for name in ("version", "phase", "time", "reasons")}, "e_values": e_values}
 
 
 def traffic(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -65,6 +79,8 @@ def render(found: Mapping[str, Any]) -> RenderableType:
     parts += [Text(problem, style="red") for problem in (found["stack"] or {}).get("problems", ())]
     if found["traffic"]:
         parts.append(_traffic(found["traffic"]))
+    if found["judge"]:
+        parts.append(_judge(found["judge"]))
     if found["decisions"]:
         parts.append(_decisions(found["decisions"]))
     return Group(*parts)
@@ -99,6 +115,18 @@ def _traffic(rows: Iterable[Mapping[str, Any]]) -> Table:
         numbers = (f"{row['per_second']:.1f}", f"{row['p50_ms']:.1f}", f"{row['p99_ms']:.1f}", f"{row['replayed']:.0%}")
         table.add_row(row["version"], str(row["predictions"]), *numbers)
     return table
+
+
+def _judge(found: Mapping[str, Any]) -> RenderableType:
+    """Evidence grows by factors, so the way to a threshold is told on the scale of logarithms."""
+    said = Text(f"Judge of version {found['version']}, {found['phase']}: {'; '.join(found['reasons'])}", style="italic")
+    table = Table(box=None, pad_edge=False)
+    for name in ("metric", "e-value", "threshold", "on its way"):
+        table.add_column(name, justify="left" if name == "metric" else "right")
+    for name, one in found["e_values"].items():
+        way = max(0.0, min(1.0, math.log(max(1.0, one["e_value"])) / math.log(one["threshold"])))
+        table.add_row(name, f"{one['e_value']:.3g}", f"{one['threshold']:g}", f"{way:.0%}")
+    return Group(said, table)
 
 
 def _decisions(decisions: Iterable[Mapping[str, Any]]) -> Table:
