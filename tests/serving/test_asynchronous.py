@@ -15,7 +15,8 @@ from tests.serving.broker import SERVER, PrivateBroker
 from tests.serving.conftest import free_port
 from tests.serving.world import World
 from tokka import files
-from tokka.serving.asynchronous.handling import Told
+from tokka.errors import TokkaError
+from tokka.serving.asynchronous.handling import Handler, Told, digest_of
 from tokka.serving.asynchronous.messages import Job, decode_result, encode
 from tokka.serving.asynchronous.results import Results
 from tokka.serving.asynchronous.transport import Queues, Transport, open_transport
@@ -96,7 +97,7 @@ def test_duplicates_poison_and_kills_lose_nothing_and_double_nothing(world, brok
     bodies += [(f"poison-{n}", bytes([n]) * 50) for n in range(poison)]
     random.Random(8).shuffle(bodies)
     replies = asyncio.run(under_fire(world, broker.url, bodies, unique=unique, kills=kills))
-    results = Results(world.settings.home / "jobs.db")
+    results = Results(world.settings.jobs_url, "helpdesk")
     kept = [results.find(job.id) for job in jobs]
     lost = [job.id for job, one in zip(jobs, kept, strict=True) if one is None or one.state != "done"]
     dead = asyncio.run(drain(broker.url, QUEUES.dead))
@@ -118,15 +119,19 @@ def test_duplicates_poison_and_kills_lose_nothing_and_double_nothing(world, brok
 
 @pytest.mark.parametrize(("action", "deliveries", "dead"), [("wait", 26, []), ("retry", 21, [b"a"])])
 def test_who_waits_is_not_given_up_and_who_always_fails_is(broker, action, deliveries, dead):
-    queues, seen = Queues(f"other-{action}"), []
+    queues, seen, given_up = Queues(f"other-{action}"), [], []
 
     async def handle(body):
         seen.append(body)
         return Told(action if len(seen) < 26 else "ack")
 
+    async def give_up(body, why):
+        given_up.append(body)
+        return Told("ack")
+
     async def run():
         transport = open_transport(broker.url, queues, concurrent=4)
-        transport.consume(handle)
+        transport.consume(handle, give_up)
         await transport.start()
         await transport.publish(b"a", "a")
         await until(lambda: len(seen) == deliveries)
@@ -134,8 +139,57 @@ def test_who_waits_is_not_given_up_and_who_always_fails_is(broker, action, deliv
         await transport.stop()
         return found
 
-    assert asyncio.run(run()) == dead
+    assert asyncio.run(run()) == dead == given_up
     assert len(seen) == deliveries
+
+
+def test_a_job_that_the_broker_gives_up_by_itself_does_not_wait_for_ever(broker, tmp_path):
+    """As after kills before a consumer could note anything: the message is returned until the broker has enough."""
+    queues, results = Queues("given-up"), Results(f"sqlite:///{tmp_path}/jobs.db", "given-up")
+    job, told = Job(id="a", model="given-up", texts=["x"]), []
+    results.begin("a", digest_of(job))
+    handler = Handler(results, None, tries=3)
+
+    async def die(body):
+        return Told("retry")
+
+    async def give_up(body, why):
+        told.append(await handler.give_up(body, why))
+        return told[-1]
+
+    async def run():
+        transport = open_transport(broker.url, queues, concurrent=4)
+        transport.consume(die, give_up)
+        await transport.start()
+        await transport.publish(encode(job), "a")
+        await until(lambda: told)
+        await transport.stop()
+
+    asyncio.run(run())
+    kept = results.find("a")
+    assert (kept.state, kept.answer) == (
+        "failed", {"error": "given up by the broker: delivered 20 times, and never settled"}
+    )  # fmt: skip
+
+
+def test_a_queue_of_another_kind_is_said_to_be_one(broker):
+    queues = Queues("of-another-kind")
+
+    async def run():
+        import aio_pika
+
+        async with await aio_pika.connect(broker.url) as connection:
+            await (await connection.channel()).declare_queue(queues.jobs, durable=True)
+        transport = open_transport(broker.url, queues, concurrent=4)
+        transport.consume(None, None)
+        try:
+            await transport.start()
+        finally:
+            await transport.stop()
+
+    with pytest.raises(TokkaError, match="other properties") as refused:
+        asyncio.run(run())
+    assert "delete it" in refused.value.hint
 
 
 def test_a_broker_that_is_killed_and_comes_back_loses_no_confirmed_job(world, broker):

@@ -26,6 +26,7 @@ def consume(params: ParamsFile = DEFAULT_PARAMS, overrides: Overrides = None) ->
     wanted = parsed.serving.asynchronous
     settings = settings.model_copy(update={"broker": settings.broker or wanted.broker or ""})
     options = Options(
-        name=parsed.registry.model, tries=wanted.tries, concurrent=wanted.concurrent, result_days=wanted.result_days
-    )
+        name=parsed.registry.model, tries=wanted.tries, concurrent=wanted.concurrent,
+        result_days=wanted.result_days, give_up_hours=wanted.give_up_hours,
+    )  # fmt: skip
     asyncio.run(run(options, settings))

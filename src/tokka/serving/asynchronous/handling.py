@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 
 from tokka import files
 from tokka.serving.asynchronous.messages import Job, Undecodable, decode, encode_result
-from tokka.serving.asynchronous.results import Kept, Results
+from tokka.serving.asynchronous.results import Kept, Results, Taken
 
 logger = logging.getLogger("tokka.serving.asynchronous")
 
@@ -25,6 +25,9 @@ logger = logging.getLogger("tokka.serving.asynchronous")
 Action = Literal["ack", "retry", "dead", "wait"]
 RETRY_SECONDS = 0.2
 FAULT_SECONDS = 1.0
+# Starts that came to no end, beside the failed tries: a consumer that dies takes along whatever it held, the innocent
+# too, so that this is far above the limit of tries.
+DEATHS = 20
 
 
 class Refused(Exception):
@@ -71,52 +74,89 @@ class Handler:
             await asyncio.sleep(FAULT_SECONDS)
             return Told("wait")
 
+    async def give_up(self, body: bytes, why: str) -> Told:
+        """Settle a message that the broker has given up by itself, unless it is settled already.
+
+        Args:
+            why: the broker's reason.
+        """
+        try:
+            job = decode(body)
+            kept = await asyncio.to_thread(self._results.begin, job.id, digest_of(job))
+            if kept.state != "queued":
+                return Told("ack")
+            return await self._fail(job, f"given up by the broker: {why}")
+        except (Undecodable, Taken):
+            return Told("ack")
+        except (DBAPIError, OSError):
+            logger.exception("the results cannot be kept now, the message waits")
+            await asyncio.sleep(FAULT_SECONDS)
+            return Told("wait")
+
     async def _handle(self, body: bytes) -> Told:
         try:
             job = decode(body)
         except Undecodable as error:
             return await self._poison(f"body-{files.digest_bytes(body)[:32]}", str(error))
-        digest = digest_of(job)
-        kept = await asyncio.to_thread(self._results.find, job.id)
-        if kept is not None and kept.digest != digest:
+        try:
+            return await self._answer(job, digest_of(job))
+        except Taken:
             logger.warning("job %s came with another content, it is given up", job.id)
             return _told(job, "dead", "failed", {"error": "the id was used for another job before"})
-        if kept is not None and kept.state == "done":
-            return _told(job, "ack", "done", kept.answer)
-        return await self._answer(job, digest)
 
     async def _poison(self, name: str, reason: str) -> Told:
         kept = await asyncio.to_thread(self._results.find, name)
-        if kept is not None and kept.state == "failed":
+        if kept is not None and (kept.state != "claimed" or kept.digest):
             # A consumer was killed between giving it up and telling the broker: no bytes get better by themselves.
             return Told("dead")
-        return await self._again(name, "", reason)
+        tries = await self._count(name, "", reason)
+        if tries < self._tries:
+            return Told("retry")
+        await asyncio.to_thread(self._results.fail, name, "", _given_up(tries, reason), given_up=True)
+        return Told("dead")
 
     async def _answer(self, job: Job, digest: str) -> Told:
+        kept = await asyncio.to_thread(self._results.begin, job.id, digest)
+        if kept.state == "done":
+            return _told(job, "ack", "done", kept.answer)
+        if kept.starts - kept.tries > DEATHS:
+            return await self._fail(job, f"given up: whoever took it died, {DEATHS} times", "dead")
         try:
             answer = await self._ask(job)
         except Refused as error:
             kept = await asyncio.to_thread(self._results.fail, job.id, digest, str(error))
             return _told(job, "ack", kept.state, kept.answer)
         except Failed as error:
-            return await self._again(job.id, digest, str(error), job)
+            return await self._again(job, digest, str(error))
         except Away as error:
             logger.warning("job %s waits: %s", job.id, error)
+            await asyncio.to_thread(self._results.rest, job.id)
             return Told("wait")
         kept = await asyncio.to_thread(self._results.complete, job.id, digest, answer)
         return _told(job, "ack", kept.state, kept.answer)
 
-    async def _again(self, name: str, digest: str, reason: str, job: Job | None = None) -> Told:
+    async def _again(self, job: Job, digest: str, reason: str) -> Told:
         """One more failed try: back to the queue after a moment, or, after the last one, given up."""
+        tries = await self._count(job.id, digest, reason)
+        return Told("retry") if tries < self._tries else await self._fail(job, _given_up(tries, reason), "dead")
+
+    async def _count(self, name: str, digest: str, reason: str) -> int:
+        """The failed tries so far, this one included; there is a pause after each but the last."""
         tries = await asyncio.to_thread(self._results.count_try, name, digest)
         logger.warning("message %s, try %d of %d: %s", name, tries, self._tries, reason)
         if tries < self._tries:
             await asyncio.sleep(RETRY_SECONDS * 2 ** (tries - 1))
-            return Told("retry")
+        return tries
+
+    async def _fail(self, job: Job, reason: str, action: Action = "ack") -> Told:
         kept: Kept = await asyncio.to_thread(
-            self._results.fail, name, digest, f"given up after {tries} tries: {reason}"
-        )
-        return Told("dead") if job is None else _told(job, "dead", kept.state, kept.answer)
+            self._results.fail, job.id, digest_of(job), reason, given_up=True
+        )  # fmt: skip
+        return _told(job, action, kept.state, kept.answer)
+
+
+def _given_up(tries: int, reason: str) -> str:
+    return f"given up after {tries} tries: {reason}"
 
 
 def digest_of(job: Job) -> str:
