@@ -71,6 +71,11 @@ class Settings(BaseModel):
             jobs_url=_jobs_url(env, home),
         )
 
+    @staticmethod
+    def jobs_at(home: Path) -> str:
+        """The URL of a home's own file of asynchronous jobs."""
+        return f"sqlite:///{home}/jobs.db"
+
     def environment(self) -> dict[str, str]:
         """The same settings as variables, for a child process, with the telemetry of every library off."""
         return {
@@ -113,7 +118,7 @@ def _port(text: str, name: str = "TOKKA_PORT", example: int = 8080) -> int:
 def _jobs_url(env: Mapping[str, str], home: Path) -> str:
     """Beside the record where that is shared, since its consumers are on other machines too; else a file at home."""
     record = env.get("TOKKA_RECORD_URL") or "sqlite"
-    return env.get("TOKKA_JOBS_URL") or (f"sqlite:///{home}/jobs.db" if record.startswith("sqlite") else record)
+    return env.get("TOKKA_JOBS_URL") or (Settings.jobs_at(home) if record.startswith("sqlite") else record)
 
 
 def _admin_port(env: Mapping[str, str]) -> int:

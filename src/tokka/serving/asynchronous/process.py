@@ -31,7 +31,7 @@ from tokka.serving.asynchronous.results import Results
 from tokka.serving.asynchronous.transport import Queues, Transport, open_transport
 from tokka.settings import Settings
 
-SOCKET = "jobs.sock"
+SOCKET, SECRET = "jobs.sock", "jobs.secret"
 DAY_SECONDS, HOUR_SECONDS = 86_400.0, 3600.0
 SWEEP_SECONDS = 60.0
 CONNECT_SECONDS = 2.0
@@ -134,7 +134,7 @@ async def _entrance(
 
     door = Door(
         results, transport.publish, model=options.name, max_rows=options.max_rows,
-        max_body_bytes=options.max_body_bytes, secret=secret_of(settings.home / "jobs.secret"),
+        max_body_bytes=options.max_body_bytes, secret=secret_of(settings.home / SECRET),
     )  # fmt: skip
     config = uvicorn.Config(door, log_config=None, access_log=False, lifespan="off", server_header=False)
     server = uvicorn.Server(config)
