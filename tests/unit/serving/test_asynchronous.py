@@ -323,4 +323,4 @@ def test_the_schemas_are_packaged_beside_the_code():
     import tokka.serving
 
     folder = Path(tokka.serving.__file__).parent / "schemas"
-    assert sorted(path.name for path in folder.iterdir()) == ["job.avsc", "result.avsc"]
+    assert sorted(path.name for path in folder.glob("*.avsc")) == ["job.avsc", "result.avsc"]

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from tokka.serving.application import FAILED, Receive, Scope, Send, _reply
-from tokka.serving.asynchronous.accepting import job_of
+from tokka.serving.asynchronous.accepting import Interface, job_of
 from tokka.serving.asynchronous.handling import digest_of
 from tokka.serving.asynchronous.messages import Job, encode
 from tokka.serving.asynchronous.results import Kept, Results, Taken
@@ -27,6 +27,7 @@ class Door:
     Args:
         results: where they are kept.
         publish: sends a message under an id; raises Unconfirmed.
+        describe: says what the model takes and gives; None when nothing serves.
         model: name of the endpoint.
         max_rows: most rows of one job.
         max_body_bytes: more is refused.
@@ -35,10 +36,12 @@ class Door:
 
     def __init__(
         self, results: Results, publish: Callable[[bytes, str], Awaitable[None]], *,
-        model: str, max_rows: int, max_body_bytes: int, secret: bytes,
+        describe: Callable[[str], Awaitable[Interface | None]], model: str, max_rows: int, max_body_bytes: int,
+        secret: bytes,
     ) -> None:  # fmt: skip
         self._results = results
         self._publish = publish
+        self._describe = describe
         self._model, self._max_rows, self._max_body_bytes = model, max_rows, max_body_bytes
         self._secret = secret
 
@@ -66,15 +69,17 @@ class Door:
             raise BadRequest("use POST", 405)
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         body = await self._read(receive)
-        return await self._take(
-            job_of(path, body, headers, model=self._model, max_rows=self._max_rows, secret=self._secret)
-        )
+        job = job_of(
+            path, body, headers, model=self._model, max_rows=self._max_rows, secret=self._secret,
+            interface=await self._describe(self._model),
+        )  # fmt: skip
+        return await self._take(job)
 
     async def _look_up(self, name: str) -> Answer:
         kept = await asyncio.to_thread(self._results.find, name)
         if kept is None:
             raise BadRequest("no such job: it was never taken, or its result was kept long enough", 404)
-        return 200, _describe(kept), {"retry-after": "1"} if _state(kept) == "queued" else {}
+        return 200, _report(kept), {"retry-after": "1"} if _state(kept) == "queued" else {}
 
     async def _take(self, job: Job) -> Answer:
         digest = digest_of(job)
@@ -103,7 +108,7 @@ class Door:
                 return body
 
 
-def _describe(kept: Kept) -> dict[str, Any]:
+def _report(kept: Kept) -> dict[str, Any]:
     tree: dict[str, Any] = {"job": kept.id, "state": _state(kept), "created": kept.created, "updated": kept.updated}
     if kept.state == "done":
         return {**tree, "result": kept.answer}

@@ -170,12 +170,10 @@ def predictions_of(answer: dict[str, Any]) -> list[dict[str, Any]]:
         rows = answer.get("predictions", [answer])
         return [{name: row.get(name) for name in _FIELDS} for row in rows]
     columns = {output["name"]: output["data"] for output in answer["outputs"]}
-    canary = bool((answer.get("parameters") or {}).get("canary", False))
-    version = str(answer.get("model_version", ""))
-    return [
-        {**dict.fromkeys(_FIELDS), "model_version": version, "canary": canary, **dict(zip(columns, row, strict=True))}
-        for row in zip(*columns.values(), strict=True)
-    ]
+    # Where the outputs are a choice, a prediction may be without its id.
+    fixed = {**dict.fromkeys(_FIELDS), "prediction_id": "", "model_version": str(answer.get("model_version", "")),
+             "canary": bool((answer.get("parameters") or {}).get("canary", False))}  # fmt: skip
+    return [{**fixed, **dict(zip(columns, row, strict=True))} for row in zip(*columns.values(), strict=True)]
 
 
 _FIELDS = ("prediction_id", "model_version", "canary", "label", "score", "value")

@@ -81,7 +81,7 @@ async def run(options: Options, settings: Settings) -> None:
     asker = Asker(f"http://{reachable(settings.host)}:{settings.port}", functools.partial(credentials, settings.home))
     handler = Handler(results, asker.ask, tries=options.tries)
     transport.consume(handler.handle, handler.give_up)
-    async with _entrance(options, settings, results, transport):
+    async with _entrance(options, settings, results, transport, asker):
         connecting = asyncio.create_task(_connect(transport))
         sweeping = asyncio.create_task(_sweep(results, options))
         await ending.wait()
@@ -125,7 +125,7 @@ async def _sweep(results: Results, options: Options) -> None:
 
 @contextlib.asynccontextmanager
 async def _entrance(
-    options: Options, settings: Settings, results: Results, transport: Transport
+    options: Options, settings: Settings, results: Results, transport: Transport, asker: Asker
 ) -> AsyncIterator[None]:
     if options.folder is None:
         yield
@@ -133,7 +133,7 @@ async def _entrance(
     import uvicorn
 
     door = Door(
-        results, transport.publish, model=options.name, max_rows=options.max_rows,
+        results, transport.publish, describe=asker.interface, model=options.name, max_rows=options.max_rows,
         max_body_bytes=options.max_body_bytes, secret=secret_of(settings.home / SECRET),
     )  # fmt: skip
     config = uvicorn.Config(door, log_config=None, access_log=False, lifespan="off", server_header=False)
