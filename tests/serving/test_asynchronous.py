@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import random
 import shutil
 import subprocess
 import sys
@@ -14,9 +13,21 @@ import pytest
 
 from tests.serving.broker import SERVER, PrivateBroker
 from tests.serving.conftest import free_port
-from tests.serving.jobs import QUEUES, answered, consumers, counted, drain, post, settled, under_fire, until
+from tests.serving.jobs import (
+    QUEUES,
+    answered,
+    consumers,
+    counted,
+    drain,
+    make_load,
+    post,
+    rabbit_replies,
+    require_all_once,
+    settled,
+    under_fire,
+    until,
+)
 from tests.serving.world import World
-from tokka import files
 from tokka.errors import TokkaError
 from tokka.serving.asynchronous.handling import Handler, Told, digest_of
 from tokka.serving.asynchronous.messages import Job, encode
@@ -150,31 +161,11 @@ def test_a_consumer_of_another_home_is_refused_or_shares_the_results(world, brok
 
 
 def test_duplicates_poison_and_kills_lose_nothing_and_double_nothing(world, broker):
-    unique, copies, poison, kills = 400, 80, 8, 3
-    jobs = [Job(id=f"load-{n}", model="helpdesk", texts=[f"order {n}"], reply_to="replies") for n in range(unique)]
-    bodies = [(job.id, encode(job)) for job in jobs]
-    bodies += random.Random(7).sample(bodies, copies)
-    bodies += [(f"poison-{n}", bytes([n]) * 50) for n in range(poison)]
-    random.Random(8).shuffle(bodies)
-    replies = asyncio.run(under_fire(world, broker.url, bodies, unique=unique, kills=kills))
-    results = Results(world.settings.jobs_url, "helpdesk")
-    kept = [results.find(job.id) for job in jobs]
-    lost = [job.id for job, one in zip(jobs, kept, strict=True) if one is None or one.state != "done"]
+    bodies = make_load(unique=400, copies=80, poison=8)
+    replies = asyncio.run(under_fire(world, broker.url, bodies, rabbit_replies, unique=400, kills=3))
     dead = asyncio.run(drain(broker.url, QUEUES.dead))
-    double = [
-        name for name, found in replies.items() if len({one["predictions"][0]["prediction_id"] for one in found}) > 1
-    ]
-    tries = {results.find(f"body-{files.digest_bytes(body)[:32]}").tries for body in dead}
-    print(
-        f"\n{len(bodies)} messages: {unique} jobs, {copies} duplicates, {poison} poison; "
-        f"{kills} SIGKILLs of consumers, 2 of workers: "
-        f"{len(kept) - len(lost)} results, {len(lost)} lost, {len(double)} double, {len(dead)} dead letters"
-    )
-    assert lost == []
-    assert double == []
-    assert set(replies) == {job.id for job in jobs}
-    assert sorted(dead) == sorted(body for name, body in bodies if name.startswith("poison"))
-    assert tries == {3}
+    require_all_once(world, bodies, replies, dead)
+    assert len(dead) == 8
 
 
 @pytest.mark.parametrize(("action", "deliveries", "dead"), [("wait", 26, []), ("retry", 21, [b"a"])])
