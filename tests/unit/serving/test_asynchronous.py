@@ -78,7 +78,7 @@ def test_an_id_that_names_a_path_is_refused():
 
 
 def test_a_result_survives_its_message():
-    rows = [{**ANSWER, "value": None}]
+    rows = [{**ANSWER, "value": None, "top": None}]
     found = decode_result(encode_result("a", "done", rows, None))
     assert (found["id"], found["state"], found["predictions"], found["error"]) == ("a", "done", rows, None)
     with pytest.raises(Undecodable):

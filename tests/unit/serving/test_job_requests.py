@@ -2,22 +2,19 @@
 
 import asyncio
 import json
-from pathlib import Path
 
-import fastavro
 import httpx
 import pytest
 
-import tokka.serving
 from tokka.serving.asynchronous.accepting import Interface, job_of
 from tokka.serving.asynchronous.asking import Asker, question
-from tokka.serving.asynchronous.handling import digest_of, predictions_of
-from tokka.serving.asynchronous.messages import Job, decode, encode, encode_result
+from tokka.serving.asynchronous.handling import digest_of
+from tokka.serving.asynchronous.messages import decode, encode, encode_result
+from tokka.serving.asynchronous.predictions import predictions_of
 from tokka.serving.protocol import BadRequest
 
 SINGLE = Interface(("text",), ("prediction_id", "label", "score"))
 PAIRS = Interface(("text", "text_pair"), ("prediction_id", "value"))
-SCHEMAS = Path(tokka.serving.__file__).parent / "schemas"
 
 
 def tensor(**changes):
@@ -109,37 +106,6 @@ def test_a_reply_has_what_was_asked_for():
     (row,) = predictions_of(answer)
     assert (row["label"], row["score"], row["canary"], row["model_version"]) == ("card", None, True, "3")
     assert encode_result("a", "done", [row], None)
-
-
-def former(name):
-    return fastavro.parse_schema(json.loads((SCHEMAS / "former" / f"{name}-1.avsc").read_text()))
-
-
-def present(name):
-    return fastavro.parse_schema(json.loads((SCHEMAS / f"{name}.avsc").read_text()))
-
-
-def test_a_message_of_the_former_schema_is_still_a_job():
-    from io import BytesIO
-
-    from fastavro.schema import fingerprint, to_parsing_canonical_form
-
-    job = Job(id="a", model="m", texts=["x"], text_pairs=["y"], user="u", reply_to="r", created=1.5)
-    old = former("job")
-    body = BytesIO()
-    tree = {field["name"]: getattr(job, field["name"]) for field in old["fields"]}
-    fastavro.schemaless_writer(body, old, {**tree, "created": 1_500_000})
-    mark = b"\xc3\x01" + bytes.fromhex(fingerprint(to_parsing_canonical_form(old), "CRC-64-AVRO"))
-    assert decode(mark + body.getvalue()) == job
-
-
-def test_who_has_the_former_schema_reads_todays_messages_by_resolution():
-    from io import BytesIO
-
-    job = accept({"id": "order-7", "inputs": [tensor()], "outputs": [{"name": "label"}]})
-    found = fastavro.schemaless_reader(BytesIO(encode(job)[10:]), present("job"), former("job"))
-    assert (found["texts"], found["shape"]) == (["a", "b"], "infer")
-    assert "outputs" not in found
 
 
 def test_what_the_model_takes_is_asked_of_the_gateway_now_and_then():

@@ -135,14 +135,21 @@ def _pause(response: httpx.Response) -> float:
 def question(job: Job) -> tuple[str, dict[str, Any]]:
     """The path and the body that ask for a job."""
     if job.shape == "infer":
-        columns = {"text": job.texts, **({"text_pair": job.text_pairs} if job.text_pairs is not None else {})}
-        tensors = [{"name": name, "datatype": "BYTES", "shape": [len(column)], "data": column}
-                   for name, column in columns.items()]  # fmt: skip
-        wanted = {"outputs": [{"name": name} for name in job.outputs]} if job.outputs else {}
-        return f"/v2/models/{job.model}/infer", {"id": job.request_id or job.id, "inputs": tensors, **wanted}
-    if job.shape == "text":
-        return "/predict", {"text": job.texts[0], **({"text_pair": job.text_pairs[0]} if job.text_pairs else {})}
-    return "/predict", {"texts": job.texts, **({"text_pairs": job.text_pairs} if job.text_pairs is not None else {})}
+        return f"/v2/models/{job.model}/infer", _infer(job)
+    several = job.shape == "texts"
+    tree: dict[str, Any] = {"texts": job.texts} if several else {"text": job.texts[0]}
+    if job.text_pairs:
+        tree |= {"text_pairs": job.text_pairs} if several else {"text_pair": job.text_pairs[0]}
+    return "/predict", {**tree, **({"top_k": job.top_k} if job.top_k is not None else {})}
+
+
+def _infer(job: Job) -> dict[str, Any]:
+    columns = {"text": job.texts, **({"text_pair": job.text_pairs} if job.text_pairs is not None else {})}
+    tensors = [{"name": name, "datatype": "BYTES", "shape": [len(column)], "data": column}
+               for name, column in columns.items()]  # fmt: skip
+    wanted = {"outputs": [{"name": name} for name in job.outputs]} if job.outputs else {}
+    more = {"parameters": {"top_k": job.top_k}} if job.top_k is not None else {}
+    return {"id": job.request_id or job.id, "inputs": tensors, **wanted, **more}
 
 
 def credentials(home: Path) -> dict[str, str]:

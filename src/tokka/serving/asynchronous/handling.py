@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 
 from tokka import files
 from tokka.serving.asynchronous.messages import Job, Undecodable, decode, encode_result
+from tokka.serving.asynchronous.predictions import predictions_of
 from tokka.serving.asynchronous.results import Kept, Results, Taken
 
 logger = logging.getLogger("tokka.serving.asynchronous")
@@ -162,21 +163,6 @@ def _given_up(tries: int, reason: str) -> str:
 def digest_of(job: Job) -> str:
     """A digest of what a job asks."""
     return files.digest_json(job.content())
-
-
-def predictions_of(answer: dict[str, Any]) -> list[dict[str, Any]]:
-    """The rows of an answer of any shape: of /predict with one text or several, or of the v2 protocol."""
-    if "outputs" not in answer:
-        rows = answer.get("predictions", [answer])
-        return [{name: row.get(name) for name in _FIELDS} for row in rows]
-    columns = {output["name"]: output["data"] for output in answer["outputs"]}
-    # Where the outputs are a choice, a prediction may be without its id.
-    fixed = {**dict.fromkeys(_FIELDS), "prediction_id": "", "model_version": str(answer.get("model_version", "")),
-             "canary": bool((answer.get("parameters") or {}).get("canary", False))}  # fmt: skip
-    return [{**fixed, **dict(zip(columns, row, strict=True))} for row in zip(*columns.values(), strict=True)]
-
-
-_FIELDS = ("prediction_id", "model_version", "canary", "label", "score", "value")
 
 
 def _told(job: Job, action: Action, state: str, answer: dict[str, Any]) -> Told:

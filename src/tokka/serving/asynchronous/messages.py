@@ -21,7 +21,7 @@ _MARKER = b"\xc3\x01"
 _HEADER_BYTES = 10
 
 
-_LATER = ("request_id", "outputs")
+_LATER = ("request_id", "outputs", "top_k")
 
 
 class Undecodable(ValueError):
@@ -42,6 +42,7 @@ class Job:
     created: float = field(default_factory=time.time)
     request_id: str | None = None
     outputs: list[str] | None = None
+    top_k: int | None = None
 
     def content(self) -> list[Any]:
         """What is asked: two jobs with the same content and id are the same job."""
