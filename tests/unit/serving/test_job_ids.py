@@ -179,3 +179,15 @@ def test_a_job_without_an_answer_for_too_long_is_failed_and_a_late_answer_replac
     assert results.find("old").answer == {"error": "too long"}
     assert results.complete("old", "d", {"label": "late"}).state == "done"
     assert results.find("done").answer == {"label": "card"}
+
+
+def test_the_last_try_and_its_end_are_one_commit(url):
+    """A consumer that is killed between the two would count one more."""
+    results = Results(url, NAME)
+    results.begin("a", "d")
+    kept = [results.count_try("a", "d", "answered 503", limit=3) for _ in range(3)]
+    assert [(one.tries, one.state) for one in kept] == [(1, "queued"), (2, "queued"), (3, "failed")]
+    assert results.find("a").answer == {"error": "given up after 3 tries: answered 503"}
+    # A person put it back on the queue, and it was answered.
+    results.complete("a", "d", {"label": "card"})
+    assert results.count_try("a", "d", "late", limit=3).answer == {"label": "card"}

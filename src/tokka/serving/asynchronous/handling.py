@@ -110,11 +110,8 @@ class Handler:
         if kept is not None and (kept.state != "claimed" or kept.digest):
             # A consumer was killed between giving it up and telling the broker: no bytes get better by themselves.
             return Told("dead")
-        tries = await self._count(name, "", reason)
-        if tries < self._tries:
-            return Told("retry")
-        await asyncio.to_thread(self._results.fail, name, "", _given_up(tries, reason), given_up=True)
-        return Told("dead")
+        kept = await self._count(name, "", reason)
+        return Told("retry" if kept.tries < self._tries else "dead")
 
     async def _answer(self, job: Job, digest: str) -> Told:
         kept = await asyncio.to_thread(self._results.begin, job.id, digest)
@@ -138,26 +135,24 @@ class Handler:
 
     async def _again(self, job: Job, digest: str, reason: str) -> Told:
         """One more failed try: back to the queue after a moment, or, after the last one, given up."""
-        tries = await self._count(job.id, digest, reason)
-        return Told("retry") if tries < self._tries else await self._fail(job, _given_up(tries, reason), "dead")
+        kept = await self._count(job.id, digest, reason)
+        if kept.state == "done":
+            return _told(job, "ack", kept.state, kept.answer)
+        return Told("retry") if kept.tries < self._tries else _told(job, "dead", kept.state, kept.answer)
 
-    async def _count(self, name: str, digest: str, reason: str) -> int:
-        """The failed tries so far, this one included; there is a pause after each but the last."""
-        tries = await asyncio.to_thread(self._results.count_try, name, digest)
-        logger.warning("message %s, try %d of %d: %s", name, tries, self._tries, reason)
-        if tries < self._tries:
-            await asyncio.sleep(RETRY_SECONDS * 2 ** (tries - 1))
-        return tries
+    async def _count(self, name: str, digest: str, reason: str) -> Kept:
+        """Count a failed try, and pause after each but the last."""
+        kept = await asyncio.to_thread(self._results.count_try, name, digest, reason, limit=self._tries)
+        logger.warning("message %s, try %d of %d: %s", name, kept.tries, self._tries, reason)
+        if kept.tries < self._tries:
+            await asyncio.sleep(RETRY_SECONDS * 2 ** (kept.tries - 1))
+        return kept
 
     async def _fail(self, job: Job, reason: str, action: Action = "ack") -> Told:
         kept: Kept = await asyncio.to_thread(
             self._results.fail, job.id, digest_of(job), reason, given_up=True
         )  # fmt: skip
         return _told(job, action, kept.state, kept.answer)
-
-
-def _given_up(tries: int, reason: str) -> str:
-    return f"given up after {tries} tries: {reason}"
 
 
 def digest_of(job: Job) -> str:

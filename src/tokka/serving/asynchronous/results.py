@@ -20,7 +20,7 @@ from sqlalchemy import Connection, delete, func, select, update
 
 from tokka.serving.asynchronous import tally
 from tokka.serving.asynchronous.tables import insert, jobs, open_jobs
-from tokka.serving.asynchronous.tally import Tally
+from tokka.serving.asynchronous.tally import Event, Tally
 
 # claimed: a request has taken the id, and its message is not confirmed yet.
 State = Literal["claimed", "queued", "done", "failed"]
@@ -126,19 +126,22 @@ class Results:
         with self._own(name, digest) as (connection, kept):
             if kept.state == "done":
                 return kept
-            if kept.state != "failed":
-                tally.add(connection, self._endpoint, "given_up" if given_up else "failed")
-            return self._settle(connection, kept, "failed", {"error": reason})
+            return self._fail(connection, kept, "given_up" if given_up else "failed", reason)
 
-    def count_try(self, name: str, digest: str) -> int:
-        """Count one more try that came to nothing, and return how many there were.
+    def count_try(self, name: str, digest: str, reason: str, *, limit: int) -> Kept:
+        """Count one more try that came to nothing; the last one fails the job, in the same breath.
 
         Raises:
             Taken: the id is another job's.
         """
         with self._own(name, digest) as (connection, kept):
-            self._change(connection, name, tries=kept.tries + 1)
-            return kept.tries + 1
+            if kept.state == "done":
+                return kept
+            kept = replace(kept, tries=kept.tries + 1)
+            self._change(connection, name, tries=kept.tries)
+            if kept.tries < limit:
+                return kept
+            return self._fail(connection, kept, "given_up", f"given up after {kept.tries} tries: {reason}")
 
     def give_up(self, before: float, reason: str) -> int:
         """Fail what has waited since before a moment (seconds since 1970), and return how many there were."""
@@ -188,6 +191,11 @@ class Results:
         tally.add(connection, self._endpoint, "accepted")
         self._change(connection, kept.id, state="queued")
         return replace(kept, state="queued")
+
+    def _fail(self, connection: Connection, kept: Kept, event: Event, reason: str) -> Kept:
+        if kept.state != "failed":
+            tally.add(connection, self._endpoint, event)
+        return self._settle(connection, kept, "failed", {"error": reason})
 
     def _settle(self, connection: Connection, kept: Kept, state: State, answer: Mapping[str, Any]) -> Kept:
         now = time.time()
