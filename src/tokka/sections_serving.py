@@ -16,6 +16,8 @@ class Asynchronous(Section):
     concurrent: Annotated[int, Field(ge=1, le=1024)] = 16
     tries: Annotated[int, Field(ge=1, le=15)] = 3
     result_days: Positive = 7.0
+    # A job without an answer for so long is failed: its message is lost, or nothing served all the time.
+    give_up_hours: Positive = 24.0
 
     @field_validator("broker")
     @classmethod

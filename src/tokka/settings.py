@@ -8,6 +8,8 @@
 | TOKKA_HOME            | .tokka                       | runtime state on a laptop                   |
 | MLFLOW_TRACKING_URI   | SQLite in TOKKA_HOME         | tracking server and model registry          |
 | TOKKA_RECORD_URL      | SQLite in TOKKA_HOME         | deployment record (SQLite or PostgreSQL)    |
+| TOKKA_JOBS_URL        | the record's, if PostgreSQL; | what became of asynchronous jobs            |
+|                       | else SQLite in TOKKA_HOME    | (SQLite or PostgreSQL)                      |
 | TOKKA_REMOTE          | a folder in TOKKA_HOME       | DVC remote that receives the data           |
 | TOKKA_BROKER          | params.yaml, or none         | URL of the broker of asynchronous jobs      |
 | TOKKA_PORT            | 8080                         | gateway port; MLflow's page is at +10       |
@@ -42,6 +44,7 @@ class Settings(BaseModel):
     host: str = "127.0.0.1"
     admin_port: int = 0
     broker: str = ""
+    jobs_url: str = ""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
@@ -65,7 +68,13 @@ class Settings(BaseModel):
             host=_host(env.get("TOKKA_HOST") or "127.0.0.1"),
             admin_port=_admin_port(env),
             broker=env.get("TOKKA_BROKER") or "",
+            jobs_url=_jobs_url(env, home),
         )
+
+    @staticmethod
+    def jobs_at(home: Path) -> str:
+        """The URL of a home's own file of asynchronous jobs."""
+        return f"sqlite:///{home}/jobs.db"
 
     def environment(self) -> dict[str, str]:
         """The same settings as variables, for a child process, with the telemetry of every library off."""
@@ -78,6 +87,7 @@ class Settings(BaseModel):
             "TOKKA_PORT": str(self.port),
             "TOKKA_ADMIN_PORT": str(self.admin_port),
             "TOKKA_BROKER": self.broker,
+            "TOKKA_JOBS_URL": self.jobs_url,
             "TOKKA_GRPC_PORT": str(self.grpc_port),
             "TOKKA_HOST": self.host,
             **QUIET,
@@ -103,6 +113,12 @@ def _port(text: str, name: str = "TOKKA_PORT", example: int = 8080) -> int:
     if text.isdigit() and 1024 <= int(text) <= 65001:
         return int(text)
     raise UsageError(f"{name}={text!r} is not a port from 1024 to 65000", f"for example: {name}={example}")
+
+
+def _jobs_url(env: Mapping[str, str], home: Path) -> str:
+    """Beside the record where that is shared, since its consumers are on other machines too; else a file at home."""
+    record = env.get("TOKKA_RECORD_URL") or "sqlite"
+    return env.get("TOKKA_JOBS_URL") or (Settings.jobs_at(home) if record.startswith("sqlite") else record)
 
 
 def _admin_port(env: Mapping[str, str]) -> int:

@@ -2,29 +2,41 @@
 
 import asyncio
 import os
-import random
 import shutil
-import signal
-import time
+import subprocess
+import sys
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 
 from tests.serving.broker import SERVER, PrivateBroker
 from tests.serving.conftest import free_port
+from tests.serving.jobs import (
+    QUEUES,
+    answered,
+    consumers,
+    counted,
+    drain,
+    make_load,
+    post,
+    rabbit_replies,
+    require_all_once,
+    settled,
+    under_fire,
+    until,
+)
 from tests.serving.world import World
-from tokka import files
-from tokka.serving.asynchronous.handling import Told
-from tokka.serving.asynchronous.messages import Job, decode_result, encode
+from tokka.errors import TokkaError
+from tokka.serving.asynchronous.handling import Handler, Told, digest_of
+from tokka.serving.asynchronous.messages import Job, encode
 from tokka.serving.asynchronous.results import Results
-from tokka.serving.asynchronous.transport import Queues, Transport, open_transport
+from tokka.serving.asynchronous.transport import Queues, open_transport
 
 pytestmark = pytest.mark.skipif(
     not SERVER.exists(), reason="RabbitMQ is not installed (apt-get install rabbitmq-server): jobs were NOT tested"
 )
-ASYNC = {"prefer": "respond-async"}
-QUEUES = Queues("helpdesk")
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +48,7 @@ def broker(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def world(models, tmp_path_factory, broker):
-    made = World(tmp_path_factory.mktemp("home"), free_port(), models)
+    made = World(tmp_path_factory.mktemp("home"), free_port(), models, max_tokens=4096)
     made.settings = made.settings.model_copy(update={"broker": broker.url})
     made.install("1")
     made.up()
@@ -63,7 +75,27 @@ def test_the_v2_protocol_gives_a_v2_answer(world):
     assert [output["name"] for output in found["result"]["outputs"]] == ["prediction_id", "label", "score"]
     assert found["result"]["model_version"] == "1"
     assert post(world, "/v2/models/another/infer", {"inputs": [tensor]}).status_code == 404
-    assert post(world, "/v2/models/helpdesk/infer", {"inputs": "text"}).status_code == 400
+    chosen = {"id": "order-7", "inputs": [tensor], "outputs": [{"name": "label"}]}
+    later = settled(world, post(world, "/v2/models/helpdesk/infer", chosen))["result"]
+    now = httpx.post(f"{world.url}/v2/models/helpdesk/infer", json=chosen).json()
+    assert later == now
+    assert (later["id"], [output["name"] for output in later["outputs"]]) == ("order-7", ["label"])
+
+
+def test_what_would_be_refused_now_is_refused_now(world):
+    tensor = {"name": "text", "datatype": "BYTES", "shape": [2], "data": ["where is my card?", "refund"]}
+    for tree in (
+        {"inputs": "text"},
+        {"inputs": [{**tensor, "shape": [3]}]},
+        {"inputs": [{**tensor, "datatype": "FP32"}]},
+        {"inputs": [tensor, {**tensor, "name": "text_pair"}]},
+        {"inputs": [tensor], "outputs": [{"name": "value"}]},
+        {"inputs": [tensor], "id": 7},
+    ):
+        place = "/v2/models/helpdesk/infer"
+        statuses = {post(world, place, tree).status_code, httpx.post(f"{world.url}{place}", json=tree).status_code}
+        assert (tree, statuses) == (tree, {400})
+    assert post(world, "/predict", {"text": "a", "text_pair": "b"}).status_code == 400
 
 
 def test_an_idempotency_key_is_one_job(world):
@@ -71,14 +103,20 @@ def test_an_idempotency_key_is_one_job(world):
     names = {post(world, "/predict", {"text": "once"}, **key).json()["job"] for _ in range(5)}
     assert len(names) == 1
     assert post(world, "/predict", {"text": "another"}, **key).status_code == 422
+    at_once = [{"idempotency-key": uuid.uuid4().hex}] * 8
+    with ThreadPoolExecutor(8) as pool:
+        texts = [{"text": f"order {number % 2}"} for number in range(8)]
+        answers = list(pool.map(lambda tree, more: post(world, "/predict", tree, **more), texts, at_once))
+    assert sorted(answer.status_code for answer in answers) == [202] * 4 + [422] * 4
+    assert len({answer.json()["job"] for answer in answers if answer.status_code == 202}) == 1
     # Where nobody is asked who they are, the gateway takes credentials away: all callers are one.
     assert post(world, "/predict", {"text": "another"}, **key, **{"x-api-key": "b"}).status_code == 422
 
 
 def test_what_the_model_refuses_is_said_and_not_tried_again(world):
-    found = settled(world, post(world, "/predict", {"text": "a", "text_pair": "b"}))
+    found = settled(world, post(world, "/predict", {"texts": ["word " * 200] * 256}))
     assert found["state"] == "failed"
-    assert "text_pair" in found["error"]
+    assert "tokens" in found["error"]
     assert httpx.get(f"{world.url}/jobs/nobody").status_code == 404
     assert httpx.post(f"{world.url}/jobs/nobody").status_code == 405
     assert post(world, "/predict", {"text": 5}).status_code == 400
@@ -88,45 +126,63 @@ def test_without_the_preference_the_answer_comes_at_once(world):
     assert world.ask().status_code == 200
 
 
+def test_jobs_are_counted_in_the_metrics(world):
+    before = counted(world)
+    done = settled(world, post(world, "/predict", {"text": "one"}))
+    failed = settled(world, post(world, "/predict", {"texts": ["word " * 200] * 256}))
+    assert (done["state"], failed["state"]) == ("done", "failed")
+    now = counted(world)
+    assert {name: now[name] - before.get(name, 0) for name in now if now[name] != before.get(name, 0)} == {
+        'tokka_jobs_total{event="accepted",version="none"}': 2.0,
+        'tokka_jobs_total{event="done",version="1"}': 1.0,
+        'tokka_jobs_total{event="failed",version="none"}': 1.0,
+        'tokka_job_duration_seconds_count{version="1"}': 1.0,
+    }
+    assert now["tokka_jobs_waiting"] == 0.0
+
+
+def test_a_consumer_of_another_home_is_refused_or_shares_the_results(world, broker, tmp_path):
+    """The stack's own consumer is stopped meanwhile, so that the other one does the work."""
+    environment = {**os.environ, **world.settings.environment(), "TOKKA_HOME": str(tmp_path / "another")}
+    command = [sys.executable, "-m", "tokka.cli.main", "consume", "--set", "registry.model=helpdesk"]
+    alone = {name: value for name, value in environment.items() if name != "TOKKA_JOBS_URL"}
+    refused = subprocess.run(command, env=alone, capture_output=True, text=True, timeout=60, check=False)
+    assert (refused.returncode, "TOKKA_JOBS_URL" in refused.stderr) == (2, True)
+    (tmp_path / "params.yaml").write_text("{}")
+    other = subprocess.Popen([*command, "--params", str(tmp_path / "params.yaml")], env=environment)
+    try:
+        world.wait(lambda: consumers(broker) == 2)
+        accepted = [post(world, "/predict", {"text": f"order {number}"}) for number in range(40)]
+        assert {settled(world, one)["state"] for one in accepted} == {"done"}
+    finally:
+        other.terminate()
+        other.wait(20)
+    assert not (tmp_path / "another" / "jobs.db").exists()
+
+
 def test_duplicates_poison_and_kills_lose_nothing_and_double_nothing(world, broker):
-    unique, copies, poison, kills = 400, 80, 8, 3
-    jobs = [Job(id=f"load-{n}", model="helpdesk", texts=[f"order {n}"], reply_to="replies") for n in range(unique)]
-    bodies = [(job.id, encode(job)) for job in jobs]
-    bodies += random.Random(7).sample(bodies, copies)
-    bodies += [(f"poison-{n}", bytes([n]) * 50) for n in range(poison)]
-    random.Random(8).shuffle(bodies)
-    replies = asyncio.run(under_fire(world, broker.url, bodies, unique=unique, kills=kills))
-    results = Results(world.settings.home / "jobs.db")
-    kept = [results.find(job.id) for job in jobs]
-    lost = [job.id for job, one in zip(jobs, kept, strict=True) if one is None or one.state != "done"]
+    bodies = make_load(unique=400, copies=80, poison=8)
+    replies = asyncio.run(under_fire(world, broker.url, bodies, rabbit_replies, unique=400, kills=3))
     dead = asyncio.run(drain(broker.url, QUEUES.dead))
-    double = [
-        name for name, found in replies.items() if len({one["predictions"][0]["prediction_id"] for one in found}) > 1
-    ]
-    tries = {results.find(f"body-{files.digest_bytes(body)[:32]}").tries for body in dead}
-    print(
-        f"\n{len(bodies)} messages: {unique} jobs, {copies} duplicates, {poison} poison; "
-        f"{kills} SIGKILLs of consumers, 2 of workers: "
-        f"{len(kept) - len(lost)} results, {len(lost)} lost, {len(double)} double, {len(dead)} dead letters"
-    )
-    assert lost == []
-    assert double == []
-    assert set(replies) == {job.id for job in jobs}
-    assert sorted(dead) == sorted(body for name, body in bodies if name.startswith("poison"))
-    assert tries == {3}
+    require_all_once(world, bodies, replies, dead)
+    assert len(dead) == 8
 
 
 @pytest.mark.parametrize(("action", "deliveries", "dead"), [("wait", 26, []), ("retry", 21, [b"a"])])
 def test_who_waits_is_not_given_up_and_who_always_fails_is(broker, action, deliveries, dead):
-    queues, seen = Queues(f"other-{action}"), []
+    queues, seen, given_up = Queues(f"other-{action}"), [], []
 
     async def handle(body):
         seen.append(body)
         return Told(action if len(seen) < 26 else "ack")
 
+    async def give_up(body, why):
+        given_up.append(body)
+        return Told("ack")
+
     async def run():
         transport = open_transport(broker.url, queues, concurrent=4)
-        transport.consume(handle)
+        transport.consume(handle, give_up)
         await transport.start()
         await transport.publish(b"a", "a")
         await until(lambda: len(seen) == deliveries)
@@ -134,8 +190,57 @@ def test_who_waits_is_not_given_up_and_who_always_fails_is(broker, action, deliv
         await transport.stop()
         return found
 
-    assert asyncio.run(run()) == dead
+    assert asyncio.run(run()) == dead == given_up
     assert len(seen) == deliveries
+
+
+def test_a_job_that_the_broker_gives_up_by_itself_does_not_wait_for_ever(broker, tmp_path):
+    """As after kills before a consumer could note anything: the message is returned until the broker has enough."""
+    queues, results = Queues("given-up"), Results(f"sqlite:///{tmp_path}/jobs.db", "given-up")
+    job, told = Job(id="a", model="given-up", texts=["x"]), []
+    results.begin("a", digest_of(job))
+    handler = Handler(results, None, tries=3)
+
+    async def die(body):
+        return Told("retry")
+
+    async def give_up(body, why):
+        told.append(await handler.give_up(body, why))
+        return told[-1]
+
+    async def run():
+        transport = open_transport(broker.url, queues, concurrent=4)
+        transport.consume(die, give_up)
+        await transport.start()
+        await transport.publish(encode(job), "a")
+        await until(lambda: told)
+        await transport.stop()
+
+    asyncio.run(run())
+    kept = results.find("a")
+    assert (kept.state, kept.answer) == (
+        "failed", {"error": "given up by the broker: delivered 20 times, and never settled"}
+    )  # fmt: skip
+
+
+def test_a_queue_of_another_kind_is_said_to_be_one(broker):
+    queues = Queues("of-another-kind")
+
+    async def run():
+        import aio_pika
+
+        async with await aio_pika.connect(broker.url) as connection:
+            await (await connection.channel()).declare_queue(queues.jobs, durable=True)
+        transport = open_transport(broker.url, queues, concurrent=4)
+        transport.consume(None, None)
+        try:
+            await transport.start()
+        finally:
+            await transport.stop()
+
+    with pytest.raises(TokkaError, match="other properties") as refused:
+        asyncio.run(run())
+    assert "delete it" in refused.value.hint
 
 
 def test_a_broker_that_is_killed_and_comes_back_loses_no_confirmed_job(world, broker):
@@ -147,109 +252,3 @@ def test_a_broker_that_is_killed_and_comes_back_loses_no_confirmed_job(world, br
     assert {one.status_code for one in accepted} == {202}
     assert {settled(world, one)["state"] for one in accepted} == {"done"}
     world.wait(lambda: post(world, "/predict", {"text": "are you back?"}).status_code == 202)
-
-
-async def under_fire(world, url, bodies, *, unique, kills):
-    """Publish everything, kill consumers and workers meanwhile, and collect the replies by job."""
-    from faststream.rabbit import RabbitBroker, RabbitQueue
-
-    replies = {}
-
-    async def collect(message):
-        found = decode_result(message)
-        replies.setdefault(found["id"], []).append(found)
-
-    async def raw(message):
-        return bytes(message.body)
-
-    listener = RabbitBroker(url, logger=None)
-    listener.subscriber(RabbitQueue("replies", durable=True), decoder=raw, no_reply=True)(untyped(collect))
-    await listener.start()
-    transport = open_transport(url, QUEUES, concurrent=1)
-    publishing = asyncio.create_task(publish(transport, bodies))
-    for number in range(kills):
-        before = len(replies)
-        await until(lambda: len(replies) >= min(before + 40, unique))  # noqa: B023
-        await asyncio.to_thread(kill_consumer, world)
-        if number < 2:
-            world.kill("1")
-    await publishing
-    await until(lambda: len(replies) == unique, 60)
-    await asyncio.sleep(1.0)
-    await listener.stop()
-    return replies
-
-
-def untyped(function):
-    from faststream.rabbit import RabbitMessage
-
-    async def take(message: RabbitMessage) -> None:
-        await function(bytes(message.body))
-
-    return take
-
-
-async def publish(transport: Transport, bodies):
-    await transport.start()
-    for name, body in bodies:
-        await transport.publish(body, name)
-    await transport.stop()
-
-
-async def drain(url, queue):
-    """Everything that lies in a queue now, or comes within a moment."""
-    import aio_pika
-
-    connection = await aio_pika.connect(url)
-    found, quiet = [], 0
-    async with connection:
-        channel = await connection.channel()
-        source = await channel.get_queue(queue)
-        while quiet < 10:
-            message = await source.get(fail=False, no_ack=True)
-            if message is None:
-                quiet += 1
-                await asyncio.sleep(0.1)
-            else:
-                found.append(message.body)
-    return found
-
-
-async def until(condition, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        await asyncio.sleep(0.01)
-
-
-def kill_consumer(world):
-    """SIGKILL the stack's consumer, and wait until the next one is there."""
-    pid = consumer(world)
-    os.kill(pid, signal.SIGKILL)
-    world.wait(lambda: consumer(world) not in (pid, None))
-
-
-def consumer(world):
-    import psutil
-
-    for pid in world.processes():
-        try:
-            if "tokka.serving.asynchronous.process" in psutil.Process(pid).cmdline():
-                return pid
-        except psutil.Error:
-            continue
-    return None
-
-
-def post(world, path, tree, **headers):
-    return httpx.post(f"{world.url}{path}", json=tree, headers={**ASYNC, **headers}, trust_env=False, timeout=10)
-
-
-def settled(world, accepted):
-    place = f"{world.url}{accepted.headers['location']}"
-    world.wait(lambda: httpx.get(place, trust_env=False).json()["state"] != "queued")
-    return httpx.get(place, trust_env=False).json()
-
-
-def answered(rows):
-    return [(row["label"], round(row["score"], 3), row["model_version"]) for row in rows]

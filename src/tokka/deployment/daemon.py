@@ -110,7 +110,7 @@ class Daemon:
         cleanup.callback(self._upkeep.stop)
         self._companions = Companions(self._settings, self._record, self._name, self._environment)
         cleanup.callback(self._companions.stop)
-        self._feed = Feed(self._settings, self._record, live)
+        self._feed = Feed(self._settings, self._record, live, self._jobs.metrics)
         self._admin = AdminServer(self._settings.admin_port, self._feed, self._settings.home)
         cleanup.callback(self._admin.stop)
         self._archive = Child("archive", self._logs / "archive.log", self._environment)

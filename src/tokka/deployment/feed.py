@@ -31,10 +31,17 @@ ROLES = ("champion", "challenger", "previous")
 
 
 class Feed(Collector):
-    """Also the collector of the gauges that Prometheus reads."""
+    """Also the collector of the gauges that Prometheus reads.
 
-    def __init__(self, settings: Settings, record: Record, live: LiveTraffic) -> None:
+    Args:
+        jobs: the collector of the asynchronous jobs; None when there are none.
+    """
+
+    def __init__(
+        self, settings: Settings, record: Record, live: LiveTraffic, jobs: Collector | None = None
+    ) -> None:  # fmt: skip
         self.live = live
+        self._jobs = jobs
         self._settings, self._record = settings, record
         self._lock = threading.Lock()
         self._told: tuple[StackInfo, State] | None = None
@@ -81,7 +88,9 @@ class Feed(Collector):
         }  # fmt: skip
 
     def collect(self) -> Iterator[Metric]:
-        """Shares, workers, generation, e-values and thresholds as gauges."""
+        """Shares, workers, generation, e-values and thresholds as gauges; and whatever is known of the jobs."""
+        if self._jobs is not None:
+            yield from self._jobs.collect()
         with self._lock:
             told, looks = self._told, list(self._looks)
         if told is None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tokka.deployment.children import Child
 from tokka.params import Params
+from tokka.serving.asynchronous.job_metrics import JobMetrics
 from tokka.serving.asynchronous.transport import check
 from tokka.settings import Settings
 
@@ -36,6 +37,7 @@ class JobsChild:
         self.socket = SOCKET if broker else ""
         if broker:
             check(broker)
+        self.metrics = JobMetrics(settings.jobs_url, params.registry.model) if broker else None
         self._command = [*command(params), "--folder", str(folder)]
         environment = {**environment, "TOKKA_BROKER": broker or ""}
         self.problems: list[str] = []
@@ -70,6 +72,6 @@ def command(params: Params) -> list[str]:
     return [
         sys.executable, "-P", "-m", "tokka.serving.asynchronous.process", "--name", params.registry.model,
         "--tries", str(wanted.tries), "--concurrent", str(wanted.concurrent),
-        "--result-days", str(wanted.result_days),
+        "--result-days", str(wanted.result_days), "--give-up-hours", str(wanted.give_up_hours),
         "--max-rows", str(serving.max_rows), "--max-body-bytes", str(serving.max_body_bytes),
     ]  # fmt: skip

@@ -1,24 +1,8 @@
 """The tables of the deployment record, and an engine on which they exist."""
 
-from pathlib import Path
+from sqlalchemy import Column, Engine, Float, Integer, MetaData, String, Table, Text
 
-from sqlalchemy import (
-    Column,
-    Connection,
-    Engine,
-    Float,
-    Integer,
-    MetaData,
-    NullPool,
-    String,
-    Table,
-    Text,
-    create_engine,
-    text,
-)
-from sqlalchemy.engine import make_url
-
-from tokka.sqlite_file import open_sqlite
+from tokka.database import open_database
 
 metadata = MetaData()
 
@@ -68,28 +52,11 @@ attempts = Table(
     Column("outcome", String(32), nullable=False),
 )
 
-# Any constant: whoever creates the tables of this project on a PostgreSQL server takes this lock.
-ADVISORY_LOCK = 7_210_044
-
 
 def open_engine(url: str) -> Engine:
-    """Connect, and create what is missing; safe when many processes do so at once for the first time.
+    """The record's database, with its tables; see `open_database`.
 
     Raises:
         ValueError: SQLite without a file, which no other process could see.
     """
-    place = make_url(url)
-    if place.get_backend_name() != "sqlite":
-        engine = create_engine(place, poolclass=NullPool)
-        with engine.begin() as connection:
-            _create_under_advisory_lock(connection)
-        return engine
-    if place.database in (None, "", ":memory:"):
-        raise ValueError("SQLite needs a file, such as sqlite:////srv/tokka/record.db")
-    return open_sqlite(Path(str(place.database)), metadata)
-
-
-def _create_under_advisory_lock(connection: Connection) -> None:
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
-    metadata.create_all(connection)
+    return open_database(url, metadata)

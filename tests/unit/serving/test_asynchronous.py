@@ -45,7 +45,7 @@ class Endpoint:
 
 @pytest.fixture
 def results(tmp_path):
-    return Results(tmp_path / "jobs.db")
+    return Results(f"sqlite:///{tmp_path}/jobs.db", "helpdesk")
 
 
 def make_job(name="a", **facts):
@@ -78,7 +78,7 @@ def test_an_id_that_names_a_path_is_refused():
 
 
 def test_a_result_survives_its_message():
-    rows = [{**ANSWER, "value": None}]
+    rows = [{**ANSWER, "value": None, "top": None}]
     found = decode_result(encode_result("a", "done", rows, None))
     assert (found["id"], found["state"], found["predictions"], found["error"]) == ("a", "done", rows, None)
     with pytest.raises(Undecodable):
@@ -98,7 +98,7 @@ def test_an_answer_replaces_a_failure(results):
 
 
 def test_what_was_settled_long_ago_is_forgotten_and_what_waits_is_not(results):
-    results.accept("waits", "d")
+    results.begin("waits", "d")
     updated = results.complete("done", "d", {}).updated
     assert results.forget(updated) == 0
     assert results.forget(updated + 1) == 1
@@ -143,12 +143,13 @@ def test_poison_that_comes_back_after_it_was_given_up_is_no_further_try(results)
 def test_an_outage_is_no_try(results):
     told = handle(results, Endpoint(Away("nothing serves")), encode(make_job()), times=5)
     assert [one.action for one in told] == ["wait"] * 5
-    assert results.find("a") is None
+    kept = results.find("a")
+    assert (kept.state, kept.tries, kept.starts) == ("queued", 0, 0)
 
 
 def test_a_result_that_cannot_be_kept_is_no_fault_of_the_message(tmp_path, monkeypatch):
     monkeypatch.setattr(handling, "FAULT_SECONDS", 0.0)
-    results = Results(tmp_path / "jobs.db")
+    results = Results(f"sqlite:///{tmp_path}/jobs.db", "helpdesk")
     (tmp_path / "jobs.db").unlink()
     (tmp_path / "jobs.db").mkdir()
     (told,) = handle(results, Endpoint(ANSWER), encode(make_job()))
@@ -300,7 +301,8 @@ def test_kafka_tries_again_keeps_dead_letters_and_replies(results):
 
     async def run():
         transport = kafka.Kafka("kafka://127.0.0.1:9", queues)
-        transport.consume(Handler(results, Endpoint(Failed("x"), ANSWER).ask, tries=3).handle)
+        handler = Handler(results, Endpoint(Failed("x"), ANSWER).ask, tries=3)
+        transport.consume(handler.handle, handler.give_up)
         for topic in (queues.dead, "replies"):
             transport.broker.subscriber(topic, decoder=kafka._raw)(remember(topic))
         async with TestKafkaBroker(transport.broker):
@@ -321,4 +323,4 @@ def test_the_schemas_are_packaged_beside_the_code():
     import tokka.serving
 
     folder = Path(tokka.serving.__file__).parent / "schemas"
-    assert sorted(path.name for path in folder.iterdir()) == ["job.avsc", "result.avsc"]
+    assert sorted(path.name for path in folder.glob("*.avsc")) == ["job.avsc", "result.avsc"]

@@ -8,49 +8,79 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from tokka.serving import protocol
-from tokka.serving.asynchronous.messages import Job, Shape
+from tokka.serving.asynchronous.messages import Job
+from tokka.serving.asynchronous.tensors import INPUTS, parse_infer, require_outputs
 from tokka.serving.engine import Row
 from tokka.serving.protocol import BadRequest
 from tokka.serving.service import ID
 
 KEY = "idempotency-key"
+# The head of a v2 request whose tensors follow its JSON as bytes.
+BINARY = "inference-header-content-length"
 _KEY_FORM = re.compile(r"[\x21-\x7e]{1,200}")
 # What tells callers apart: one caller's key must not find another's job.
 _CALLER = ("x-tokka-client", "authorization", "x-api-key")
 
 
+@dataclass(frozen=True)
+class Interface:
+    """What the model takes and gives now, by the names of the v2 protocol."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
 def job_of(
-    path: str, body: bytes, headers: Mapping[str, str], *, model: str, max_rows: int, secret: bytes
+    path: str, body: bytes, headers: Mapping[str, str], *,
+    model: str, max_rows: int, secret: bytes, interface: Interface | None = None,
 ) -> Job:  # fmt: skip
     """The job that a request asks for.
 
     Args:
         headers: lower-case names, from the gateway.
         secret: makes ids from idempotency keys that nobody can guess.
+        interface: None when nothing serves: what the model would refuse is then said later.
 
     Raises:
         BadRequest: the request would be refused if it were answered now, or its idempotency key is none.
     """
-    shape, texts, partners = _infer(path, body, model) if path != "/predict" else _predict(body, max_rows)
-    rows = protocol.make_rows(texts, partners, max_rows, partners is not None)
-    return Job(
-        id=_id(headers, model, secret), model=model, shape=shape, user=headers.get("x-user-id") or None,
-        texts=[row.text for row in rows],
-        text_pairs=None if partners is None else [str(row.pair) for row in rows],
-    )  # fmt: skip
+    job = Job(id=_id(headers, model, secret), model=model, user=headers.get("x-user-id") or None, texts=[])
+    if path == "/predict":
+        return _predict(job, body, max_rows, interface)
+    if path != f"/v2/models/{model}/infer":
+        raise BadRequest(f"there is one model here: POST /v2/models/{model}/infer", 404)
+    if BINARY in headers:
+        raise BadRequest("a request with binary tensors cannot wait: send them as JSON")
+    return _infer(job, body, max_rows, interface)
 
 
-def _predict(body: bytes, max_rows: int) -> tuple[Shape, list[str], list[str] | None]:
-    # Whether the model takes pairs is the worker's to say, later.
-    pairs = _has_pairs(body)
+def _predict(job: Job, body: bytes, max_rows: int, interface: Interface | None) -> Job:
+    pairs = _takes_pairs(interface, _has_pairs(body))
     inputs = protocol.parse_predict(body, max_rows=max_rows, pairs=pairs)
-    rows: list[Row] = inputs.rows
-    partners = [str(row.pair) for row in rows] if pairs else None
-    return ("texts" if inputs.several else "text"), [row.text for row in rows], partners
+    return _with_rows(replace(job, shape="texts" if inputs.several else "text"), inputs.rows)
+
+
+def _infer(job: Job, body: bytes, max_rows: int, interface: Interface | None) -> Job:
+    asked = parse_infer(body)
+    if interface is not None:
+        require_outputs(asked.outputs or (), interface.outputs)
+    texts, partners = (asked.columns.get(name) for name in INPUTS)
+    rows = protocol.make_rows(texts, partners, max_rows, _takes_pairs(interface, partners is not None))
+    return _with_rows(replace(job, shape="infer", outputs=asked.outputs, request_id=asked.request_id), rows)
+
+
+def _with_rows(job: Job, rows: Sequence[Row]) -> Job:
+    partners = [row.pair for row in rows if row.pair is not None]
+    return replace(job, texts=[row.text for row in rows], text_pairs=partners or None)
+
+
+def _takes_pairs(interface: Interface | None, sent: bool) -> bool:
+    """Whether the model compares pairs; as it is sent while nobody says so."""
+    return sent if interface is None else "text_pair" in interface.inputs
 
 
 def _has_pairs(body: bytes) -> bool:
@@ -59,30 +89,6 @@ def _has_pairs(body: bytes) -> bool:
         tree = json.loads(body)
         return isinstance(tree, dict) and bool({"text_pair", "text_pairs"} & set(tree))
     return False
-
-
-def _infer(path: str, body: bytes, model: str) -> tuple[Shape, Any, Any]:
-    if path != f"/v2/models/{model}/infer":
-        raise BadRequest(f"there is one model here: POST /v2/models/{model}/infer", 404)
-    usage = 'send {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["…"]}]}'
-    try:
-        tree = json.loads(body)
-        columns = {str(item["name"]): _column(item) for item in tree["inputs"]}
-    except (ValueError, RecursionError, KeyError, TypeError):
-        raise BadRequest(f"the body is no v2 request in JSON: {usage}") from None
-    unknown = sorted(set(columns) - {"text", "text_pair"})
-    if unknown:
-        raise BadRequest(f"unknown input {unknown[0][:40]!r}: send text (BYTES)")
-    return "infer", columns.get("text"), columns.get("text_pair")
-
-
-def _column(item: Mapping[str, Any]) -> Any:
-    if item["datatype"] != "BYTES":
-        raise BadRequest(f"{str(item['name'])[:40]} must have the datatype BYTES")
-    data = item["data"]
-    while isinstance(data, list) and data and isinstance(data[0], list):
-        data = [value for part in data for value in part]
-    return data
 
 
 def _id(headers: Mapping[str, str], model: str, secret: bytes) -> str:

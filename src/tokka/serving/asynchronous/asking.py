@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 
+from tokka.serving.asynchronous.accepting import Interface
 from tokka.serving.asynchronous.handling import Away, Failed, Refused
 from tokka.serving.asynchronous.messages import Job
 from tokka.serving.client import reason
@@ -28,6 +29,8 @@ KEY_VARIABLE = "TOKKA_KEY"
 REFUSALS = (400, 404, 405, 413, 415, 422)
 WAITS = (401, 403, 408, 429)
 LONGEST_PAUSE_SECONDS = 30.0
+# Who asks what the model takes waits no longer than this: a request is accepted without it.
+FRESH_SECONDS, DESCRIBE_SECONDS = 5.0, 1.0
 
 
 class Busy(Failed):
@@ -53,6 +56,7 @@ class Asker:
         self._client = httpx.AsyncClient(base_url=endpoint, timeout=TIMEOUT_SECONDS, trust_env=False)
         self._identify = identify
         self._away_seconds = away_seconds
+        self._interface: tuple[float, Interface | None] | None = None
 
     async def ask(self, job: Job) -> dict[str, Any]:
         """The endpoint's answer.
@@ -76,6 +80,13 @@ class Asker:
                 raise Away(f"{self._client.base_url} for {self._away_seconds:.0f} s: {why}")
             await asyncio.sleep(pause)
 
+    async def interface(self, model: str) -> Interface | None:
+        """What the model takes and gives, not older than a few seconds; None when nobody says so."""
+        known = self._interface
+        if known is None or time.monotonic() - known[0] > FRESH_SECONDS:
+            self._interface = known = (time.monotonic(), await self._describe(model))
+        return known[1]
+
     async def close(self) -> None:
         """End the connections."""
         await self._client.aclose()
@@ -98,6 +109,16 @@ class Asker:
         except (ValueError, TypeError):
             raise Failed("the answer is no JSON object") from None
 
+    async def _describe(self, model: str) -> Interface | None:
+        try:
+            response = await self._client.get(
+                f"/v2/models/{model}", headers=dict(self._identify()), timeout=DESCRIBE_SECONDS
+            )
+            tree = response.json()
+            return Interface(*(tuple(str(tensor["name"]) for tensor in tree[side]) for side in ("inputs", "outputs")))
+        except (httpx.HTTPError, ValueError, KeyError, TypeError):
+            return None
+
     async def _serves(self) -> bool:
         try:
             return (await self._client.get("/health")).status_code == 200
@@ -114,13 +135,21 @@ def _pause(response: httpx.Response) -> float:
 def question(job: Job) -> tuple[str, dict[str, Any]]:
     """The path and the body that ask for a job."""
     if job.shape == "infer":
-        columns = {"text": job.texts, **({"text_pair": job.text_pairs} if job.text_pairs is not None else {})}
-        tensors = [{"name": name, "datatype": "BYTES", "shape": [len(column)], "data": column}
-                   for name, column in columns.items()]  # fmt: skip
-        return f"/v2/models/{job.model}/infer", {"id": job.id, "inputs": tensors}
-    if job.shape == "text":
-        return "/predict", {"text": job.texts[0], **({"text_pair": job.text_pairs[0]} if job.text_pairs else {})}
-    return "/predict", {"texts": job.texts, **({"text_pairs": job.text_pairs} if job.text_pairs is not None else {})}
+        return f"/v2/models/{job.model}/infer", _infer(job)
+    several = job.shape == "texts"
+    tree: dict[str, Any] = {"texts": job.texts} if several else {"text": job.texts[0]}
+    if job.text_pairs:
+        tree |= {"text_pairs": job.text_pairs} if several else {"text_pair": job.text_pairs[0]}
+    return "/predict", {**tree, **({"top_k": job.top_k} if job.top_k is not None else {})}
+
+
+def _infer(job: Job) -> dict[str, Any]:
+    columns = {"text": job.texts, **({"text_pair": job.text_pairs} if job.text_pairs is not None else {})}
+    tensors = [{"name": name, "datatype": "BYTES", "shape": [len(column)], "data": column}
+               for name, column in columns.items()]  # fmt: skip
+    wanted = {"outputs": [{"name": name} for name in job.outputs]} if job.outputs else {}
+    more = {"parameters": {"top_k": job.top_k}} if job.top_k is not None else {}
+    return {"id": job.request_id or job.id, "inputs": tensors, **wanted, **more}
 
 
 def credentials(home: Path) -> dict[str, str]:

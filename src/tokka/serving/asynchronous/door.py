@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from tokka.serving.application import FAILED, Receive, Scope, Send, _reply
-from tokka.serving.asynchronous.accepting import KEY, job_of
+from tokka.serving.asynchronous.accepting import Interface, job_of
 from tokka.serving.asynchronous.handling import digest_of
 from tokka.serving.asynchronous.messages import Job, encode
-from tokka.serving.asynchronous.results import Kept, Results
+from tokka.serving.asynchronous.results import Kept, Results, Taken
 from tokka.serving.asynchronous.transport import Unconfirmed
 from tokka.serving.protocol import BadRequest
 
@@ -27,6 +27,7 @@ class Door:
     Args:
         results: where they are kept.
         publish: sends a message under an id; raises Unconfirmed.
+        describe: says what the model takes and gives; None when nothing serves.
         model: name of the endpoint.
         max_rows: most rows of one job.
         max_body_bytes: more is refused.
@@ -35,10 +36,12 @@ class Door:
 
     def __init__(
         self, results: Results, publish: Callable[[bytes, str], Awaitable[None]], *,
-        model: str, max_rows: int, max_body_bytes: int, secret: bytes,
+        describe: Callable[[str], Awaitable[Interface | None]], model: str, max_rows: int, max_body_bytes: int,
+        secret: bytes,
     ) -> None:  # fmt: skip
         self._results = results
         self._publish = publish
+        self._describe = describe
         self._model, self._max_rows, self._max_body_bytes = model, max_rows, max_body_bytes
         self._secret = secret
 
@@ -67,27 +70,29 @@ class Door:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         body = await self._read(receive)
         job = job_of(
-            path, body, headers, model=self._model, max_rows=self._max_rows, secret=self._secret
+            path, body, headers, model=self._model, max_rows=self._max_rows, secret=self._secret,
+            interface=await self._describe(self._model),
         )  # fmt: skip
-        return await self._take(job, repeatable=KEY in headers)
+        return await self._take(job)
 
     async def _look_up(self, name: str) -> Answer:
         kept = await asyncio.to_thread(self._results.find, name)
         if kept is None:
             raise BadRequest("no such job: it was never taken, or its result was kept long enough", 404)
-        return 200, _describe(kept), {"retry-after": "1"} if kept.state == "queued" else {}
+        return 200, _report(kept), {"retry-after": "1"} if _state(kept) == "queued" else {}
 
-    async def _take(self, job: Job, *, repeatable: bool) -> Answer:
+    async def _take(self, job: Job) -> Answer:
         digest = digest_of(job)
-        known = await asyncio.to_thread(self._results.find, job.id) if repeatable else None
-        if known is not None and known.digest != digest:
-            raise BadRequest("this Idempotency-Key was used for another request", 422)
-        if known is None:
-            # Published first: what is noted and not on the queue would wait for ever.
+        try:
+            kept = await asyncio.to_thread(self._results.claim, job.id, digest)
+        except Taken:
+            raise BadRequest("this Idempotency-Key was used for another request: send another key", 422) from None
+        if kept.state == "claimed":
+            # Noted as waiting once it is on the queue: who asks again after a failure in between has it sent again.
             await self._publish(encode(job), job.id)
             await asyncio.to_thread(self._results.accept, job.id, digest)
         place = f"/jobs/{job.id}"
-        tree = {"job": job.id, "state": known.state if known else "queued", "location": place}
+        tree = {"job": job.id, "state": _state(kept), "location": place}
         return 202, tree, {"location": place, "preference-applied": "respond-async"}
 
     async def _read(self, receive: Receive) -> bytes:
@@ -103,8 +108,13 @@ class Door:
                 return body
 
 
-def _describe(kept: Kept) -> dict[str, Any]:
-    tree: dict[str, Any] = {"job": kept.id, "state": kept.state, "created": kept.created, "updated": kept.updated}
+def _report(kept: Kept) -> dict[str, Any]:
+    tree: dict[str, Any] = {"job": kept.id, "state": _state(kept), "created": kept.created, "updated": kept.updated}
     if kept.state == "done":
         return {**tree, "result": kept.answer}
     return {**tree, **kept.answer}
+
+
+def _state(kept: Kept) -> str:
+    """As users see it: that a message is not confirmed yet is nothing that they could act on."""
+    return "queued" if kept.state == "claimed" else kept.state

@@ -17,7 +17,8 @@ from sqlalchemy.exc import DBAPIError
 
 from tokka import files
 from tokka.serving.asynchronous.messages import Job, Undecodable, decode, encode_result
-from tokka.serving.asynchronous.results import Kept, Results
+from tokka.serving.asynchronous.predictions import predictions_of
+from tokka.serving.asynchronous.results import Kept, Results, Taken
 
 logger = logging.getLogger("tokka.serving.asynchronous")
 
@@ -25,6 +26,9 @@ logger = logging.getLogger("tokka.serving.asynchronous")
 Action = Literal["ack", "retry", "dead", "wait"]
 RETRY_SECONDS = 0.2
 FAULT_SECONDS = 1.0
+# Starts that came to no end, beside the failed tries: a consumer that dies takes along whatever it held, the innocent
+# too, so that this is far above the limit of tries.
+DEATHS = 20
 
 
 class Refused(Exception):
@@ -71,74 +75,89 @@ class Handler:
             await asyncio.sleep(FAULT_SECONDS)
             return Told("wait")
 
+    async def give_up(self, body: bytes, why: str) -> Told:
+        """Settle a message that the broker has given up by itself, unless it is settled already.
+
+        Args:
+            why: the broker's reason.
+        """
+        try:
+            job = decode(body)
+            kept = await asyncio.to_thread(self._results.begin, job.id, digest_of(job))
+            if kept.state != "queued":
+                return Told("ack")
+            return await self._fail(job, f"given up by the broker: {why}")
+        except (Undecodable, Taken):
+            return Told("ack")
+        except (DBAPIError, OSError):
+            logger.exception("the results cannot be kept now, the message waits")
+            await asyncio.sleep(FAULT_SECONDS)
+            return Told("wait")
+
     async def _handle(self, body: bytes) -> Told:
         try:
             job = decode(body)
         except Undecodable as error:
             return await self._poison(f"body-{files.digest_bytes(body)[:32]}", str(error))
-        digest = digest_of(job)
-        kept = await asyncio.to_thread(self._results.find, job.id)
-        if kept is not None and kept.digest != digest:
+        try:
+            return await self._answer(job, digest_of(job))
+        except Taken:
             logger.warning("job %s came with another content, it is given up", job.id)
             return _told(job, "dead", "failed", {"error": "the id was used for another job before"})
-        if kept is not None and kept.state == "done":
-            return _told(job, "ack", "done", kept.answer)
-        return await self._answer(job, digest)
 
     async def _poison(self, name: str, reason: str) -> Told:
         kept = await asyncio.to_thread(self._results.find, name)
-        if kept is not None and kept.state == "failed":
+        if kept is not None and (kept.state != "claimed" or kept.digest):
             # A consumer was killed between giving it up and telling the broker: no bytes get better by themselves.
             return Told("dead")
-        return await self._again(name, "", reason)
+        kept = await self._count(name, "", reason)
+        return Told("retry" if kept.tries < self._tries else "dead")
 
     async def _answer(self, job: Job, digest: str) -> Told:
+        kept = await asyncio.to_thread(self._results.begin, job.id, digest)
+        if kept.state == "done":
+            return _told(job, "ack", "done", kept.answer)
+        if kept.starts - kept.tries > DEATHS:
+            return await self._fail(job, f"given up: whoever took it died, {DEATHS} times", "dead")
         try:
             answer = await self._ask(job)
         except Refused as error:
             kept = await asyncio.to_thread(self._results.fail, job.id, digest, str(error))
             return _told(job, "ack", kept.state, kept.answer)
         except Failed as error:
-            return await self._again(job.id, digest, str(error), job)
+            return await self._again(job, digest, str(error))
         except Away as error:
             logger.warning("job %s waits: %s", job.id, error)
+            await asyncio.to_thread(self._results.rest, job.id)
             return Told("wait")
         kept = await asyncio.to_thread(self._results.complete, job.id, digest, answer)
         return _told(job, "ack", kept.state, kept.answer)
 
-    async def _again(self, name: str, digest: str, reason: str, job: Job | None = None) -> Told:
+    async def _again(self, job: Job, digest: str, reason: str) -> Told:
         """One more failed try: back to the queue after a moment, or, after the last one, given up."""
-        tries = await asyncio.to_thread(self._results.count_try, name, digest)
-        logger.warning("message %s, try %d of %d: %s", name, tries, self._tries, reason)
-        if tries < self._tries:
-            await asyncio.sleep(RETRY_SECONDS * 2 ** (tries - 1))
-            return Told("retry")
+        kept = await self._count(job.id, digest, reason)
+        if kept.state == "done":
+            return _told(job, "ack", kept.state, kept.answer)
+        return Told("retry") if kept.tries < self._tries else _told(job, "dead", kept.state, kept.answer)
+
+    async def _count(self, name: str, digest: str, reason: str) -> Kept:
+        """Count a failed try, and pause after each but the last."""
+        kept = await asyncio.to_thread(self._results.count_try, name, digest, reason, limit=self._tries)
+        logger.warning("message %s, try %d of %d: %s", name, kept.tries, self._tries, reason)
+        if kept.tries < self._tries:
+            await asyncio.sleep(RETRY_SECONDS * 2 ** (kept.tries - 1))
+        return kept
+
+    async def _fail(self, job: Job, reason: str, action: Action = "ack") -> Told:
         kept: Kept = await asyncio.to_thread(
-            self._results.fail, name, digest, f"given up after {tries} tries: {reason}"
-        )
-        return Told("dead") if job is None else _told(job, "dead", kept.state, kept.answer)
+            self._results.fail, job.id, digest_of(job), reason, given_up=True
+        )  # fmt: skip
+        return _told(job, action, kept.state, kept.answer)
 
 
 def digest_of(job: Job) -> str:
     """A digest of what a job asks."""
     return files.digest_json(job.content())
-
-
-def predictions_of(answer: dict[str, Any]) -> list[dict[str, Any]]:
-    """The rows of an answer of any shape: of /predict with one text or several, or of the v2 protocol."""
-    if "outputs" not in answer:
-        rows = answer.get("predictions", [answer])
-        return [{name: row.get(name) for name in _FIELDS} for row in rows]
-    columns = {output["name"]: output["data"] for output in answer["outputs"]}
-    canary = bool((answer.get("parameters") or {}).get("canary", False))
-    version = str(answer.get("model_version", ""))
-    return [
-        {**dict.fromkeys(_FIELDS), "model_version": version, "canary": canary, **dict(zip(columns, row, strict=True))}
-        for row in zip(*columns.values(), strict=True)
-    ]
-
-
-_FIELDS = ("prediction_id", "model_version", "canary", "label", "score", "value")
 
 
 def _told(job: Job, action: Action, state: str, answer: dict[str, Any]) -> Told:

@@ -12,7 +12,7 @@ from faststream import AckPolicy
 from faststream.kafka import KafkaBroker, KafkaMessage
 
 from tokka.serving.asynchronous.handling import Told
-from tokka.serving.asynchronous.transport import CONFIRM_SECONDS, Handle, Queues, Unconfirmed
+from tokka.serving.asynchronous.transport import CONFIRM_SECONDS, GiveUp, Handle, Queues, Unconfirmed
 
 logger = logging.getLogger("tokka.serving.asynchronous")
 
@@ -32,8 +32,8 @@ class Kafka:
         self._queues = queues
         self.broker = KafkaBroker(urlsplit(url).netloc.split(","), acks="all", enable_idempotence=True, logger=None)
 
-    def consume(self, handle: Handle) -> None:
-        """Hand over every job; before `start`."""
+    def consume(self, handle: Handle, give_up: GiveUp) -> None:
+        """Hand over every job; before `start`. Kafka gives nothing up, so that `give_up` is never called."""
 
         async def take(message: KafkaMessage) -> None:
             await self._take(message, handle)

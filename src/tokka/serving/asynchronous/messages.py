@@ -21,6 +21,9 @@ _MARKER = b"\xc3\x01"
 _HEADER_BYTES = 10
 
 
+_LATER = ("request_id", "outputs", "top_k")
+
+
 class Undecodable(ValueError):
     """The bytes are no message of this schema."""
 
@@ -37,10 +40,16 @@ class Job:
     user: str | None = None
     reply_to: str | None = None
     created: float = field(default_factory=time.time)
+    request_id: str | None = None
+    outputs: list[str] | None = None
+    top_k: int | None = None
 
     def content(self) -> list[Any]:
         """What is asked: two jobs with the same content and id are the same job."""
-        return [self.model, self.shape, self.texts, self.text_pairs, self.user]
+        content = [self.model, self.shape, self.texts, self.text_pairs, self.user]
+        # Only where they are used: what was asked before there were such fields is still the same.
+        later = {name: value for name in _LATER if (value := getattr(self, name)) is not None}
+        return [*content, later] if later else content
 
 
 def encode(job: Job) -> bytes:
@@ -78,7 +87,7 @@ def decode_result(body: bytes) -> dict[str, Any]:
 def _write(name: str, tree: Mapping[str, Any]) -> bytes:
     import fastavro
 
-    schema, header = _schema(name)
+    header, schema = next(iter(_schemas(name).items()))
     output = io.BytesIO(header)
     output.seek(_HEADER_BYTES)
     fastavro.schemaless_writer(output, schema, dict(tree))
@@ -88,12 +97,13 @@ def _write(name: str, tree: Mapping[str, Any]) -> bytes:
 def _read(name: str, body: bytes) -> dict[str, Any]:
     import fastavro
 
-    schema, header = _schema(name)
-    if body[:_HEADER_BYTES] != header:
+    schemas = _schemas(name)
+    written = schemas.get(body[:_HEADER_BYTES])
+    if written is None:
         raise Undecodable(f"not an Avro {name} in the single-object encoding of schemas/{name}.avsc")
     stream = io.BytesIO(body[_HEADER_BYTES:])
     try:
-        tree = fastavro.schemaless_reader(stream, schema, None)
+        tree = fastavro.schemaless_reader(stream, written, next(iter(schemas.values())))
     except Exception as error:
         # What a truncated or altered body makes the decoder raise is wide.
         raise Undecodable(f"the Avro body cannot be decoded ({type(error).__name__})") from None
@@ -103,15 +113,20 @@ def _read(name: str, body: bytes) -> dict[str, Any]:
 
 
 @functools.cache
-def _schema(name: str) -> tuple[Any, bytes]:
-    """The parsed schema, and the ten bytes that every message of it begins with."""
+def _schemas(name: str) -> dict[bytes, Any]:
+    """The parsed schemas by the ten bytes that every message of each begins with: the one in use, then former ones."""
+    former = sorted((_SCHEMAS / "former").glob(f"{name}-*.avsc"), reverse=True)
+    return dict(_parse(path) for path in (_SCHEMAS / f"{name}.avsc", *former))
+
+
+def _parse(path: Path) -> tuple[bytes, Any]:
     import json
 
     from fastavro.schema import fingerprint, parse_schema, to_parsing_canonical_form
 
-    schema = json.loads((_SCHEMAS / f"{name}.avsc").read_text(encoding="utf-8"))
+    schema = json.loads(path.read_text(encoding="utf-8"))
     print_of_it = fingerprint(to_parsing_canonical_form(schema), "CRC-64-AVRO")
-    return parse_schema(schema), _MARKER + bytes.fromhex(print_of_it)
+    return _MARKER + bytes.fromhex(print_of_it), parse_schema(schema)
 
 
 def _moment(seconds: float) -> datetime:

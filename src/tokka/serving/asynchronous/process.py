@@ -20,6 +20,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sqlalchemy.exc import DBAPIError
+
 from tokka.errors import TokkaError, UsageError
 from tokka.serving.access import reachable
 from tokka.serving.asynchronous.asking import Asker, credentials
@@ -29,10 +31,12 @@ from tokka.serving.asynchronous.results import Results
 from tokka.serving.asynchronous.transport import Queues, Transport, open_transport
 from tokka.settings import Settings
 
-SOCKET = "jobs.sock"
-DAY_SECONDS = 86_400.0
-SWEEP_SECONDS = 3600.0
+SOCKET, SECRET = "jobs.sock", "jobs.secret"
+DAY_SECONDS, HOUR_SECONDS = 86_400.0, 3600.0
+SWEEP_SECONDS = 60.0
 CONNECT_SECONDS = 2.0
+# A broker that is there and cannot be used waits for a person.
+UNUSABLE_SECONDS = 30.0
 logger = logging.getLogger("tokka.serving.asynchronous")
 
 
@@ -45,6 +49,7 @@ class Options:
     tries: int = 3
     concurrent: int = 16
     result_days: float = 7.0
+    give_up_hours: float = 24.0
     max_rows: int = 256
     max_body_bytes: int = 1_000_000
 
@@ -71,13 +76,14 @@ async def run(options: Options, settings: Settings) -> None:
     ending = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ending.set)
-    results = Results(settings.home / "jobs.db")
+    results = Results(settings.jobs_url, options.name)
     transport = open_transport(settings.broker, Queues(options.name), concurrent=options.concurrent)
     asker = Asker(f"http://{reachable(settings.host)}:{settings.port}", functools.partial(credentials, settings.home))
-    transport.consume(Handler(results, asker.ask, tries=options.tries).handle)
-    async with _entrance(options, settings, results, transport):
+    handler = Handler(results, asker.ask, tries=options.tries)
+    transport.consume(handler.handle, handler.give_up)
+    async with _entrance(options, settings, results, transport, asker):
         connecting = asyncio.create_task(_connect(transport))
-        sweeping = asyncio.create_task(_sweep(results, options.result_days))
+        sweeping = asyncio.create_task(_sweep(results, options))
         await ending.wait()
         sweeping.cancel()
         connecting.cancel()
@@ -92,21 +98,34 @@ async def _connect(transport: Transport) -> None:
         try:
             await transport.start()
             return
+        except TokkaError as error:
+            logger.error("%s (%s)", error.message, error.hint)
+            await asyncio.sleep(UNUSABLE_SECONDS)
         except Exception as error:
             # Without the URL: it may hold a password.
             logger.warning("the broker does not answer: %s", type(error).__name__)
             await asyncio.sleep(CONNECT_SECONDS)
 
 
-async def _sweep(results: Results, days: float) -> None:
+async def _sweep(results: Results, options: Options) -> None:
+    """Forget what was kept long enough, and give up what waits for so long that its message must be lost."""
+    why = f"given up: no answer within {options.give_up_hours:g} hours; one that comes later replaces this"
     while True:
-        await asyncio.to_thread(results.forget, time.time() - days * DAY_SECONDS)
+        now = time.time()
+        try:
+            await asyncio.to_thread(results.forget, now - options.result_days * DAY_SECONDS)
+            count = await asyncio.to_thread(results.give_up, now - options.give_up_hours * HOUR_SECONDS, why)
+        except DBAPIError:
+            logger.exception("the results cannot be swept now")
+        else:
+            if count:
+                logger.warning("%d jobs were given up after %g hours", count, options.give_up_hours)
         await asyncio.sleep(SWEEP_SECONDS)
 
 
 @contextlib.asynccontextmanager
 async def _entrance(
-    options: Options, settings: Settings, results: Results, transport: Transport
+    options: Options, settings: Settings, results: Results, transport: Transport, asker: Asker
 ) -> AsyncIterator[None]:
     if options.folder is None:
         yield
@@ -114,8 +133,8 @@ async def _entrance(
     import uvicorn
 
     door = Door(
-        results, transport.publish, model=options.name, max_rows=options.max_rows,
-        max_body_bytes=options.max_body_bytes, secret=secret_of(settings.home / "jobs.secret"),
+        results, transport.publish, describe=asker.interface, model=options.name, max_rows=options.max_rows,
+        max_body_bytes=options.max_body_bytes, secret=secret_of(settings.home / SECRET),
     )  # fmt: skip
     config = uvicorn.Config(door, log_config=None, access_log=False, lifespan="off", server_header=False)
     server = uvicorn.Server(config)
@@ -159,6 +178,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tries", type=int, default=3, help="failed ones before a message is given up")
     parser.add_argument("--concurrent", type=int, default=16, help="messages handled at once")
     parser.add_argument("--result-days", type=float, default=7.0, help="results are kept so long")
+    parser.add_argument("--give-up-hours", type=float, default=24.0, help="a job that waits longer is given up")
     parser.add_argument("--max-rows", type=int, default=256, help="more rows in one request are answered with 422")
     parser.add_argument("--max-body-bytes", type=int, default=1_000_000, help="more is answered with 413")
     return parser

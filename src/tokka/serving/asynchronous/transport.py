@@ -13,6 +13,7 @@ from tokka.errors import UsageError
 from tokka.serving.asynchronous.handling import Told
 
 Handle = Callable[[bytes], Awaitable[Told]]
+GiveUp = Callable[[bytes, str], Awaitable[Told]]
 RABBIT, KAFKA = ("amqp", "amqps"), ("kafka",)
 # A publisher waits so long for the broker to confirm.
 CONFIRM_SECONDS = 5.0
@@ -35,18 +36,27 @@ class Queues:
 
     @property
     def dead(self) -> str:
-        """Where messages lie that were given up."""
+        """Where messages lie that were given up, for people to look at."""
         return f"tokka.{self.endpoint}.dead"
+
+    @property
+    def given_up(self) -> str:
+        """Where a copy of each waits for a consumer, which settles what the broker gave up by itself."""
+        return f"tokka.{self.endpoint}.given-up"
 
 
 class Transport(Protocol):
     """A connection to a broker."""
 
-    def consume(self, handle: Handle) -> None:
-        """Hand over every job; before `start`."""
+    def consume(self, handle: Handle, give_up: GiveUp) -> None:
+        """Hand over every job, and every message that the broker gave up, with its reason; before `start`."""
 
     async def start(self) -> None:
-        """Connect and declare the queues; raises whatever the broker's client raises when there is none."""
+        """Connect and declare the queues; raises whatever the broker's client raises when there is none.
+
+        Raises:
+            TokkaError: the broker is there, and cannot be used as it is.
+        """
 
     async def publish(self, body: bytes, name: str) -> None:
         """Send a job and wait until the broker has it.

@@ -1,0 +1,107 @@
+"""A request of the v2 protocol that becomes a job, held to what the model server would hold it to.
+
+asked = parse_infer(body)
+asked.columns["text"], asked.outputs, asked.request_id
+
+The words of the protocol are checked as KServe checks them, without KServe: importing it costs seconds and 100 MB.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, StrictBool, StrictFloat, StrictInt, ValidationError
+
+from tokka.serving.protocol import BadRequest
+
+USAGE = 'send {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["…"]}]}'
+INPUTS = ("text", "text_pair")
+Parameters = dict[str, StrictFloat | StrictInt | StrictBool | str]
+
+
+class _Input(BaseModel):
+    name: str
+    shape: list[int]
+    datatype: str
+    parameters: Parameters | None = None
+    data: list[Any]
+
+
+class _Output(BaseModel):
+    name: str
+    parameters: Parameters | None = None
+
+
+class _Request(BaseModel):
+    id: str | None = None
+    parameters: Parameters | None = None
+    inputs: list[_Input]
+    outputs: list[_Output] | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a request holds: texts by input, the outputs that it names (none: all), and its own id, if any."""
+
+    columns: dict[str, list[str]]
+    outputs: list[str] | None
+    request_id: str | None
+
+
+def parse_infer(body: bytes) -> Asked:
+    """Check the body of POST /v2/models/NAME/infer.
+
+    Raises:
+        BadRequest: it is no request of the protocol, names an input that there is not, or holds no strings.
+    """
+    request = _parse(body)
+    unknown = [item.name for item in request.inputs if item.name not in INPUTS]
+    if unknown:
+        raise BadRequest(f"unknown input {unknown[0][:40]!r}: send text (BYTES)")
+    columns = {item.name: _strings(item) for item in request.inputs}
+    outputs = [output.name for output in request.outputs or ()]
+    return Asked(columns, outputs or None, request.id or None)
+
+
+def require_outputs(wanted: Sequence[str], known: Sequence[str]) -> None:
+    """See that the model gives the outputs that a request names.
+
+    Raises:
+        BadRequest: it gives no such output.
+    """
+    unknown = [name for name in wanted if name not in known]
+    if unknown:
+        raise BadRequest(f"unknown output {unknown[0][:40]!r}: there are {', '.join(known)}")
+
+
+def _parse(body: bytes) -> _Request:
+    try:
+        tree = json.loads(body)
+        # What cannot be written as UTF-8 can be neither a message nor part of an answer.
+        json.dumps(tree, ensure_ascii=False).encode()
+        return _Request.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"][:6])
+        raise BadRequest(f"{place}: {first['msg']}: {USAGE}"[:300]) from None
+    except UnicodeEncodeError:
+        raise BadRequest("the request holds a string that is not valid Unicode") from None
+    except (ValueError, RecursionError):
+        raise BadRequest(f"the body is no v2 request in JSON: {USAGE}") from None
+
+
+def _strings(item: _Input) -> list[str]:
+    import numpy as np
+
+    if item.datatype.upper() != "BYTES":
+        raise BadRequest(f"{item.name} must have the datatype BYTES")
+    try:
+        texts = np.ravel(np.array(item.data, dtype=np.object_).reshape(item.shape)).tolist()
+    except Exception:
+        # What a client may put into a tensor is wide, and so is what shaping it may raise.
+        raise BadRequest(f"{item.name} does not hold strings of the given shape") from None
+    for text in texts:
+        if not isinstance(text, str):
+            raise BadRequest(f"{item.name} must hold strings, not {type(text).__name__}")
+    return [str(text) for text in texts]
