@@ -17,6 +17,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 
+from tokka import crash_points
 from tokka.deployment.schema import decisions, endpoints, history, open_engine, runs
 from tokka.deployment.state import State
 from tokka.errors import TokkaError, UsageError
@@ -82,7 +83,7 @@ class Record:
         new = State.model_validate({**expected.model_dump(), **_stamped(expected, changes, self.clock.time())})
         if expected.champion is not None and new.champion is None:
             raise ValueError(f"{expected.endpoint} would be left without a champion")
-        with self._transaction() as connection:
+        with crash_points.at("record"), self._transaction() as connection:
             if not _swap(connection, expected, new):
                 raise _superseded(expected)
             connection.execute(insert(history).values(**_row(new)))
