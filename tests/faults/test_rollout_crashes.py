@@ -1,11 +1,13 @@
 """A rollout killed before and after each of its writes, and asked for again: it converges, with one champion always."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
-import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -213,23 +215,25 @@ def test_a_rollback_by_hand_ends_a_rollout(tmp_path, phase):
     assert here.state.champion.version == "1" and here.state.reason == "complaints"
 
 
-@pytest.mark.parametrize("versions", [("2", "2", "2", "2"), ("2", "3", "2", "3")])
-def test_racing_rollouts_one_wins(tmp_path, versions):
+def race(folder: Path, version: str, gate: Any, verdicts: Any) -> None:
+    here = World(folder, first=True, canary=SHORT)
+    here.clock.on_sleep = lambda: time.sleep(0.001)
+    gate.wait()
+    verdicts.put(here.rollout(version).verdict)
+
+
+@pytest.mark.parametrize("versions", [("2", "2", "2", "2"), ("2", "3", "2", "3", "2")])
+def test_of_processes_that_race_one_wins(tmp_path, versions):
     World(tmp_path, canary=SHORT)
-    verdicts: list[str] = []
-    gate = threading.Barrier(len(versions))
-
-    def run(version: str) -> None:
-        here = World(tmp_path, first=True, canary=SHORT)
-        here.clock.on_sleep = lambda: threading.Event().wait(0.001)
-        gate.wait()
-        verdicts.append(here.rollout(version).verdict)
-
-    threads = [threading.Thread(target=run, args=(version,)) for version in versions]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.faults.test_rollout_crashes", "sqlalchemy.dialects.sqlite"])
+    gate, said = context.Barrier(len(versions)), context.Queue()
+    racers = [context.Process(target=race, args=(tmp_path, version, gate, said)) for version in versions]
+    for racer in racers:
+        racer.start()
+    verdicts = [said.get(timeout=120) for _ in versions]
+    for racer in racers:
+        racer.join()
     record = Record(f"sqlite:///{tmp_path}/record.db", Clock())
     state = record.read(ENDPOINT)
     assert len(verdicts) == len(versions) and set(verdicts) <= {"promoted", "superseded"}

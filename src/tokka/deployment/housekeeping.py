@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tokka.deployment.children import Child, MlflowPage
 from tokka.deployment.state import State
+from tokka.serving import process
 from tokka.settings import Settings
 
 # Importing MLflow costs seconds of processor time: that is not spent beside a rollout that moves.
@@ -24,7 +25,10 @@ class Housekeeping:
 
     def __init__(self, settings: Settings, logs: Path, environment: dict[str, str]) -> None:
         self.page = MlflowPage(settings, logs / "mlflow.log", environment)
-        self._upkeep = Child("upkeep", logs / "upkeep.log", environment, retry_seconds=RETRY_SECONDS)
+        # After a crash the aliases are to be right within seconds, also on a machine that has much to do.
+        niceness = process.STARTING_NICENESS
+        upkeep = logs / "upkeep.log"
+        self._upkeep = Child("upkeep", upkeep, environment, retry_seconds=RETRY_SECONDS, niceness=niceness)
         self._archive = Child("archive", logs / "archive.log", environment)
         self._archived = time.monotonic() - 0.9 * ARCHIVE_SECONDS
         self._generation, self._changed = -1, time.monotonic()
