@@ -34,13 +34,17 @@ QUICK = {
 
 
 class Clock:
-    """Time that passes only when somebody sleeps."""
+    """Time that passes only when somebody sleeps; `set_by` is by how many seconds somebody has set the wall clock."""
 
     def __init__(self) -> None:
         self.now = 1_000_000.0
+        self.set_by = 0.0
         self.on_sleep: Callable[[], None] = lambda: None
 
     def time(self) -> float:
+        return self.now + self.set_by
+
+    def monotonic(self) -> float:
         return self.now
 
     def sleep(self, seconds: float, /) -> None:

@@ -6,6 +6,7 @@ import pytest
 from tests.faults.victim import Victim
 from tests.fixtures.tiny_model import make_tiny_base
 from tests.loop.world import World
+from tests.serving.conftest import make_world, models  # noqa: F401
 
 
 @pytest.fixture(scope="module")

@@ -1,18 +1,21 @@
 """A rollout killed before and after each of its writes, and asked for again: it converges, with one champion always."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
-import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.fakes.world import ENDPOINT, Clock, Killed, Model, World
-from tokka.deployment.reconcile import end_abandoned
+from tokka.deployment import watching
+from tokka.deployment.reconcile import end_abandoned, show_last_verdict
 from tokka.deployment.record import Record
-from tokka.deployment.rollout import rollback
+from tokka.deployment.rollout import RolloutResult, rollback
 
 SHORT = {"quality_margin": 0.1, "step_requests": 40, "watch_s": 0.6}
 PROMOTED = {"champion": "2", "previous": "1"}
@@ -106,28 +109,66 @@ def test_an_abandoned_rollout_is_rolled_back_without_anybody_asking(tmp_path, at
     with pytest.raises(Killed):
         here.rollout(record=here.dying(at, after=True))
     record = here.healed()
-    assert end_abandoned(record, ENDPOINT) is None, "it may still live"
-    here.clock.now += 61
-    ended = end_abandoned(record, ENDPOINT)
+    assert end_abandoned(record, ENDPOINT, 59.0) is None, "it may still live"
+    ended = end_abandoned(record, ENDPOINT, 61.0)
     assert ended is not None and ended.phase == "idle" and ended.champion.version == "1"
     assert "abandoned" in record.history(ENDPOINT, 1)[0]["reason"]
-    assert end_abandoned(record, ENDPOINT) is None
+    assert end_abandoned(record, ENDPOINT, 61.0) is None
     assert here.rollout(record=record).verdict == "promoted"
 
 
-def test_an_abandoned_watch_keeps_what_was_promoted(tmp_path):
-    here = world("good", tmp_path)
-    record = here.dying(-1, after=False)
+def die_in_the_watch(here: World) -> None:
+    """Have the driver of a good version killed right after its promotion."""
 
-    def die_in_the_watch() -> None:
+    def die() -> None:
         if here.state.phase == "watch":
             raise Killed
 
-    here.clock.on_sleep = die_in_the_watch
+    here.clock.on_sleep = die
     with pytest.raises(Killed):
-        here.rollout(record=record)
-    here.clock.on_sleep, here.clock.now = (lambda: None), here.clock.now + 61
-    assert end_abandoned(here.record, ENDPOINT).champion.version == "2"
+        here.rollout()
+    here.clock.on_sleep = lambda: None
+
+
+def go_on(here: World) -> RolloutResult | None:
+    """As the daemon's child does."""
+    return watching.go_on(
+        here.record, here.target, here.params, here.settings, watching.Unasked(), here.clock, here.target.read_log
+    )
+
+
+def test_an_abandoned_watch_is_watched_to_its_end_counted_from_the_promotion(tmp_path):
+    here = World(tmp_path, canary={**SHORT, "watch_s": 30})
+    die_in_the_watch(here)
+    promoted = here.clock.now
+    assert end_abandoned(here.record, ENDPOINT, 61.0) is None and here.state.phase == "watch"
+    here.clock.now += 10
+    assert go_on(here).verdict == "promoted"
+    assert 29 <= here.clock.now - promoted <= 32
+    assert (here.state.phase, here.state.champion.version) == ("idle", "2")
+    assert go_on(here) is None
+    assert show_last_verdict(here.record, ENDPOINT, here.registry) == "2"
+    assert here.registry.of["2"].tags["tokka.canary"] == "promoted"
+
+
+def test_an_abandoned_watch_can_still_go_back(tmp_path):
+    here = World(tmp_path, canary={**SHORT, "watch_s": 30})
+    die_in_the_watch(here)
+    here.challenger.live_errors = 0.6
+    here.target.send([{"text": f"message {number}"} for number in range(200)])
+    assert go_on(here).verdict == "rolled_back"
+    assert (here.state.champion.version, here.state.previous) == ("1", None)
+    show_last_verdict(here.record, ENDPOINT, here.registry)
+    assert here.registry.of["2"].tags["tokka.canary"] == "rolled_back"
+
+
+def test_the_rest_of_a_watch_is_judged_by_what_its_rollout_was_given(tmp_path):
+    here = World(tmp_path, canary={**SHORT, "watch_s": 30})
+    die_in_the_watch(here)
+    given, began = here.params, here.clock.now
+    here.params = given.model_copy(update={"canary": given.canary.model_copy(update={"watch_s": 5.0})})
+    go_on(here)
+    assert here.clock.now - began > 28
 
 
 def test_a_newer_version_takes_over_and_the_older_one_says_superseded(tmp_path):
@@ -174,23 +215,25 @@ def test_a_rollback_by_hand_ends_a_rollout(tmp_path, phase):
     assert here.state.champion.version == "1" and here.state.reason == "complaints"
 
 
-@pytest.mark.parametrize("versions", [("2", "2", "2", "2"), ("2", "3", "2", "3")])
-def test_racing_rollouts_one_wins(tmp_path, versions):
+def race(folder: Path, version: str, gate: Any, verdicts: Any) -> None:
+    here = World(folder, first=True, canary=SHORT)
+    here.clock.on_sleep = lambda: time.sleep(0.001)
+    gate.wait()
+    verdicts.put(here.rollout(version).verdict)
+
+
+@pytest.mark.parametrize("versions", [("2", "2", "2", "2"), ("2", "3", "2", "3", "2")])
+def test_of_processes_that_race_one_wins(tmp_path, versions):
     World(tmp_path, canary=SHORT)
-    verdicts: list[str] = []
-    gate = threading.Barrier(len(versions))
-
-    def run(version: str) -> None:
-        here = World(tmp_path, first=True, canary=SHORT)
-        here.clock.on_sleep = lambda: threading.Event().wait(0.001)
-        gate.wait()
-        verdicts.append(here.rollout(version).verdict)
-
-    threads = [threading.Thread(target=run, args=(version,)) for version in versions]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.faults.test_rollout_crashes", "sqlalchemy.dialects.sqlite"])
+    gate, said = context.Barrier(len(versions)), context.Queue()
+    racers = [context.Process(target=race, args=(tmp_path, version, gate, said)) for version in versions]
+    for racer in racers:
+        racer.start()
+    verdicts = [said.get(timeout=120) for _ in versions]
+    for racer in racers:
+        racer.join()
     record = Record(f"sqlite:///{tmp_path}/record.db", Clock())
     state = record.read(ENDPOINT)
     assert len(verdicts) == len(versions) and set(verdicts) <= {"promoted", "superseded"}

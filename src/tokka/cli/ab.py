@@ -95,7 +95,7 @@ def stop(
     Example: `tokka ab stop --winner 3`
     """
     from tokka.deployment import ab
-    from tokka.deployment.reconcile import show_verdict
+    from tokka.deployment.reconcile import keep_aliases, show_verdict
     from tokka.deployment.record import Record
     from tokka.errors import TokkaError
     from tokka.registry.publish import open_registry
@@ -108,7 +108,9 @@ def stop(
     if challenger is not None:
         verdict = "promoted" if challenger.version == winner else "rolled_back"
         try:
-            show_verdict(challenger.version, verdict, (state.reason,), state, open_registry(parsed, settings))
+            registry = open_registry(parsed, settings)
+            show_verdict(challenger.version, verdict, (state.reason,), registry)
+            keep_aliases(record, parsed.registry.model, registry)
         except TokkaError as error:
             console(json).print(f"[dim]the registry will show it later: {error.message}[/]")
     if json:

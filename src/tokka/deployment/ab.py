@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tokka import files
-from tokka.deployment import ab_statistics, stack, standing
+from tokka.deployment import ab_statistics, moments, stack, standing
 from tokka.deployment.decisions import describe
 from tokka.deployment.evidence import Traffic
 from tokka.deployment.gathering import SMOKE_TEXTS
@@ -62,7 +62,7 @@ def start(
         state, challenger=revision, share=0.0, phase="warm_up", rollout=name, reason="", started=clock.time()
     )
     while True:
-        action = next_action(state, _warm_evidence(state, revision, target), params.canary, clock.time())
+        action = next_action(state, _warm_evidence(state, revision, target), params.canary, moments.now(state, clock))
         if action.kind == "roll_back":
             record.compare_and_set(state, decision=describe(action, state, version, clock.time()), **action.changes)
             raise Refused(f"version {version} does not serve: {'; '.join(action.reasons)}", "see tokka status")
@@ -154,8 +154,8 @@ def watch(record: Record, target: Target, params: Params, settings: Settings, cl
             log, watched = open_log(state, params, settings), state.rollout
         began, observed = time.monotonic(), _observe(target)
         missing = observed is not None and not is_ready(challenger, observed)
-        missing_since = (missing_since or clock.time()) if missing else None
-        lost_s = clock.time() - missing_since if missing_since else 0.0
+        missing_since = (missing_since or clock.monotonic()) if missing else None
+        lost_s = clock.monotonic() - missing_since if missing_since else 0.0
         action = look(state, read_traffic(state, params, settings, log), observed, lost_s, params)
         standing.write(settings.home, state, challenger.version, action, clock.time())
         try:

@@ -1,11 +1,12 @@
-"""The daemon's short helpers beside the traffic: the watch over an A/B test, and what looks at a rollout that ended.
+"""The daemon's short helpers beside the traffic: the watch over an A/B test, the rest of a watch that its driver left,
+and what looks at a rollout that ended.
 
-companions = Companions(settings, environment); companions.step(state)      # ten times a second, never waits
+companions = Companions(settings, record, endpoint, environment)
+companions.step(state, abandoned=…, calm=…)      # ten times a second, never waits
 """
 
 import contextlib
 import sys
-import time
 
 from tokka.deployment import standing
 from tokka.deployment.children import Child
@@ -13,8 +14,8 @@ from tokka.deployment.record import Record, Superseded
 from tokka.deployment.state import State
 from tokka.settings import Settings
 
-# What an ended rollout said is looked at in calm: it costs seconds of processor time.
-CALM_SECONDS = 5.0
+# A watch that has failed goes on so soon.
+RETRY_SECONDS = 1.0
 
 
 class Companions:
@@ -22,7 +23,8 @@ class Companions:
 
     def __init__(self, settings: Settings, record: Record, endpoint: str, environment: dict[str, str]) -> None:
         logs = settings.home / "logs"
-        self._watch = Child("A/B watch", logs / "ab.log", environment, niceness=0)
+        self._comparison = Child("A/B watch", logs / "ab.log", environment, niceness=0)
+        self._watch = Child("watch", logs / "watch.log", environment, retry_seconds=RETRY_SECONDS, niceness=0)
         self._view = Child("rollout view", logs / "rollout-view.log", environment)
         self._home, self._viewed = settings.home, ""
         # While no daemon ran nobody served either: its silence is no reason to end the test.
@@ -34,15 +36,25 @@ class Companions:
     @property
     def pids(self) -> list[int]:
         """The running processes."""
-        return [*self._watch.pids, *self._view.pids]
+        return [pid for child in self._children for pid in child.pids]
 
-    def step(self, state: State) -> None:
-        """Start what the record asks for and does not run."""
-        self._watch.reap()
-        self._view.reap()
+    @property
+    def _children(self) -> tuple[Child, ...]:
+        return self._comparison, self._watch, self._view
+
+    def step(self, state: State, *, abandoned: bool, calm: bool) -> None:
+        """Start what the record asks for and does not run.
+
+        Args:
+            abandoned: nobody drives what the record says is under way.
+            calm: nothing moves; what an ended rollout said is looked at then, since it costs seconds of processor time.
+        """
+        for child in self._children:
+            child.reap()
         if state.phase == "ab":
-            self._watch.start([sys.executable, "-P", "-m", "tokka.deployment.ab"], state.rollout)
-        calm = time.time() - state.updated > CALM_SECONDS
+            self._comparison.start([sys.executable, "-P", "-m", "tokka.deployment.ab"], state.rollout)
+        if state.phase == "watch" and abandoned:
+            self._watch.start([sys.executable, "-P", "-m", "tokka.deployment.watching"], state.rollout)
         # Once: what cannot be looked at is not tried again and again.
         if calm and state.rollout != self._viewed and standing.has_unseen_answers(self._home, state):
             command = [sys.executable, "-P", "-m", "tokka.monitoring.rollout_view", state.rollout]
@@ -50,5 +62,5 @@ class Companions:
 
     def stop(self) -> None:
         """End them."""
-        self._watch.stop()
-        self._view.stop()
+        for child in self._children:
+            child.stop()

@@ -17,13 +17,13 @@ from types import FrameType
 from tokka.deployment import fleet as fleets
 from tokka.deployment import stack
 from tokka.deployment.admin import AdminServer
-from tokka.deployment.children import Child, MlflowPage
 from tokka.deployment.companions import Companions
 from tokka.deployment.doorkeeper import Doorkeeper
 from tokka.deployment.feed import Feed
 from tokka.deployment.fleet import Fleet
+from tokka.deployment.housekeeping import Housekeeping
 from tokka.deployment.jobs import JobsChild
-from tokka.deployment.reconcile import ABANDONED_S, Silence, end_abandoned
+from tokka.deployment.reconcile import Silence, end_abandoned, is_abandoned
 from tokka.deployment.record import Record
 from tokka.deployment.state import Revision, State
 from tokka.errors import TokkaError
@@ -40,13 +40,10 @@ from tokka.settings import Settings
 TICK_SECONDS = 0.1
 SAY_SECONDS = 0.5
 VERIFY_SECONDS = 1.0
-SWEEP_SECONDS = 5.0
+SWEEP_SECONDS = 1.0
 REVIVE_SECONDS = 1.0
-# The MLflow page costs seconds of processor time: the endpoint comes first, but it does not wait for ever.
-PAGE_SECONDS = 20.0
-CALM_SECONDS = 5.0
-# The request log is sealed and its oldest part deleted so often; not while the stack comes up.
-ARCHIVE_SECONDS = 600.0
+# What needs MLflow costs seconds of processor time: the endpoint comes first, but they do not wait for ever.
+PATIENCE_SECONDS = 20.0
 
 
 class Daemon:
@@ -63,10 +60,9 @@ class Daemon:
         self._split = Split()
         self._observed = Split()
         self._generation, self._record_problem = -1, ""
-        self._ending, self._silence = False, Silence()
+        self._ending, self._silence, self._abandoned = False, Silence(), False
         self._born = time.monotonic()
         self._last = dict.fromkeys(("say", "verify", "sweep", "revive", "fork"), 0.0)
-        self._last["archive"] = self._born - 0.9 * ARCHIVE_SECONDS
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT.
@@ -104,17 +100,13 @@ class Daemon:
         cleanup.callback(self._doorkeeper.stop)
         self._gateway = self._make_gateway()
         cleanup.callback(lambda: self._gateway.stop())
-        self._page = MlflowPage(self._settings, self._logs / "mlflow.log", self._environment)
-        cleanup.callback(self._page.stop)
-        self._upkeep = Child("upkeep", self._logs / "upkeep.log", self._environment)
-        cleanup.callback(self._upkeep.stop)
+        self._house = Housekeeping(self._settings, self._logs, self._environment)
+        cleanup.callback(self._house.stop)
         self._companions = Companions(self._settings, self._record, self._name, self._environment)
         cleanup.callback(self._companions.stop)
         self._feed = Feed(self._settings, self._record, live, self._jobs.metrics)
         self._admin = AdminServer(self._settings.admin_port, self._feed, self._settings.home)
         cleanup.callback(self._admin.stop)
-        self._archive = Child("archive", self._logs / "archive.log", self._environment)
-        cleanup.callback(self._archive.stop)
 
     def _make_gateway(self) -> Gateway:
         serving = self._params.serving
@@ -134,15 +126,16 @@ class Daemon:
             self._fleet.step(wanted)
         self._follow()
         self._keep_up(wanted)
-        self._companions.step(self._state)
+        self._companions.step(self._state, abandoned=self._abandoned, calm=self._house.is_calm(self._state))
         if self._is_due("say", SAY_SECONDS):
             self._say()
 
     def _read_record(self) -> None:
         try:
-            due = self._is_due("sweep", SWEEP_SECONDS)
-            if due and self._silence.seconds(self._record.last_beat(self._name)) > ABANDONED_S:
-                end_abandoned(self._record, self._name)
+            if self._is_due("sweep", SWEEP_SECONDS):
+                silent_s = self._silence.seconds(self._record.last_beat(self._name))
+                end_abandoned(self._record, self._name, silent_s)
+                self._abandoned = is_abandoned(self._record.read(self._name), silent_s)
             self._state = self._record.read(self._name)
             self._record_problem = ""
         except TokkaError as error:
@@ -218,25 +211,11 @@ class Daemon:
             self._say()
 
     def _keep_up(self, wanted: set[Revision]) -> None:
-        """What needs MLflow, once the endpoint has what it needs: aliases, missing model folders, the page."""
-        self._upkeep.reap()
-        self._archive.reap()
-        if self._is_due("archive", ARCHIVE_SECONDS):
-            self._archive.start([sys.executable, "-P", "-m", "tokka.deployment.archive"], "archive")
-        if not self._page.has_registry():
-            return
-        missing = [one for one in wanted if not (self._settings.home / "models" / one.digest).is_dir()]
-        roles = [self._state.champion, self._state.challenger, self._state.previous]
-        shown = "|".join(fleets.key(revision) if revision else NOBODY for revision in roles)
-        settled = (
-            all(self._fleet.ready(revision) for revision in wanted) or time.monotonic() - self._born > PAGE_SECONDS
-        )
-        # A running rollout shows its own steps in the registry: what importing MLflow costs is not spent beside it.
-        calm = settled and self._state.generation > 0 and time.time() - self._state.updated > CALM_SECONDS
-        if missing or (calm and self._upkeep.purpose != shown):
-            self._upkeep.start([sys.executable, "-P", "-m", "tokka.deployment.upkeep"], shown)
-        if settled:
-            self._page.keep()
+        """What comes once the endpoint has what it needs: aliases, missing model folders, the page."""
+        missing = not all((self._settings.home / "models" / one.digest).is_dir() for one in wanted)
+        ready = all(self._fleet.ready(revision) for revision in wanted)
+        settled = ready or time.monotonic() - self._born > PATIENCE_SECONDS
+        self._house.step(self._state, missing=missing, settled=settled)
 
     def _say(self) -> None:
         info = self._info(serving=self._gateway.alive())
@@ -250,8 +229,8 @@ class Daemon:
 
     def _info(self, serving: bool = False) -> stack.StackInfo:
         info = stack.StackInfo(
-            pid=os.getpid(), started=process.identity(os.getpid()), updated=time.time(), name=self._name,
-            endpoint=stack.endpoint(self._settings), configuration=stack.configuration(self._params),
+            pid=os.getpid(), started=process.identity(os.getpid()), updated=time.time(), moment=time.monotonic(),
+            name=self._name, endpoint=stack.endpoint(self._settings), configuration=stack.configuration(self._params),
             grpc_endpoint=f"{reachable(self._access.host)}:{self._access.grpc_port}",
             authentication=self._access.authentication,
         )  # fmt: skip
@@ -259,15 +238,14 @@ class Daemon:
 
     def _details(self) -> dict[str, object]:
         observed, wanted = self._observed, self._wanted()
-        beside = [*self._page.pids, *self._upkeep.pids, *self._jobs.pids, *self._companions.pids]
-        beside += [*self._archive.pids, *self._doorkeeper.pids]
+        beside = [*self._house.pids, *self._jobs.pids, *self._companions.pids, *self._doorkeeper.pids]
         children = [self._gateway.pid, self._fork_server.pid, *beside]
         processes = {pid: process.identity(pid) for pid in children}
         workers = [stack.WorkerInfo.model_validate(worker.describe()) for worker in self._fleet.workers]
         record = [self._record_problem] if self._record_problem else []
         return {
             "serving": True,
-            "mlflow": self._page.url,
+            "mlflow": self._house.page.url,
             "admin": self._admin.url,
             "admin_problem": self._admin.problem,
             "generation": self._generation,
@@ -277,7 +255,7 @@ class Daemon:
             "wanted_champion": self._state.champion.digest if self._state.champion else None,
             "workers": tuple(workers),
             "restarts": self._fleet.restarts(),
-            "problems": (*record, *self._fleet.problems(wanted), *self._page.problems, *self._jobs.problems),
+            "problems": (*record, *self._fleet.problems(wanted), *self._house.page.problems, *self._jobs.problems),
             "processes": {**processes, **{worker.pid: worker.started for worker in workers}},
         }
 

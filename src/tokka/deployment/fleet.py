@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from tokka import crash_points
 from tokka.deployment.state import Revision
 from tokka.errors import TokkaError
 from tokka.serving import process
@@ -134,7 +135,8 @@ class Fleet:
             worker.ready_file.unlink(missing_ok=True)
         elif worker.state == "stopping":
             if not worker.signalled and now - worker.since > LINGER_SECONDS:
-                _send(worker, signal.SIGTERM)
+                with crash_points.at("stop"):
+                    _send(worker, signal.SIGTERM)
                 worker.signalled = now
             elif worker.signalled and now - worker.signalled > DRAIN_SECONDS:
                 _send(worker, signal.SIGKILL)
@@ -171,7 +173,8 @@ class Fleet:
         self._serial += 1
         ready_file = self._folder / f"{self._serial}.json"
         try:
-            pid = self._spawn(revision, ready_file)
+            with crash_points.at("start"):
+                pid = self._spawn(revision, ready_file)
         except TokkaError as error:
             history.failures += 1
             history.not_before = now + BACKOFF_SECONDS[min(history.failures, len(BACKOFF_SECONDS) - 1)]

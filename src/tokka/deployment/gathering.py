@@ -87,7 +87,7 @@ class Gatherer:
         if observed is None or on_trial is None or is_ready(on_trial, observed):
             self._missing_since = None
             return 0.0
-        now = self._clock.time()
+        now = self._clock.monotonic()
         self._missing_since = now if self._missing_since is None else self._missing_since
         return now - self._missing_since
 

@@ -54,7 +54,7 @@ class Action:
 
 
 def next_action(state: State, evidence: Evidence, canary: Canary, now: float) -> Action:
-    """Decide. `now` and `state.updated` are seconds of the same clock.
+    """Decide. `now` and `state.updated` (in a watch: `state.promoted`) are seconds of the same clock.
 
     Raises:
         ValueError: nothing rolls out in this state.
@@ -171,7 +171,7 @@ def _watch(state: State, evidence: Evidence, canary: Canary, now: float) -> Acti
         return roll_back(state, "watch", *judgement.reasons, values=judgement.values)
     if state.previous is not None and evidence.lost_s > canary.lost_s and is_ready(state.previous, evidence.observed):
         return roll_back(state, "lost", f"no worker of the new champion was ready for {canary.lost_s:g} s")
-    if now - state.updated < canary.watch_s and state.previous is not None:
+    if now - state.promoted < canary.watch_s and state.previous is not None:
         return _wait("watch", judgement)
     return Action("finish", "watched", judgement.reasons, {"phase": "idle"}, judgement.values)
 

@@ -1,8 +1,8 @@
 """Bring what merely shows the record in line with it: the registry's aliases, and the list of what still differs.
 
-project_aliases(record.read(endpoint), registry)
+keep_aliases(record, endpoint, registry)
 for difference in plan(record.read(endpoint), target.observe()): ...
-end_abandoned(record, endpoint)           # a rollout whose process died does not stay half-way
+end_abandoned(record, endpoint, silence.seconds(…))       # a rollout whose process died does not stay half-way
 """
 
 import math
@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from tokka.deployment import drivers
 from tokka.deployment.decisions import describe
-from tokka.deployment.phases import Action, is_applied, is_ready, roll_back
+from tokka.deployment.phases import is_applied, is_ready, roll_back
 from tokka.deployment.record import Record, Superseded
 from tokka.deployment.state import State
 from tokka.deployment.targets.base import Observed
@@ -21,6 +22,9 @@ ROLES = ("champion", "challenger", "previous")
 # Far longer than any one action of a living rollout takes.
 ABANDONED_S = 60.0
 VERDICT_TAG = "tokka.canary"
+VERDICTS = {"promote": "promoted", "finish": "promoted", "roll_back": "rolled_back"}
+# Decisions of one rollout that are looked through for the one that ended it, which is among the last.
+SEARCHED = 10
 LONGEST_REASON = 4000
 
 
@@ -82,15 +86,53 @@ def project_aliases(state: State, registry: Aliases) -> list[Difference]:
     return changed
 
 
-def show_verdict(version: str, verdict: str, reasons: Sequence[str], state: State, registry: Registered) -> None:
-    """Write what became of a version beside it, and bring the aliases in line with the record.
+def keep_aliases(record: Record, endpoint: str, registry: Aliases) -> list[Difference]:
+    """Project the record until it still says the same afterwards; return what was changed.
+
+    An alias is overwritten blindly: whoever read the record first may write last, and has to look again.
+
+    Raises:
+        TokkaError: the record or the registry does not answer.
+    """
+    changed: list[Difference] = []
+    state = record.read(endpoint)
+    while True:
+        changed += project_aliases(state, registry)
+        before, state = state, record.read(endpoint)
+        if all(getattr(before, role) == getattr(state, role) for role in ROLES):
+            return changed
+
+
+def show_verdict(version: str, verdict: str, reasons: Sequence[str], registry: Registered) -> None:
+    """Write what became of a version beside it.
 
     Raises:
         TokkaError: the registry does not answer; the verdict holds all the same.
     """
     reason = "; ".join(reasons)[:LONGEST_REASON]
     registry.tag_version(version, {VERDICT_TAG: verdict, f"{VERDICT_TAG}_reason": reason})
-    project_aliases(state, registry)
+
+
+def show_last_verdict(record: Record, endpoint: str, registry: Registered) -> str | None:
+    """Say of the version whose rollout ended last what became of it, if its driver died before it could.
+
+    Returns the version when that was so.
+
+    Raises:
+        TokkaError: the record or the registry does not answer.
+    """
+    state = record.read(endpoint)
+    decisions = record.decisions(endpoint, rollout=state.rollout, limit=SEARCHED) if state.phase == "idle" else []
+    last = next((decision for decision in decisions if decision["action"] in VERDICTS), None)
+    if last is None:
+        return None
+    # An A/B test that finishes is one that its challenger has lost.
+    lost = last["phase"] == "ab" and last["action"] == "finish"
+    version, verdict = last["version"], "rolled_back" if lost else VERDICTS[last["action"]]
+    if registry.version(version).tags.get(VERDICT_TAG) == verdict:
+        return None
+    show_verdict(version, verdict, last["reasons"], registry)
+    return str(version)
 
 
 def plan(state: State, observed: Observed | None) -> list[Difference]:
@@ -124,21 +166,31 @@ class Silence:
         return self._clock() - self._seen
 
 
-def end_abandoned(record: Record, endpoint: str, after_s: float = ABANDONED_S) -> State | None:
-    """Roll back a rollout whose driver gave no sign of life for `after_s` seconds; None when there is nothing to do.
+def is_abandoned(state: State, silent_s: float) -> bool:
+    """Whether nobody drives what the record says is under way.
 
-    A killed driver would leave its challenger on live traffic with no judge. After a promotion nothing is half-way:
-    an abandoned watch just ends.
+    Args:
+        silent_s: for how long its driver gave no sign of life, as `Silence` counts it. It tells of a driver that hangs,
+            or that is on another machine; one that was killed here is known at once.
+    """
+    # An A/B test is driven by the daemon's child, whoever started it.
+    dead = state.phase != "ab" and drivers.is_dead(state)
+    return state.phase != "idle" and (dead or silent_s > ABANDONED_S)
+
+
+def end_abandoned(record: Record, endpoint: str, silent_s: float) -> State | None:
+    """Roll back a rollout that nobody drives any more; None when there is nothing to do.
+
+    A killed driver would leave its challenger on live traffic with no judge. A watch is not ended: the new champion
+    may yet have to go, so somebody else goes on with it (see watching.py).
     """
     state = record.read(endpoint)
-    if state.phase == "idle" or record.silent_s(endpoint) <= after_s:
+    if state.phase == "watch" or not is_abandoned(state, silent_s):
         return None
-    reason = f"abandoned: whoever drove this rollout gave no sign of life for {after_s:g} s"
-    action = roll_back(state, "abandoned", reason)
-    if state.phase == "watch":
-        action = Action("finish", "abandoned", (reason,), {"phase": "idle"})
-    on_trial = state.challenger or state.champion
-    decision = describe(action, state, on_trial.version if on_trial else "", record.clock.time())
+    how = "has ended" if drivers.is_dead(state) else f"gave no sign of life for {silent_s:.0f} s"
+    action = roll_back(state, "abandoned", f"abandoned: whoever drove this rollout {how}")
+    on_trial = state.challenger.version if state.challenger else ""
+    decision = describe(action, state, on_trial, record.clock.time())
     try:
         return record.compare_and_set(state, decision=decision, **action.changes)
     except Superseded:

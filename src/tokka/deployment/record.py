@@ -17,9 +17,14 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 
+from tokka import crash_points
+from tokka.deployment.drivers import this_process
 from tokka.deployment.schema import decisions, endpoints, history, open_engine, runs
 from tokka.deployment.state import State
 from tokka.errors import TokkaError, UsageError
+
+# What is not the caller's to say.
+STAMPS = {"endpoint", "generation", "updated", "moment", "promoted", "promoted_moment", "driver"}
 
 
 class Superseded(TokkaError):
@@ -30,7 +35,10 @@ class Clock(Protocol):
     """What tells the time; the module `time` is one."""
 
     def time(self) -> float:
-        """Seconds since 1970."""
+        """Seconds since 1970, as far as nobody sets the clock."""
+
+    def monotonic(self) -> float:
+        """Seconds of a clock that nobody sets, the same for every process of a machine until it restarts."""
 
     def sleep(self, seconds: float, /) -> None:
         """Wait."""
@@ -79,10 +87,10 @@ class Record:
             Superseded: the generation moved since `expected` was read.
             ValueError: the change leaves no champion where there was one, or makes no sense as a `State`.
         """
-        new = State.model_validate({**expected.model_dump(), **_stamped(expected, changes, self.clock.time())})
+        new = State.model_validate({**expected.model_dump(), **_stamped(expected, changes, self.clock)})
         if expected.champion is not None and new.champion is None:
             raise ValueError(f"{expected.endpoint} would be left without a champion")
-        with self._transaction() as connection:
+        with crash_points.at("record"), self._transaction() as connection:
             if not _swap(connection, expected, new):
                 raise _superseded(expected)
             connection.execute(insert(history).values(**_row(new)))
@@ -106,11 +114,6 @@ class Record:
         with self._transaction() as connection:
             beat = connection.execute(select(endpoints.c.beat).where(endpoints.c.endpoint == endpoint)).scalar()
         return None if beat is None else float(beat)
-
-    def silent_s(self, endpoint: str) -> float:
-        """Seconds since the last sign of life of whoever changed this endpoint last."""
-        beat = self.last_beat(endpoint)
-        return 0.0 if beat is None else max(0.0, self.clock.time() - beat)
 
     def history(self, endpoint: str, limit: int = 100) -> list[dict[str, Any]]:
         """The accepted states of an endpoint as plain data, newest first."""
@@ -177,13 +180,15 @@ def _superseded(state: State) -> Superseded:
     )
 
 
-def _stamped(expected: State, changes: Mapping[str, Any], now: float) -> dict[str, Any]:
-    unknown = set(changes) - set(State.model_fields) | set(changes) & {"endpoint", "generation", "updated", "promoted"}
+def _stamped(expected: State, changes: Mapping[str, Any], clock: Clock) -> dict[str, Any]:
+    """The changes, with who writes them and when; to set the phase `watch` begins a watch, or begins it anew."""
+    unknown = set(changes) - set(State.model_fields) | set(changes) & STAMPS
     if unknown:
         raise ValueError(f"compare_and_set cannot change {sorted(unknown)}")
-    if changes.get("phase") == "watch" and expected.phase != "watch":
-        changes = {**changes, "promoted": now}
-    return {**changes, "generation": expected.generation + 1, "updated": now}
+    now, moment = clock.time(), clock.monotonic()
+    watch = {"promoted": now, "promoted_moment": moment} if changes.get("phase") == "watch" else {}
+    stamps = {"generation": expected.generation + 1, "updated": now, "moment": moment, "driver": this_process()}
+    return {**changes, **watch, **stamps}
 
 
 def _swap(connection: Connection, expected: State, new: State) -> bool:

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from tokka import files, progress
-from tokka.deployment import standing
+from tokka.deployment import drivers, moments, standing
 from tokka.deployment.decisions import RolloutResult, Verdict, describe
 from tokka.deployment.gathering import Gatherer, ReadLog, RequestLog
 from tokka.deployment.phases import Action, next_action
-from tokka.deployment.reconcile import ABANDONED_S, show_verdict
+from tokka.deployment.reconcile import keep_aliases, show_verdict
 from tokka.deployment.record import Clock, Record, Superseded
 from tokka.deployment.settling import settle
 from tokka.deployment.state import Revision, State
@@ -127,7 +127,7 @@ class _Rollout:
         proven = None if again or self._is_mine(state) else self._proven_before()
         if proven is not None:
             return self._finish("rolled_back", tuple(proven["reasons"]), proven.get("rollout", ""))
-        if state.phase == "ab" and self.record.silent_s(self.endpoint) <= ABANDONED_S:
+        if state.phase == "ab":
             compared = state.challenger.version if state.challenger else ""
             return self._result(
                 "held", (f"version {compared} is in an A/B test: end it with `tokka ab stop`, then run again",)
@@ -154,7 +154,7 @@ class _Rollout:
         if state.phase == "watch":
             self.promoted = Action("promote", "promoted", (state.reason,))
             gatherer = self._gatherer()
-            return self._drive(self.record.compare_and_set(state), gatherer)
+            return self._drive(self._take_over(state), gatherer)
         return self._finish("promoted", (f"version {self.version} is the champion already",), state.rollout)
 
     def _is_mine(self, state: State) -> bool:
@@ -193,17 +193,20 @@ class _Rollout:
         if state.challenger == revision and state.phase not in ("verify", "ab"):
             self.rollout = state.rollout
             progress.report(STEP, f"version {self.version}: going on from phase {state.phase}")
-            return self.record.compare_and_set(state)
+            return self._take_over(state)
         other = state.challenger
-        alive = self.record.silent_s(self.endpoint) < self.params.canary.lost_s
-        if other is not None and alive and _is_newer(other.version, self.version):
+        if other is not None and not drivers.is_dead(state) and _is_newer(other.version, self.version):
             raise Superseded(f"version {other.version} is newer and rolls out now")
         parts = [self.endpoint, revision.version, revision.digest, state.generation]
         self.rollout = files.digest_json(parts)[:16]
+        standing.write_params(self.settings.home, self.rollout, self.params)
         return self.record.compare_and_set(
             state, challenger=revision, share=0.0, phase="warm_up", rollout=self.rollout, reason="",
             started=self.clock.time(),
         )  # fmt: skip
+
+    def _take_over(self, state: State) -> State:
+        return self.record.compare_and_set(state, **moments.restart(state, self.clock))
 
     def _gatherer(self) -> Gatherer:
         return Gatherer(
@@ -215,7 +218,11 @@ class _Rollout:
         topic = ""
         while True:
             self._apply(state)
-            action = next_action(state, gatherer.gather(state), self.params.canary, self.clock.time())
+            if moments.has_jumped(state, self.clock):
+                progress.report(STEP, "somebody has set the clock: what was seen before counts no more")
+                state = self._take_over(state)
+            evidence = gatherer.gather(state)
+            action = next_action(state, evidence, self.params.canary, moments.now(state, self.clock))
             standing.write(self.settings.home, state, self.version, action, self.clock.time())
             if action.kind != "wait":
                 state, topic = self._move(state, action), ""
@@ -256,7 +263,8 @@ class _Rollout:
         if not settle(self.target, state, self.clock):
             progress.report(STEP, "the endpoint does not serve what was decided yet; its daemon goes on trying")
         try:
-            show_verdict(self.version, verdict, reasons, state, self.registry)
+            show_verdict(self.version, verdict, reasons, self.registry)
+            keep_aliases(self.record, self.endpoint, self.registry)
         except TokkaError as error:
             progress.report(STEP, f"the registry will show this later: {error.message}")
         return self._result(verdict, reasons, phases)

@@ -15,9 +15,9 @@ POLL_S = 0.1
 
 def settle(target: Target, state: State, clock: Clock) -> bool:
     """Have a state applied, and wait until it is in force; at most `SETTLE_S` seconds."""
-    deadline = clock.time() + SETTLE_S
+    deadline = clock.monotonic() + SETTLE_S
     while not _in_force(target, state):
-        if clock.time() >= deadline:
+        if clock.monotonic() >= deadline:
             return False
         clock.sleep(POLL_S)
     return True

@@ -60,6 +60,7 @@ class WorkerInfo(BaseModel):
 class StackInfo(BaseModel):
     """The daemon's last word, in state.json.
 
+    updated is in seconds since 1970, moment by this machine's clock that nobody sets.
     champion and challenger are digests, as HAProxy really splits; generation is the record's that is in force.
     serving is False until the gateway listens. problems are sentences for people.
     """
@@ -69,6 +70,7 @@ class StackInfo(BaseModel):
     pid: int
     started: float
     updated: float
+    moment: float = 0.0
     name: str
     endpoint: str
     grpc_endpoint: str = ""
@@ -143,6 +145,11 @@ def status(settings: Settings) -> StackInfo | None:
     """What the running daemon last said; None when none runs."""
     info = _last_word(settings)
     return info if info is not None and process.is_same(info.pid, info.started) else None
+
+
+def silent_s(info: StackInfo) -> float:
+    """For how many seconds the daemon has said nothing."""
+    return time.monotonic() - info.moment
 
 
 def configuration(params: Params) -> str:
@@ -253,7 +260,7 @@ def _last_word(settings: Settings) -> StackInfo | None:
 
 
 def _is_stuck(info: StackInfo) -> bool:
-    return time.time() - info.updated > STUCK_SECONDS
+    return silent_s(info) > STUCK_SECONDS
 
 
 @contextlib.contextmanager

@@ -13,13 +13,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from tokka import files
 from tokka.deployment.phases import Action
 from tokka.deployment.state import State
 from tokka.deployment.targets.base import Answer
+from tokka.errors import TokkaError
+from tokka.params import Params
 
 FOLDER, FILE = "rollouts", "standing.json"
-ANSWERS, SEEN = "answers.json", "predictions.json"
+ANSWERS, SEEN, PARAMS = "answers.json", "predictions.json", "params.json"
 LIMIT = "_limit"
 
 
@@ -50,6 +54,20 @@ def read(home: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def write_params(home: Path, rollout: str, params: Params) -> None:
+    """Keep what a rollout is judged by, for whoever has to go on with it; a full disk must not end it."""
+    with contextlib.suppress(OSError):
+        files.write_json(folder(home, rollout) / PARAMS, params.model_dump(mode="json"))
+
+
+def read_params(home: Path, rollout: str) -> Params | None:
+    """What `write_params` kept; None when it was not."""
+    try:
+        return Params.model_validate(files.read_json(folder(home, rollout) / PARAMS))
+    except (TokkaError, ValidationError):
+        return None
 
 
 def write_answers(home: Path, state: State, answers: tuple[Sequence[Answer], Sequence[Answer]]) -> None:

@@ -20,11 +20,22 @@ class Revision(BaseModel):
     snapshot: str = ""
 
 
+class Driver(BaseModel):
+    """A process that wrote the record: where its number means something, the number, and when it started there."""
+
+    model_config = ConfigDict(frozen=True)
+
+    place: str
+    pid: int
+    started: float
+
+
 class State(BaseModel):
     """One endpoint's row. `share` is the challenger's part of live traffic, in [0, 1].
 
     `started` is when the rollout named in `rollout` began, `promoted` when its challenger became the champion,
-    `updated` when this generation was written (seconds).
+    `updated` when this generation was written (seconds since 1970); `moment` and `promoted_moment` are the last two by
+    the monotonic clock of the machine of `driver`, who wrote this generation.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -41,6 +52,9 @@ class State(BaseModel):
     started: float = 0.0
     promoted: float = 0.0
     updated: float = 0.0
+    moment: float = 0.0
+    promoted_moment: float = 0.0
+    driver: Driver | None = None
 
     @model_validator(mode="after")
     def _revisions_fit(self) -> "State":

@@ -1,45 +1,62 @@
-"""What the daemon needs MLflow for, as a process of its own that ends when it is done.
+"""What the daemon needs MLflow for, as a process beside it: importing MLflow takes seconds, so it stays.
 
     python -m tokka.deployment.upkeep
 
-It fetches the model folders that the record names and this machine lacks, and shows the record's champion,
-challenger and previous as the registry's aliases.
+It shows the record's champion, challenger and previous as the registry's aliases, at once after each change and again
+and again, so that what somebody else wrote there does not stay; says of a version what became of it when its rollout
+could not; and fetches the model folders that the record names and this machine lacks.
 """
 
 import sys
+import time
 
 from tokka.deployment import stack
-from tokka.deployment.reconcile import project_aliases
+from tokka.deployment.reconcile import Registered, keep_aliases, show_last_verdict
 from tokka.deployment.record import Record
 from tokka.errors import TokkaError
 from tokka.params import Params
 from tokka.settings import Settings
 
+POLL_SECONDS = 0.5
+REPAIR_SECONDS = 5.0
+
 
 def main() -> int:
-    """Do it once; the exit code is 0 when all of it was done."""
+    """Do it until somebody ends this process."""
     settings = Settings.from_environment()
-    try:
-        bring_in_line(stack.read_params(settings), settings)
-    except TokkaError as error:
-        return error.report()
-    return 0
+    params = stack.read_params(settings)
+    from tokka.registry.publish import open_registry
+
+    record, registry = Record(settings.record_url), open_registry(params, settings)
+    generation, due = -1, 0.0
+    while True:
+        try:
+            found = record.read(params.registry.model).generation
+            if found != generation or time.monotonic() >= due:
+                generation, due = found, time.monotonic() + REPAIR_SECONDS
+                bring_in_line(record, registry, params, settings)
+        except TokkaError as error:
+            error.report()
+        time.sleep(POLL_SECONDS)
 
 
-def bring_in_line(params: Params, settings: Settings) -> None:
-    """Fetch what is missing, then project the aliases.
+def bring_in_line(record: Record, registry: Registered, params: Params, settings: Settings) -> None:
+    """Do it once.
 
     Raises:
         TokkaError: the record or the registry does not answer.
         Refused: a model in the registry is not what was signed.
     """
-    from tokka.registry.publish import fetch_version, open_registry
+    from tokka.registry.publish import fetch_version
 
-    state = Record(settings.record_url).read(params.registry.model)
+    endpoint = params.registry.model
+    # The verdict first: a version without one may keep the alias `challenger`.
+    show_last_verdict(record, endpoint, registry)
+    keep_aliases(record, endpoint, registry)
+    state = record.read(endpoint)
     for revision in (state.champion, state.challenger, state.previous):
         if revision is not None and not (settings.home / "models" / revision.digest).is_dir():
             fetch_version(revision.version, params, settings)
-    project_aliases(state, open_registry(params, settings))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from tokka import files
+from tokka import crash_points, files
 from tokka.errors import TokkaError
 from tokka.registry import address, entities, page, runs
 from tokka.registry.connection import Connection, import_mlflow
@@ -199,7 +199,8 @@ class Registry:
         """Set tags on a version."""
         with self._translated(f"tag version {version}"):
             for name, value in tags.items():
-                self._client.set_model_version_tag(self.model, version, name, value)
+                with crash_points.at("tag"):
+                    self._client.set_model_version_tag(self.model, version, name, value)
 
     def _version_of(self, run_id: str) -> str | None:
         found = self._client.search_model_versions(f"name = '{self.model}' and run_id = '{run_id}'")
@@ -227,13 +228,13 @@ class Registry:
 
     def set_alias(self, alias: str, version: str) -> None:
         """Point an alias at a version (a blind overwrite: MLflow knows no compare-and-set)."""
-        with self._translated(f"set alias {alias}"):
+        with self._translated(f"set alias {alias}"), crash_points.at("alias"):
             self._client.set_registered_model_alias(self.model, alias, version)
 
     def delete_alias(self, alias: str) -> None:
         """Remove an alias; one that does not exist is no error."""
         if alias in self.aliases():
-            with self._translated(f"delete alias {alias}"):
+            with self._translated(f"delete alias {alias}"), crash_points.at("alias"):
                 self._client.delete_registered_model_alias(self.model, alias)
 
     def download_model(self, version: str, into: Path) -> None:

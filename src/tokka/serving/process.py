@@ -4,10 +4,12 @@ process.is_same(pid, started)
 """
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TypeVar
 
 import psutil
@@ -48,12 +50,23 @@ def _step_back() -> None:
 
 
 def identity(pid: int) -> float:
-    """The start time of a live process in seconds since 1970, 0.0 when there is none: pids are used again."""
+    """When a live process started, in seconds since the machine did; 0.0 when there is none: pids are used again.
+
+    Not since 1970: that is computed from the wall clock, and a process must not become another one when it is set.
+    """
     try:
+        if sys.platform == "linux":
+            return _since_boot(pid)
         found = psutil.Process(pid)
         return 0.0 if found.status() == psutil.STATUS_ZOMBIE else float(found.create_time())
-    except psutil.Error:
+    except (OSError, psutil.Error):
         return 0.0
+
+
+def _since_boot(pid: int) -> float:
+    # The second field is a name in brackets, which may hold anything; the third is the state, the 22nd the start.
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    return 0.0 if fields[0] in "ZX" else int(fields[19]) / os.sysconf("SC_CLK_TCK")
 
 
 def is_same(pid: int, started: float) -> bool:

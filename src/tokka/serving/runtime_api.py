@@ -10,6 +10,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from tokka import crash_points
 from tokka.errors import TokkaError
 
 # Bit of srv_admin_state and value of srv_op_state, from HAProxy's server-t.h.
@@ -49,7 +50,8 @@ class RuntimeApi:
         """
         # HAProxy's input buffer bounds one line.
         for start in range(0, len(commands), 20):
-            answer = self.ask(";".join(commands[start : start + 20]))
+            with crash_points.at("map"):
+                answer = self.ask(";".join(commands[start : start + 20]))
             for refusal in ("No such", "Unknown", "Invalid", "Require", "not found", "Permission denied"):
                 if refusal in answer:
                     raise TokkaError(

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.fakes.world import Model, World
 from tokka.deployment import ab, ab_statistics
 from tokka.deployment.evidence import Traffic
+from tokka.deployment.reconcile import end_abandoned
 from tokka.deployment.rollout import rollback
 from tokka.deployment.state import Revision, State
 from tokka.deployment.targets.base import Observed
@@ -170,12 +171,15 @@ def test_a_rollout_of_the_same_version_begins_anew_and_does_not_skip_its_shadow(
     assert [one["phase"] for one in result.phases if one["action"] == "go_on"][:2] == ["warm_up", "shadow"]
 
 
-def test_no_rollout_takes_a_running_test_away_and_one_that_nobody_watches_may_go(here):
+def test_no_rollout_takes_a_running_test_away_and_one_that_nobody_watches_is_ended_by_the_daemon(here):
     state = start(here)
     result = here.rollout("3")
     assert (result.verdict, here.state) == ("held", state)
     assert "tokka ab stop" in result.reasons[0]
-    here.clock.sleep(61)
+    here.clock.set_by = 7200.0
+    assert here.rollout("3").verdict == "held", "a clock that was set is no silence"
+    assert end_abandoned(here.record, here.state.endpoint, 59.0) is None
+    assert end_abandoned(here.record, here.state.endpoint, 61.0).phase == "idle"
     assert here.rollout("3").verdict == "promoted"
 
 

@@ -15,7 +15,7 @@ WARM = State(endpoint="desk", generation=4, champion=ONE, challenger=TWO, phase=
 SHADOW = WARM.model_copy(update={"phase": "shadow"})
 STEP = WARM.model_copy(update={"phase": "step", "share": 0.1})
 LAST = WARM.model_copy(update={"phase": "step", "share": 0.5})
-WATCH = State(endpoint="desk", generation=9, champion=TWO, previous=ONE, phase="watch", updated=100.0)
+WATCH = State(endpoint="desk", generation=9, champion=TWO, previous=ONE, phase="watch", promoted=100.0)
 SOUND = (Answer(label="a", score=0.5),)
 ALIKE = Pairs(*[np.zeros(400)] * 3)
 

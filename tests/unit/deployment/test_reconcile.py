@@ -1,10 +1,23 @@
 """Projections of the record: the registry's aliases, and what still differs."""
 
+import subprocess
+import sys
+
 import pytest
 
 from tests.fakes.world import ADMITTED, FakeRegistry, VersionTags
-from tokka.deployment.reconcile import Difference, Silence, plan, project_aliases
-from tokka.deployment.state import Revision, State
+from tokka.deployment import drivers
+from tokka.deployment.reconcile import (
+    Difference,
+    Silence,
+    is_abandoned,
+    keep_aliases,
+    plan,
+    project_aliases,
+    show_last_verdict,
+)
+from tokka.deployment.record import Record
+from tokka.deployment.state import Driver, Revision, State
 from tokka.deployment.targets.base import Observed
 
 ONE, TWO = Revision(version="1", digest="a" * 64), Revision(version="2", digest="b" * 64)
@@ -53,6 +66,57 @@ def test_silence_is_counted_by_our_own_clock():
     assert silence.seconds(4600.0) == 0.0
     now[0] = 120.0
     assert (silence.seconds(4600.0), silence.seconds(None)) == (70.0, 0.0)
+
+
+def test_who_was_fast_to_read_and_slow_to_write_looks_again(tmp_path, registry, monkeypatch):
+    """Between its look at the record and its first alias another rollout is promoted, and shows itself."""
+    record = Record(f"sqlite:///{tmp_path}/record.db")
+    record.compare_and_set(record.read("desk"), champion=ONE)
+    set_alias = registry.set_alias
+
+    def late(alias, version):
+        monkeypatch.undo()
+        moved = record.compare_and_set(record.read("desk"), champion=TWO, previous=ONE)
+        project_aliases(moved, registry)
+        set_alias(alias, version)
+
+    monkeypatch.setattr(registry, "set_alias", late)
+    keep_aliases(record, "desk", registry)
+    assert registry.alias == {"champion": "2", "previous": "1"}
+    registry.alias["champion"] = "3"
+    assert [one.found for one in keep_aliases(record, "desk", registry)] == ["3"]
+    assert registry.alias["champion"] == "2"
+
+
+def test_a_driver_that_was_killed_is_known_at_once_and_one_that_hangs_by_its_silence():
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    driver = Driver(place=drivers.place(), pid=child.pid, started=drivers.process.identity(child.pid))
+    state = ROLLING.model_copy(update={"driver": driver})
+    assert not is_abandoned(state, 59.0) and is_abandoned(state, 61.0)
+    child.kill()
+    child.communicate()
+    assert is_abandoned(state, 0.0)
+    elsewhere = driver.model_copy(update={"place": "another machine"})
+    assert not is_abandoned(state.model_copy(update={"driver": elsewhere}), 59.0)
+    assert not is_abandoned(state.model_copy(update={"phase": "ab"}), 59.0), "a test outlives whoever started it"
+    assert not is_abandoned(IDLE.model_copy(update={"driver": driver}), 99.0)
+
+
+@pytest.mark.parametrize(
+    ("phase", "action", "verdict"),
+    [("step", "roll_back", "rolled_back"), ("watch", "finish", "promoted"), ("watch", "roll_back", "rolled_back"),
+     ("ab", "finish", "rolled_back"), ("ab", "promote", "promoted")],
+)  # fmt: skip
+def test_a_version_whose_driver_died_is_told_what_became_of_it(tmp_path, registry, phase, action, verdict):
+    record = Record(f"sqlite:///{tmp_path}/record.db")
+    state = record.compare_and_set(record.read("desk"), champion=ONE, rollout="r")
+    said = {"version": "2", "phase": phase, "reasons": ["why"]}
+    record.add_decision(state, {**said, "action": action})
+    record.add_decision(state, {**said, "action": "wait"})
+    registry.of["2"].tags["tokka.canary"] = "held"
+    assert show_last_verdict(record, "desk", registry) == "2"
+    assert registry.of["2"].tags["tokka.canary"] == verdict
+    assert show_last_verdict(record, "desk", registry) is None
 
 
 def test_nothing_differs_when_all_serve():

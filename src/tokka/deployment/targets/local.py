@@ -51,7 +51,7 @@ class LocalTarget:
         info = stack.status(self._settings)
         if info is None:
             raise TokkaError("no stack is running", "`tokka up` starts it")
-        if time.time() - info.updated > STALE_SECONDS:
+        if stack.silent_s(info) > STALE_SECONDS:
             raise TokkaError("the stack's daemon is stuck", "`tokka up` restarts it")
         return Observed(
             generation=info.generation,

@@ -1,0 +1,281 @@
+"""Rollouts on a real stack with a real registry, killed where a plan says; `Crashes.run` does one and measures it.
+
+crashes = Crashes(world); crashes.prepare()
+outcome = crashes.run(Point("alias", "before", 1))
+outcome.converged_s, outcome.failed
+"""
+
+import multiprocessing
+import os
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tests.serving.world import NAME, World
+from tokka import crash_points
+from tokka.deployment import drivers, fleet
+from tokka.deployment.record import Record
+from tokka.deployment.rollout import run_rollout
+from tokka.deployment.state import State
+from tokka.deployment.targets.local import LocalTarget
+from tokka.errors import TokkaError
+from tokka.params import Params
+from tokka.registry import entities
+from tokka.registry.mlflow_client import Registry
+from tokka.serving.gateway import NAMES_MAP, NOBODY, SOCKET
+from tokka.serving.runtime_api import RuntimeApi
+from tokka.serving.traffic import replay
+from tokka.settings import Settings
+
+CANARY = {
+    "shadow_rows": 20, "steps": (0.3,), "step_requests": 20, "quality_margin": 0.4, "watch_s": 3.0,
+    "minimum_wait_s": 0.2, "warm_up_s": 60.0, "maximum_wait_s": 60.0, "slow_ms": 5000.0, "error_margin": 1.0,
+    "slow_margin": 1.0,
+}  # fmt: skip
+LIMIT_S = 10.0
+# A daemon follows the record within a fraction of this: who was named so shortly before may still have answered.
+LAG_S = 1.0
+QUESTION = "where is my card?"
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["tests.faults.crash_world", "mlflow", "sqlalchemy.dialects.sqlite"])
+
+
+@dataclass(frozen=True)
+class Point:
+    """The nth write of a kind, and the moment just before or just after it."""
+
+    site: str
+    moment: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.site}:{self.moment}:{self.number}"
+
+
+@dataclass
+class Outcome:
+    """What became of one killed rollout.
+
+    reached: whether the rollout came to the point at all. converged_s: seconds from the kill until everything agreed,
+    infinite when it did not within the limit. strangers: answers of a version that the record did not name then.
+    """
+
+    point: Point
+    reached: bool = False
+    converged_s: float = float("inf")
+    differences: list[str] = field(default_factory=list)
+    asked: int = 0
+    failed: list[str] = field(default_factory=list)
+    strangers: list[str] = field(default_factory=list)
+    champion: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """When a request was sent and answered (seconds since 1970), by which version, or what went wrong."""
+
+    sent: float
+    came: float
+    version: str
+    error: str = ""
+
+
+class Visitors:
+    """Somebody who asks twenty times a second, until the end of the block."""
+
+    def __init__(self, url: str) -> None:
+        self.answers: list[Answer] = []
+        self._url, self._done = url, threading.Event()
+        self._thread = threading.Thread(target=self._ask)
+
+    def __enter__(self) -> "Visitors":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _ask(self) -> None:
+        with httpx.Client(base_url=self._url, trust_env=False, timeout=10) as client:
+            while not self._done.wait(0.05):
+                sent = time.time()
+                try:
+                    said = client.post("/predict", json={"text": QUESTION})
+                    error = "" if said.status_code == 200 else said.text
+                    version = "" if error else str(said.json()["model_version"])
+                except httpx.HTTPError as problem:
+                    version, error = "", repr(problem)
+                self.answers.append(Answer(sent, time.time(), version, error))
+
+
+def drive(home: str, port: int, params: Params, version: str, plan: Path, said: Path) -> None:
+    """A rollout in a process of its own; its verdict is written into a file."""
+    os.environ[crash_points.VARIABLE] = str(plan)
+    settings = Settings.from_environment({"TOKKA_HOME": home, "TOKKA_ROOT": home, "TOKKA_PORT": str(port)})
+    result = run_rollout(
+        version=version, registry=Registry(settings, NAME), record=Record(settings.record_url),
+        target=LocalTarget(settings, params), params=params, settings=settings, traffic=replay,
+    )  # fmt: skip
+    said.write_text(result.verdict)
+
+
+class Crashes:
+    """One running stack, with version 1 as champion whenever a run begins.
+
+    Args:
+        world: a home whose stack does not run yet.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.params = world.params.model_copy(update={"canary": world.params.canary.model_copy(update=CANARY)})
+        self.registry = Registry(world.settings, NAME)
+        self.folder = world.settings.home / "crash"
+        self.plan = self.folder / "plan"
+
+    def prepare(self) -> None:
+        """Register the versions, and start the stack, whose processes look at the plan as well."""
+        self.folder.mkdir(parents=True)
+        self.world.install("1")
+        with _plan_in_environment(self.plan):
+            self.world.up()
+        self._register(self._rows())
+        self.reset()
+        self.world.wait(lambda: not self.differences(), 60.0)
+
+    def run(self, point: Point, version: str = "2", linger_s: float = 1.0) -> Outcome:
+        """Roll out, be killed, wait until everything agrees and `linger_s` longer, and put version 1 back."""
+        outcome = Outcome(point)
+        done = self.plan.with_name(f"{self.plan.name}.done")
+        done.unlink(missing_ok=True)
+        with Visitors(self.world.url) as visitors:
+            self.plan.write_text(str(point))
+            driver = self.start(version)
+            while driver.is_alive() and not done.exists():
+                time.sleep(0.01)
+            outcome.reached = done.exists()
+            self.plan.unlink(missing_ok=True)
+            killed = done.stat().st_ctime if outcome.reached else time.time()
+            while (found := self.differences()) and time.time() < killed + LIMIT_S:
+                time.sleep(0.05)
+            outcome.differences = found
+            outcome.converged_s = float("inf") if found else time.time() - killed
+            outcome.champion = self.state.champion.version
+            time.sleep(linger_s)
+        driver.join(30.0)
+        self._judge(outcome, visitors.answers)
+        self.reset()
+        return outcome
+
+    def start(self, version: str, *, watch_s: float = CANARY["watch_s"], said: Path | None = None) -> Any:
+        """A driver in a process of its own."""
+        settings = self.world.settings
+        canary = self.params.canary.model_copy(update={"watch_s": watch_s})
+        params = self.params.model_copy(update={"canary": canary})
+        facts = (str(settings.home), settings.port, params, version, self.plan, said or self.folder / "verdict")
+        driver = FORKS.Process(target=drive, args=facts, daemon=True)
+        driver.start()
+        return driver
+
+    @property
+    def state(self) -> State:
+        return self.world.record.read(NAME)
+
+    def differences(self) -> list[str]:
+        """What does not agree: record, aliases, the gateway's maps and slots, and the workers; empty once all do."""
+        try:
+            state, aliases = self.state, self.registry.aliases()
+            info = self.world.info()
+            api = RuntimeApi(self.world.settings.home / "stack", SOCKET)
+            names, slots = api.map(NAMES_MAP), api.slots()
+        except (TokkaError, AssertionError) as error:
+            return [repr(error)]
+        named = {role: getattr(state, role) for role in ("champion", "previous") if getattr(state, role)}
+        champion = fleet.key(state.champion) if state.champion else NOBODY
+        ports = {slot.port for slot in slots if slot.backend == "champion" and slot.enabled and slot.running}
+        workers = sorted((one.version, one.state) for one in info.workers)
+        count = self.world.params.serving.workers
+        wanted = sorted((one.version, "ready") for one in named.values() for _ in range(count))
+        beliefs = {
+            "phase": (state.phase in ("idle", "watch"), True),
+            "driver": (state.phase == "watch" and drivers.is_dead(state), False),
+            "challenger": (state.challenger, None),
+            "aliases": (aliases, {role: one.version for role, one in named.items()}),
+            "map": (names, {"champion": champion, "challenger": NOBODY, "share": "0.0000"}),
+            "generation": (info.generation, state.generation),
+            "slots": (ports, {one.port for one in info.workers if one.version == state.champion.version}),
+            "workers": (workers, wanted),
+        }
+        return [f"{name}: {found} instead of {hoped}" for name, (found, hoped) in beliefs.items() if found != hoped]
+
+    def reset(self) -> None:
+        """Version 1 serves alone, and everything agrees on it."""
+        one = self.world.revisions["1"]
+        self.world.change(champion=one, previous=None, challenger=None, share=0.0, phase="idle")
+        self.world.wait(lambda: not self.differences(), 60.0)
+
+    def _judge(self, outcome: Outcome, answers: list[Answer]) -> None:
+        history = self.world.record.history(NAME, 1000)[::-1]
+        assert [entry["generation"] for entry in history] == list(range(1, len(history) + 1))
+        assert all(entry["champion"] for entry in history), "nobody served"
+        outcome.asked = len(answers)
+        outcome.failed = [answer.error for answer in answers if answer.error]
+        outcome.strangers = [
+            f"{answer.version} instead of {sorted(named)}"
+            for answer in answers
+            if not answer.error and answer.version not in (named := _named(history, answer))
+        ]
+
+    def _rows(self) -> list[dict[str, str]]:
+        """Version 2's own answers are the truth of the test rows."""
+        texts = [f"{QUESTION} number {number}" for number in range(60)]
+        self.world.change(challenger=self.world.revisions["2"], phase="warm_up")
+        self.world.wait(lambda: self.world.workers("2"))
+        answers = self.world.target.infer(self.world.revisions["2"].digest, [{"text": text} for text in texts])
+        self.world.retire()
+        return [{"text": text, "target": answer.label} for text, answer in zip(texts, answers, strict=True)]
+
+    def _register(self, rows: list[dict[str, str]]) -> None:
+        evidence = self.folder / "evidence"
+        evidence.mkdir()
+        pq.write_table(pa.Table.from_pylist(rows), evidence / "replay.parquet")
+        self.registry.prepare()
+        for version, revision in self.world.revisions.items():
+            tags = {entities.MODEL_DIGEST: revision.digest, entities.GATE: "pass", entities.REVIEW: "automatic"}
+            run_id = self.registry.log_run(
+                f"key-{version}", params={}, metrics={}, tags=tags, folder_evidence=evidence,
+                folder_model=self.world.settings.home / "models" / revision.digest,
+                dataset=entities.Dataset("crash", "0" * 64),
+            )  # fmt: skip
+            assert self.registry.register(run_id, description="", tags=tags) == version
+
+
+def _named(history: list[dict[str, Any]], answer: Answer) -> set[str]:
+    """The versions that the record named while a request was on its way, or a moment before."""
+    ends = [entry["updated"] for entry in history[1:]] + [float("inf")]
+    states = [
+        entry
+        for entry, end in zip(history, ends, strict=True)
+        if end >= answer.sent - LAG_S and entry["updated"] <= answer.came
+    ]
+    return {
+        entry[role]["version"] for entry in states for role in ("champion", "challenger", "previous") if entry[role]
+    }
+
+
+@contextmanager
+def _plan_in_environment(plan: Path):
+    # This process has passed a crash point already, without a plan: it is nobody's victim.
+    os.environ[crash_points.VARIABLE] = str(plan)
+    try:
+        yield
+    finally:
+        del os.environ[crash_points.VARIABLE]
