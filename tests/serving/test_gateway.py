@@ -226,6 +226,7 @@ def test_observe_says_what_serves(world):
         ("/v2/models/helpdesk/infer", b"{", 400),
         ("/v2/models/helpdesk/infer", b'{"inputs": []}', 400),
         ("/v2/models/nobody/infer", b'{"inputs": []}', 404),
+        ("/v2/models/helpdesk/versions/99/infer", b'{"inputs": []}', 404),
         (
             "/v2/models/helpdesk/infer",
             b'{"inputs": [{"name": "text", "shape": [1], "datatype": "FP32", "data": [1]}]}',

@@ -6,6 +6,7 @@ share would be a third. No answer is a 500 and none holds a traceback.
 
 import json
 import logging
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -22,6 +23,7 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 logger = logging.getLogger("tokka.serving")
 
+_VERSIONED = re.compile(r"(/v2/models/[^/]+)/versions/([^/]*)(/.*)?", re.DOTALL)
 # Without Retry-After: what failed once is likely to fail again, unlike what came at a busy moment.
 FAILED = {"error": "the model server could not answer"}
 
@@ -63,7 +65,7 @@ class FrontDoor:
             raise BadRequest("models are deployed by the deployment record alone", 404)
         route = self._routes.get(scope["path"])
         if route is None:
-            await self._pass_on(scope, receive, send)
+            await self._pass_on(self._without_version(scope), receive, send)
             return
         if scope["method"] != "POST":
             raise BadRequest("use POST", 405)
@@ -82,6 +84,16 @@ class FrontDoor:
     async def _feedback(self, headers: dict[str, str], body: bytes, send: Send) -> None:
         self._service.record_feedback(protocol.parse_feedback(body))
         await _reply(send, 200, {"accepted": True})
+
+    def _without_version(self, scope: Scope) -> Scope:
+        """A path that names the version served here, without it: KServe answers 501 wherever one is named."""
+        found = _VERSIONED.fullmatch(scope["path"])
+        if found is None:
+            return scope
+        model, version, rest = found.groups(default="")
+        if not version or self._service.refusal_of(version):
+            raise BadRequest(self._service.refusal_of(version) or "no version is named", 404)
+        return {**scope, "path": model + rest}
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let KServe answer; the body is read here first, so that its size has a limit."""

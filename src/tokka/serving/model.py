@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from kserve import InferInput, InferOutput, InferRequest, InferResponse, Model
-from kserve.errors import InvalidInput, ModelNotReady
+from kserve.errors import InvalidInput, ModelNotFound, ModelNotReady
 from kserve.protocol.dataplane import DataPlane
 
 from tokka.serving import protocol
@@ -30,6 +30,14 @@ class Busy(ModelNotReady):  # type: ignore[misc]
 
 class TooMuch(InvalidInput):  # type: ignore[misc]
     """More rows or characters than are taken: 422 over REST, INVALID_ARGUMENT over gRPC."""
+
+
+class VersionNotServed(ModelNotFound):  # type: ignore[misc]
+    """A version by name that is not this worker's: NOT_FOUND over gRPC."""
+
+    def __init__(self, service: Service, version: str) -> None:
+        super().__init__(service.options.name)
+        self.reason = service.refusal_of(version)
 
 
 class SpecialistModel(Model):  # type: ignore[misc]
@@ -107,16 +115,33 @@ class GuardedDataPlane(DataPlane):  # type: ignore[misc]
         Raises:
             InvalidInput: always, when it cannot be decoded.
         """
-        try:
-            return super().decode(*arguments, **named)
-        except InvalidInput:
-            raise
-        except Exception as error:
-            raise InvalidInput(f"the request cannot be decoded ({type(error).__name__})") from None
+        with as_the_request_s_fault():
+            request, attributes = super().decode(*arguments, **named)
+            _require_words(request)
+        return request, attributes
+
+    def encode(self, model_name: str, response: Any, headers: Any, req_attributes: Any) -> Any:
+        """Encode an answer; headers that would make it a cloud event count for nothing, since none is decoded."""
+        return super().encode(model_name, response, {}, req_attributes)
 
     def metadata(self) -> dict[str, Any]:
         """Server metadata: no repository extension, since models are deployed by the record alone."""
         return {**super().metadata(), "name": "tokka", "extensions": []}
+
+
+@contextlib.contextmanager
+def as_the_request_s_fault() -> Iterator[None]:
+    """What a client may send is wide, and so is what decoding it may raise.
+
+    Raises:
+        InvalidInput: always, when anything is raised.
+    """
+    try:
+        yield
+    except InvalidInput:
+        raise
+    except Exception as error:
+        raise InvalidInput(f"the request cannot be decoded ({type(error).__name__})") from None
 
 
 @contextlib.contextmanager
@@ -145,10 +170,22 @@ def _strings(item: InferInput) -> list[str]:
         raise BadRequest(f"{item.name} must have the datatype BYTES")
     try:
         values = np.ravel(item.as_numpy()).tolist()
-        return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
+        texts = [value.decode() if isinstance(value, bytes) else value for value in values]
     except Exception:
         # What a client may put into a tensor is wide, and so is what decoding it may raise.
         raise BadRequest(f"{item.name} does not hold strings of the given shape") from None
+    for text in texts:
+        if not isinstance(text, str):
+            raise BadRequest(f"{item.name} must hold strings, not {type(text).__name__}")
+    return texts
+
+
+def _require_words(request: InferRequest) -> None:
+    """See that what the answer repeats, or is looked up by, is a string that can be written."""
+    names = [item.name for item in (*request.inputs, *(request.request_outputs or ()))]
+    for what, word in (("id", request.id or ""), *(("name", name) for name in names)):
+        if not isinstance(word, str) or not protocol.is_unicode(word):
+            raise InvalidInput(f"{what} must be a string of valid Unicode")
 
 
 def _tensor(name: str, datatype: str, values: list[Any]) -> InferOutput:

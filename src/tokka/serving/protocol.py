@@ -75,7 +75,7 @@ def make_rows(texts: Any, partners: Any, max_rows: int, pairs: bool) -> list[Row
     if partners is not None and len(partners) != len(texts):
         raise BadRequest(f"{len(texts)} texts and {len(partners)} text_pairs")
     everything = [*texts, *(partners or ())]
-    if not all(map(_is_unicode, everything)):
+    if not all(map(is_unicode, everything)):
         raise BadRequest("a text is not valid Unicode")
     longest = max(map(len, everything))
     if longest > MAX_TEXT_CHARACTERS:
@@ -116,8 +116,17 @@ def parse_feedback(body: bytes) -> dict[str, Any]:
     return {"prediction_id": name, "value": _finite(tree["value"])}
 
 
+def is_unicode(text: str) -> bool:
+    """Whether it can be written as UTF-8: JSON may smuggle in half a surrogate pair, which no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _label(value: Any) -> str:
-    if isinstance(value, str) and 0 < len(value) <= MAX_LABEL_CHARACTERS and _is_unicode(value):
+    if isinstance(value, str) and 0 < len(value) <= MAX_LABEL_CHARACTERS and is_unicode(value):
         return value
     raise BadRequest(f"label must be a string of 1 to {MAX_LABEL_CHARACTERS} characters")
 
@@ -128,15 +137,6 @@ def _finite(value: Any) -> float:
             if math.isfinite(number := float(value)):
                 return number
     raise BadRequest("value must be a finite number")
-
-
-def _is_unicode(text: str) -> bool:
-    """Whether it can be written as UTF-8: JSON may smuggle in half a surrogate pair, which no tokenizer takes."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _parse_object(body: bytes, known: set[str], usage: str) -> dict[str, Any]:

@@ -94,6 +94,12 @@ class Service:
         """
         return bool(context.champion) and context.champion != self._revision
 
+    def refusal_of(self, version: str) -> str:
+        """Why a version by name is not answered here; empty when it is, or when none is named."""
+        if version in ("", self.options.version):
+            return ""
+        return f"version {version[:40]!r} of {self.options.name} is not served here: version {self.options.version} is"
+
     async def answer(self, rows: Sequence[Row], context: Context) -> list[dict[str, Any]]:
         """Predictions for rows, in order: prediction_id, model_version, canary, label and score, or value.
 
