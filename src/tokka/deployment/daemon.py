@@ -261,7 +261,7 @@ class Daemon:
         observed, wanted = self._observed, self._wanted()
         beside = [*self._page.pids, *self._upkeep.pids, *self._jobs.pids, *self._companions.pids]
         beside += [*self._archive.pids, *self._doorkeeper.pids]
-        children = [self._gateway.pid, self._fork_server.pid, *beside]
+        children = [*self._gateway.pids, self._fork_server.pid, *beside]
         processes = {pid: process.identity(pid) for pid in children}
         workers = [stack.WorkerInfo.model_validate(worker.describe()) for worker in self._fleet.workers]
         record = [self._record_problem] if self._record_problem else []

@@ -1,0 +1,144 @@
+"""Workers that are killed or hang while they are asked, with small bodies and large ones."""
+
+import os
+import signal
+import socket
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import grpc
+import httpx
+import psutil
+from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
+from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
+
+from tests.serving.conftest import free_port
+from tests.serving.world import NAME
+from tokka.serving.gateway import Gateway, Split
+
+SMALL = ["refund please"]
+LARGE = ["refund please " * 1_070] * 20
+
+
+class Asking:
+    """The same request in the background, again and again over both protocols, until the block ends."""
+
+    def __init__(self, world, texts, threads=2):
+        self.failures, self.answered, self._ended = [], {"rest": 0, "grpc": 0}, threading.Event()
+        self._world, self._texts = world, texts
+        self._threads = [threading.Thread(target=way) for way in (self._rest, self._grpc) for _ in range(threads)]
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *exception):
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _rest(self):
+        with httpx.Client(base_url=self._world.url, trust_env=False, timeout=30) as client:
+            while not self._ended.is_set():
+                answer = client.post("/predict", json={"texts": self._texts})
+                if answer.status_code == 200:
+                    self.answered["rest"] += 1
+                else:
+                    self.failures.append(f"{answer.status_code}: {answer.text}")
+
+    def _grpc(self):
+        column = messages.ModelInferRequest.InferInputTensor(name="text", datatype="BYTES", shape=[len(self._texts)])
+        column.contents.bytes_contents.extend(text.encode() for text in self._texts)
+        request = messages.ModelInferRequest(model_name=NAME, inputs=[column])
+        with grpc.insecure_channel(f"127.0.0.1:{self._world.settings.grpc_port}") as channel:
+            stub = GRPCInferenceServiceStub(channel)
+            while not self._ended.is_set():
+                try:
+                    stub.ModelInfer(request, timeout=30)
+                    self.answered["grpc"] += 1
+                except grpc.RpcError as error:
+                    self.failures.append(f"{error.code()}: {error.details()}")
+
+
+def test_a_killed_worker_costs_no_request_with_a_large_body(world):
+    assert len(str(LARGE)) > 300_000
+    with Asking(world, LARGE) as asking:
+        for _ in range(4):
+            time.sleep(0.5)
+            (killed,) = world.kill("1")
+            world.wait(lambda killed=killed: len({one.pid for one in world.workers("1")} - {killed}) == 2)
+        time.sleep(0.5)
+    memory = {pid: psutil.Process(pid).memory_info().rss // 2**20 for pid in gateways(world)}
+    print(f"\nanswered {asking.answered}, failed {asking.failures}; MiB by process of the gateway: {memory}")
+    assert asking.failures == []
+    assert min(asking.answered.values()) > 5
+
+
+def test_a_killed_process_for_large_bodies_comes_back_and_costs_no_small_request(world):
+    with Asking(world, SMALL) as asking:
+        large = gateways(world)[1]
+        os.kill(large, signal.SIGKILL)
+        world.wait(lambda: gateways(world)[1:] not in ([], [large]), seconds=10)
+        world.wait(lambda: httpx.post(f"{world.url}/predict", json={"texts": LARGE}, timeout=30).status_code == 200)
+    assert asking.failures == []
+
+
+def test_what_breaks_off_each_time_is_a_503_with_a_time_to_come_back(tmp_path):
+    worker = ThreadingHTTPServer(("127.0.0.1", 0), _BreaksOff)
+    threading.Thread(target=worker.serve_forever, daemon=True).start()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as log:
+        log.bind(("127.0.0.1", 0))
+        port = free_port()
+        gateway = Gateway(
+            tmp_path, port=port, log_port=log.getsockname()[1], slots=1, max_body_bytes=200_000,
+            log=tmp_path / "log",
+        )  # fmt: skip
+        try:
+            gateway.sync(Split(champion="1@a", champion_ports=(worker.server_port,)))
+            answers = [ask(port, text) for text in ("small", "large " * 20_000)]
+        finally:
+            gateway.stop()
+            worker.shutdown()
+            worker.server_close()
+    assert [(one.status_code, one.headers["retry-after"]) for one in answers] == [(503, "1")] * 2
+    assert [one.headers["x-tokka-failed"] for one in answers] == ["502"] * 2
+    assert all("broke off" in one.json()["error"] for one in answers)
+
+
+class _BreaksOff(BaseHTTPRequestHandler):
+    """A worker that is well when it is looked at, and dies over every request."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(200)
+        self.send_header("content-length", "100")
+        self.end_headers()
+        self.wfile.write(b"{")
+        self.close_connection = True
+
+    def log_message(self, *arguments):
+        pass
+
+
+def ask(port, text):
+    return httpx.post(f"http://127.0.0.1:{port}/predict", json={"text": text}, trust_env=False, timeout=30)
+
+
+def gateways(world):
+    """The pids of the gateway's processes, the one that everybody talks to first."""
+    found = {}
+    for pid in world.info().processes:
+        try:
+            command = psutil.Process(pid).cmdline()
+        except psutil.NoSuchProcess:
+            continue
+        if command and command[-1].endswith(".cfg"):
+            found[command[-1]] = pid
+    return [found[name] for name in ("haproxy.cfg", "large.cfg") if name in found]
