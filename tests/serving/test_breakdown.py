@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import grpc
 import httpx
 import psutil
+import pytest
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 
@@ -18,7 +19,7 @@ from tests.serving.world import NAME
 from tokka.serving.gateway import Gateway, Split
 
 SMALL = ["refund please"]
-LARGE = ["refund please " * 1_070] * 20
+LARGE = ["refund please " * 1_100] * 20
 
 
 class Asking:
@@ -76,6 +77,21 @@ def test_a_killed_worker_costs_no_request_with_a_large_body(world):
     assert min(asking.answered.values()) > 5
 
 
+def test_a_hung_worker_costs_no_request_and_is_replaced(world):
+    """What it had is asked again when it is killed; who comes meanwhile goes to the other one."""
+    with Asking(world, SMALL) as asking:
+        time.sleep(0.5)
+        hung = world.workers("1")[0].pid
+        os.kill(hung, signal.SIGSTOP)
+        seconds = world.wait(
+            lambda: hung not in {one.pid for one in world.workers("1")} and len(world.workers("1")) == 2
+        )
+        time.sleep(0.5)
+    print(f"\nreplaced after {seconds:.1f} s; answered {asking.answered}, failed {asking.failures}")
+    assert seconds < 8
+    assert asking.failures == []
+
+
 def test_a_killed_process_for_large_bodies_comes_back_and_costs_no_small_request(world):
     with Asking(world, SMALL) as asking:
         large = gateways(world)[1]
@@ -85,32 +101,66 @@ def test_a_killed_process_for_large_bodies_comes_back_and_costs_no_small_request
     assert asking.failures == []
 
 
-def test_what_breaks_off_each_time_is_a_503_with_a_time_to_come_back(tmp_path):
-    worker = ThreadingHTTPServer(("127.0.0.1", 0), _BreaksOff)
-    threading.Thread(target=worker.serve_forever, daemon=True).start()
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as log:
-        log.bind(("127.0.0.1", 0))
-        port = free_port()
-        gateway = Gateway(
-            tmp_path, port=port, log_port=log.getsockname()[1], slots=1, max_body_bytes=200_000,
-            log=tmp_path / "log",
-        )  # fmt: skip
-        try:
-            gateway.sync(Split(champion="1@a", champion_ports=(worker.server_port,)))
-            answers = [ask(port, text) for text in ("small", "large " * 20_000)]
-        finally:
-            gateway.stop()
-            worker.shutdown()
-            worker.server_close()
+@pytest.fixture
+def fake():
+    """A worker that can be told to hang, and dies over every request."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _BreaksOff)
+    server.daemon_threads, server.hangs = True, threading.Event()
+    # Whoever asked has gone when a hung one wakes.
+    server.handle_error = lambda *_: None
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def gateway(tmp_path):
+    """A gateway with no stack around it."""
+    sizes = {"slots": 1, "max_body_bytes": 200_000, "log_port": free_port()}
+    made = Gateway(tmp_path, port=free_port(), log=tmp_path / "log", **sizes)
+    yield made
+    made.stop()
+
+
+def test_what_breaks_off_each_time_is_a_503_with_a_time_to_come_back(gateway, fake):
+    gateway.sync(Split(champion="1@a", champion_ports=(fake.server_port,)))
+    answers = [ask(gateway.port, text) for text in ("small", "large " * 20_000)]
     assert [(one.status_code, one.headers["retry-after"]) for one in answers] == [(503, "1")] * 2
     assert [one.headers["x-tokka-failed"] for one in answers] == ["502"] * 2
     assert all("broke off" in one.json()["error"] for one in answers)
 
 
-class _BreaksOff(BaseHTTPRequestHandler):
-    """A worker that is well when it is looked at, and dies over every request."""
+def test_a_worker_that_answers_no_more_leaves_both_ways(gateway, fake):
+    with socket.socket() as grpc_door:
+        grpc_door.bind(("127.0.0.1", 0))
+        grpc_door.listen()
+        ports = {"champion_ports": (fake.server_port,), "champion_grpc_ports": (grpc_door.getsockname()[1],)}
+        gateway.sync(Split(champion="1@a", **ports))
+        time.sleep(2.5)
+        assert up(gateway) == {"champion", "canary", "grpc_champion", "grpc_canary"}
+        fake.hangs.set()
+        began = time.monotonic()
+        while up(gateway):
+            assert time.monotonic() - began < 6
+            time.sleep(0.05)
+        print(f"\nout after {time.monotonic() - began:.1f} s")
+        fake.hangs.clear()
+        while len(up(gateway)) < 4:
+            assert time.monotonic() - began < 12
+            time.sleep(0.05)
 
+
+def up(gateway):
+    """Names of the backends that have a worker."""
+    slots = [slot for slot in gateway.api.slots() if slot.enabled and slot.running]
+    return {slot.backend for slot in slots if slot.name != "relay"}
+
+
+class _BreaksOff(BaseHTTPRequestHandler):
     def do_GET(self):
+        while self.server.hangs.is_set():
+            time.sleep(0.05)
         self.send_response(200)
         self.send_header("content-length", "0")
         self.end_headers()

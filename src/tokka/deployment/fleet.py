@@ -6,17 +6,21 @@ fleet.ready(revision)              # workers that answer
 """
 
 import json
+import logging
 import os
 import signal
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from tokka.deployment.state import Revision
 from tokka.errors import TokkaError
 from tokka.serving import process
+from tokka.serving.pulse import TOO_MANY, Pulse
+
+logger = logging.getLogger("tokka.deployment")
 
 # (revision, file that the worker writes once it is ready) to the pid of a child of this process.
 Spawn = Callable[[Revision, Path], int]
@@ -46,6 +50,14 @@ class Worker:
     seconds: float = 0.0
     since: float = 0.0
     signalled: float = 0.0
+    pulse: Pulse | None = field(default=None, repr=False)
+
+    def close(self) -> None:
+        """Let go of what is held for a worker that ends."""
+        self.ready_file.unlink(missing_ok=True)
+        if self.pulse is not None:
+            self.pulse.close()
+            self.pulse = None
 
     def describe(self) -> dict[str, object]:
         """The worker as plain data, for state.json."""
@@ -115,6 +127,7 @@ class Fleet:
     def stop(self, seconds: float = DRAIN_SECONDS) -> None:
         """End every worker and wait for it: drain first, then kill."""
         for worker in self._workers:
+            worker.close()
             _send(worker, signal.SIGTERM)
         deadline = time.monotonic() + seconds
         while self._workers and time.monotonic() < deadline:
@@ -131,7 +144,7 @@ class Fleet:
             self._workers.remove(worker)
             if worker.state != "stopping":
                 self._note_death(worker, now)
-            worker.ready_file.unlink(missing_ok=True)
+            worker.close()
         elif worker.state == "stopping":
             if not worker.signalled and now - worker.since > LINGER_SECONDS:
                 _send(worker, signal.SIGTERM)
@@ -142,11 +155,16 @@ class Fleet:
             worker.state, worker.since = "stopping", now
         elif worker.state == "starting":
             self._look_for_ready_file(worker, now)
+        elif worker.pulse is not None and worker.pulse.misses(now) >= TOO_MANY:
+            logger.warning("worker %d of version %s hangs and is killed", worker.pid, worker.revision.version)
+            worker.close()
+            _send(worker, signal.SIGKILL)
 
     def _look_for_ready_file(self, worker: Worker, now: float) -> None:
         said = _read(worker.ready_file)
         if "port" in said:
             worker.state, worker.since = "ready", now
+            worker.pulse = Pulse(said["port"])
             worker.port, worker.grpc_port, worker.seconds = said["port"], said["grpc_port"], said["seconds"]
             self._history(worker.revision).problem = ""
         elif now - worker.born > START_SECONDS:

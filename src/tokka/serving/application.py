@@ -63,6 +63,10 @@ class FrontDoor:
         if scope["path"].startswith("/v2/repository"):
             # Loading and unloading: what serves is the deployment record's to say.
             raise BadRequest("models are deployed by the deployment record alone", 404)
+        if scope["path"] == "/health":
+            # For those who look after this worker; what users see under this path is the gateway's.
+            await _reply(send, 200, {"status": "ok"})
+            return
         route = self._routes.get(scope["path"])
         if route is None:
             await self._pass_on(self._without_version(scope), receive, send)

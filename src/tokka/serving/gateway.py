@@ -37,7 +37,10 @@ BUCKETS = 10_000
 
 @dataclass(frozen=True)
 class Split:
-    """Who answers: `VERSION@DIGEST`, the ports of its ready workers, and the challenger's share in [0, 1]."""
+    """Who answers: `VERSION@DIGEST`, the ports of its ready workers, and the challenger's share in [0, 1].
+
+    The ports for gRPC are the same workers', in the same order.
+    """
 
     champion: str = NOBODY
     champion_ports: tuple[int, ...] = ()
@@ -85,8 +88,8 @@ class Gateway:
         files.write_text(folder / NAMES_MAP, f"champion {NOBODY}\nchallenger {NOBODY}\nshare 0.0000\n")
         self._front = Proxy(folder, FRONT, render(self._values), log)
         self.pid = self._front.pid
-        self._api = self._front.api
-        self._large = self._start_large()
+        self.api = self._front.api
+        self.port, self._large = port, self._start_large()
 
     @property
     def pids(self) -> tuple[int, int]:
@@ -111,16 +114,16 @@ class Gateway:
             TokkaError: HAProxy does not answer or refuses.
         """
         self._sync_large(wanted)
-        names, limit = self._api.map(NAMES_MAP), int(self._api.map(SHARE_MAP)["share"])
+        names, limit = self.api.map(NAMES_MAP), int(self.api.map(SHARE_MAP)["share"])
         target = round(wanted.share * BUCKETS) if wanted.challenger_ports else 0
         before = 0 if names["challenger"] != wanted.challenger else min(limit, target)
         commands = _set_share(before) if before != limit else []
-        commands += place_workers(self._api.slots(), wanted)
+        commands += place_workers(self.api.slots(), wanted)
         for role, digest in (("champion", wanted.champion), ("challenger", wanted.challenger)):
             if names[role] != digest:
                 commands.append(f"set map {NAMES_MAP} {role} {digest}")
         commands += _set_share(target) if target != before else []
-        self._api.run(commands)
+        self.api.run(commands)
 
     def _sync_large(self, wanted: Split) -> None:
         """First: who is sent there finds whoever the split names; its death keeps up nobody with a smaller body."""
@@ -140,22 +143,29 @@ class Gateway:
         Raises:
             TokkaError: HAProxy does not answer.
         """
-        names, limit = self._api.map(NAMES_MAP), int(self._api.map(SHARE_MAP)["share"])
-        up = [slot for slot in self._api.slots() if slot.enabled and slot.running and slot.name.startswith("w")]
+        names, limit = self.api.map(NAMES_MAP), int(self.api.map(SHARE_MAP)["share"])
+        up = [slot for slot in self.api.slots() if slot.enabled and slot.running and slot.name.startswith("w")]
         champions = tuple(slot.port for slot in up if slot.backend == "champion")
         challengers = tuple(slot.port for slot in up if slot.backend == "canary")
         return Split(names["champion"], champions, names["challenger"], challengers, limit / BUCKETS)
 
 
-def place(slots: list[Slot], ports: tuple[int, ...]) -> list[str]:
-    """Commands that put exactly these ports into these slots; a port that has a slot keeps it."""
+def place(slots: list[Slot], ports: tuple[int, ...], checks: Mapping[int, int] | None = None) -> list[str]:
+    """Commands that put exactly these ports into these slots; a port that has a slot keeps it.
+
+    Args:
+        checks: for some ports, the port at which their worker is asked whether it is well; by default the same.
+    """
     held = {slot.port for slot in slots if slot.enabled and slot.port in ports}
     free = [slot for slot in slots if not (slot.enabled and slot.port in ports)]
     missing = [port for port in ports if port not in held]
     commands: list[str] = []
     for slot, port in zip(free, missing, strict=False):
         server = f"{slot.backend}/{slot.name}"
-        commands += [f"set server {server} addr {HOST} port {port}", f"set server {server} state ready"]
+        commands.append(f"set server {server} addr {HOST} port {port}")
+        if port in (checks or {}):
+            commands.append(f"set server {server} check-port {(checks or {})[port]}")
+        commands.append(f"set server {server} state ready")
         # The worker has said that it is ready: do not wait for a check to find out.
         commands.append(f"set server {server} health up")
     idle = free[len(missing) :]
@@ -165,14 +175,16 @@ def place(slots: list[Slot], ports: tuple[int, ...]) -> list[str]:
 def place_workers(slots: list[Slot], wanted: Split) -> list[str]:
     """Commands that put the workers of a split into the slots of one process."""
     commands: list[str] = []
-    for prefix, champions, challengers in (
-        ("", wanted.champion_ports, wanted.challenger_ports),
-        ("grpc_", wanted.champion_grpc_ports, wanted.challenger_grpc_ports),
+    rest = (*wanted.champion_ports, *wanted.challenger_ports)
+    grpc = (*wanted.champion_grpc_ports, *wanted.challenger_grpc_ports)
+    for prefix, champions, challengers, checks in (
+        ("", wanted.champion_ports, wanted.challenger_ports, {}),
+        ("grpc_", wanted.champion_grpc_ports, wanted.challenger_grpc_ports, dict(zip(grpc, rest, strict=False))),
     ):
         canary = [slot for slot in slots if slot.backend == f"{prefix}canary"]
-        commands += place([slot for slot in slots if slot.backend == f"{prefix}champion"], champions)
-        commands += place([slot for slot in canary if slot.name.startswith("b")], champions)
-        commands += place([slot for slot in canary if slot.name.startswith("w")], challengers)
+        commands += place([slot for slot in slots if slot.backend == f"{prefix}champion"], champions, checks)
+        commands += place([slot for slot in canary if slot.name.startswith("b")], champions, checks)
+        commands += place([slot for slot in canary if slot.name.startswith("w")], challengers, checks)
     return commands
 
 

@@ -30,6 +30,10 @@ def test_a_new_port_takes_a_free_slot():
     assert not [command for command in commands if "w2" in command]
 
 
+def test_a_worker_is_looked_at_where_it_speaks_http_1():
+    assert "set server champion/w1 check-port 4001" in place([slot("w1")], (5001,), {5001: 4001})
+
+
 def test_a_port_that_has_a_slot_keeps_it():
     assert place([slot("w1", 5002, enabled=True), slot("w2", 5001, enabled=True)], (5001, 5002)) == []
 
