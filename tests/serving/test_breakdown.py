@@ -71,7 +71,7 @@ def test_a_killed_worker_costs_no_request_with_a_large_body(world):
             (killed,) = world.kill("1")
             world.wait(lambda killed=killed: len({one.pid for one in world.workers("1")} - {killed}) == 2)
         time.sleep(0.5)
-    memory = {pid: psutil.Process(pid).memory_info().rss // 2**20 for pid in gateways(world)}
+    memory = {pid: psutil.Process(pid).memory_info().rss // 2**20 for pid in world.gateways()}
     print(f"\nanswered {asking.answered}, failed {asking.failures}; MiB by process of the gateway: {memory}")
     assert asking.failures == []
     assert min(asking.answered.values()) > 5
@@ -94,9 +94,9 @@ def test_a_hung_worker_costs_no_request_and_is_replaced(world):
 
 def test_a_killed_process_for_large_bodies_comes_back_and_costs_no_small_request(world):
     with Asking(world, SMALL) as asking:
-        large = gateways(world)[1]
+        large = world.gateways()[1]
         os.kill(large, signal.SIGKILL)
-        world.wait(lambda: gateways(world)[1:] not in ([], [large]), seconds=10)
+        world.wait(lambda: world.gateways()[1:] not in ([], [large]), seconds=10)
         world.wait(lambda: httpx.post(f"{world.url}/predict", json={"texts": LARGE}, timeout=30).status_code == 200)
     assert asking.failures == []
 
@@ -179,16 +179,3 @@ class _BreaksOff(BaseHTTPRequestHandler):
 
 def ask(port, text):
     return httpx.post(f"http://127.0.0.1:{port}/predict", json={"text": text}, trust_env=False, timeout=30)
-
-
-def gateways(world):
-    """The pids of the gateway's processes, the one that everybody talks to first."""
-    found = {}
-    for pid in world.info().processes:
-        try:
-            command = psutil.Process(pid).cmdline()
-        except psutil.NoSuchProcess:
-            continue
-        if command and command[-1].endswith(".cfg"):
-            found[command[-1]] = pid
-    return [found[name] for name in ("haproxy.cfg", "large.cfg") if name in found]

@@ -89,7 +89,12 @@ class Gateway:
         self._front = Proxy(folder, FRONT, render(self._values), log)
         self.pid = self._front.pid
         self.api = self._front.api
-        self.port, self._large = port, self._start_large()
+        self.port = port
+        try:
+            self._large = self._start_large()
+        except TokkaError:
+            self._front.stop()
+            raise
 
     @property
     def pids(self) -> tuple[int, int]:
