@@ -99,6 +99,47 @@ def test_the_open_inference_protocol_over_grpc(world):
     assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
+def test_top_k_over_every_way_names_the_same_classes(world):
+    import grpc
+    from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
+    from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
+
+    texts = ["my card", "my order"]
+    with httpx.Client(base_url=world.url, trust_env=False) as client:
+        plain = client.post("/predict", json={"texts": texts, "top_k": 3}).json()["predictions"]
+        tensor = {"name": "text", "shape": [2], "datatype": "BYTES", "data": texts}
+        tree = {"inputs": [tensor], "parameters": {"top_k": 3}}
+        answer = client.post("/v2/models/helpdesk/infer", json=tree).json()
+        asked = client.post("/v2/models/helpdesk/infer", json={**tree, "outputs": [{"name": "top_labels"}]}).json()
+    text = messages.ModelInferRequest.InferInputTensor(name="text", datatype="BYTES", shape=[2])
+    text.contents.bytes_contents.extend(one.encode() for one in texts)
+    fields = {
+        "model_name": "helpdesk",
+        "inputs": [text],
+        "parameters": {"top_k": messages.InferParameter(int64_param=3)},
+    }
+    wanted = [messages.ModelInferRequest.InferRequestedOutputTensor(name=name) for name in ("top_labels", "top_scores")]
+    with grpc.insecure_channel(f"127.0.0.1:{world.settings.grpc_port}") as channel:
+        stub = GRPCInferenceServiceStub(channel)
+        # The second one goes KServe's way.
+        calls = [
+            stub.ModelInfer(messages.ModelInferRequest(**fields, outputs=some), timeout=5) for some in ((), wanted)
+        ]
+    labels = [item["label"] for one in plain for item in one["top"]]
+    scores = [item["score"] for one in plain for item in one["top"]]
+    assert len(labels) == 6
+    (only,) = asked["outputs"]
+    assert (only["name"], only["shape"], only["data"]) == ("top_labels", [2, 3], labels)
+    found = {output["name"]: (output["shape"], output["data"]) for output in answer["outputs"]}
+    assert found["top_labels"] == ([2, 3], labels)
+    assert found["top_scores"] == ([2, 3], pytest.approx(scores))
+    for call in calls:
+        outputs = {one.name: one for one in call.outputs}
+        assert [one.decode() for one in outputs["top_labels"].contents.bytes_contents] == labels
+        assert list(outputs["top_scores"].contents.fp64_contents) == pytest.approx(scores)
+        assert list(outputs["top_scores"].shape) == [2, 3]
+
+
 def test_without_a_broker_an_answer_that_could_wait_comes_at_once(world):
     assert world.ask(prefer="respond-async").status_code == 200
     assert httpx.get(f"{world.url}/jobs/a", trust_env=False).status_code == 404

@@ -19,7 +19,15 @@ from kserve.protocol.grpc.interceptors import ExceptionToStatusInterceptor
 from kserve.protocol.grpc.servicer import InferenceServicer
 
 from tokka.serving import protocol
-from tokka.serving.model import Busy, VersionNotServed, answer_types, as_the_request_s_fault, in_kserve_words
+from tokka.serving.model import (
+    Busy,
+    VersionNotServed,
+    answer_types,
+    as_the_request_s_fault,
+    column,
+    in_kserve_words,
+    top_k_of,
+)
 from tokka.serving.service import CANARY, ID, VERSION, Context, Service
 
 logger = logging.getLogger("tokka.serving")
@@ -42,7 +50,7 @@ class MarkingServicer(InferenceServicer):  # type: ignore[misc]
         if texts is None:
             answer = await self._answer_kserve_s_way(request, context)
         else:
-            answer = await self._answer(request.id, texts, asked)
+            answer = await self._answer(request, texts, asked)
         marks = {VERSION: self._service.options.version, CANARY: str(int(self._service.is_canary(asked)))}
         await context.send_initial_metadata(((ID, asked.request_id), *marks.items()))
         return answer
@@ -69,21 +77,23 @@ class MarkingServicer(InferenceServicer):  # type: ignore[misc]
         answer, _ = await self._data_plane.infer(request=asked, headers=headers, model_name=request.model_name)
         return answer.to_grpc()
 
-    async def _answer(self, request_id: str, texts: dict[str, list[str]], asked: Context) -> Any:
+    async def _answer(self, request: Any, texts: dict[str, list[str]], asked: Context) -> Any:
         options, engine = self._service.options, self._service.engine
         with in_kserve_words(options.name):
-            rows = protocol.make_rows(texts.get("text"), texts.get("text_pair"), options.max_rows, engine.pairs)
+            top_k = top_k_of(request.parameters)
+            rows = protocol.make_rows(texts.get("text"), texts.get("text_pair"), options.max_rows, engine.pairs, top_k)
             answers = await self._service.answer(rows, asked)
         response = ModelInferResponse(
             model_name=options.name,
             model_version=options.version,
-            id=request_id or answers[0]["prediction_id"].partition(".")[0],
+            id=request.id or answers[0]["prediction_id"].partition(".")[0],
             parameters={"canary": InferParameter(bool_param=self._service.is_canary(asked))},
         )
-        for name, datatype in {"prediction_id": "BYTES", **answer_types(engine.task)}.items():
-            tensor = response.outputs.add(name=name, datatype=datatype, shape=[len(answers)])
-            values = [row[name].encode() if datatype == "BYTES" else row[name] for row in answers]
-            getattr(tensor.contents, _FIELDS[datatype]).extend(values)
+        for name, datatype in {"prediction_id": "BYTES", **answer_types(engine.task, top_k)}.items():
+            shape, values = column(name, answers)
+            tensor = response.outputs.add(name=name, datatype=datatype, shape=shape)
+            encoded = [value.encode() for value in values] if datatype == "BYTES" else values
+            getattr(tensor.contents, _FIELDS[datatype]).extend(encoded)
         return response
 
     async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:  # noqa: N802

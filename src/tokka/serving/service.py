@@ -13,7 +13,7 @@ from typing import Any
 
 from tokka.serving.batching import Batcher
 from tokka.serving.engine import Engine, Result, Row
-from tokka.serving.protocol import require_few_tokens
+from tokka.serving.protocol import require_classes, require_few_tokens
 from tokka.serving.request_log import Writer
 
 logger = logging.getLogger("tokka.serving")
@@ -103,10 +103,14 @@ class Service:
     async def answer(self, rows: Sequence[Row], context: Context) -> list[dict[str, Any]]:
         """Predictions for rows, in order: prediction_id, model_version, canary, label and score, or value.
 
+        A row that wants classes named gets `top` too: [{"label", "score"}, …], the most probable first; all there are
+        when they are fewer.
+
         Raises:
-            BadRequest: the rows have more tokens than one request may.
+            BadRequest: the rows have more tokens than one request may, or want classes of a regression.
             Overloaded: too much waits already.
         """
+        require_classes(rows, self.engine.task)
         require_few_tokens(rows, self.engine.count_tokens, self.options.max_tokens)
         began = time.perf_counter()
         results = await self._batcher.submit(rows)
@@ -140,7 +144,10 @@ class Service:
         answer: dict[str, Any] = {"prediction_id": name, "model_version": self.options.version, "canary": canary}
         if result.value is not None:
             return {**answer, "value": result.value}
-        return {**answer, "label": result.label, "score": result.score}
+        answer |= {"label": result.label, "score": result.score}
+        if result.top:
+            answer["top"] = [{"label": label, "score": score} for label, score in result.top]
+        return answer
 
     def _facts(self, context: Context, latency: float) -> dict[str, Any]:
         return {
