@@ -1,5 +1,6 @@
 """Workers that are killed or hang while they are asked, with small bodies and large ones."""
 
+import json
 import os
 import signal
 import socket
@@ -63,20 +64,6 @@ class Asking:
                     self.failures.append(f"{error.code()}: {error.details()}")
 
 
-def test_a_killed_worker_costs_no_request_with_a_large_body(world):
-    assert len(str(LARGE)) > 300_000
-    with Asking(world, LARGE) as asking:
-        for _ in range(4):
-            time.sleep(0.5)
-            (killed,) = world.kill("1")
-            world.wait(lambda killed=killed: len({one.pid for one in world.workers("1")} - {killed}) == 2)
-        time.sleep(0.5)
-    memory = {pid: psutil.Process(pid).memory_info().rss // 2**20 for pid in world.gateways()}
-    print(f"\nanswered {asking.answered}, failed {asking.failures}; MiB by process of the gateway: {memory}")
-    assert asking.failures == []
-    assert min(asking.answered.values()) > 5
-
-
 def test_a_hung_worker_costs_no_request_and_is_replaced(world):
     """What it had is asked again when it is killed; who comes meanwhile goes to the other one."""
     with Asking(world, SMALL) as asking:
@@ -92,6 +79,20 @@ def test_a_hung_worker_costs_no_request_and_is_replaced(world):
     assert asking.failures == []
 
 
+def test_a_killed_worker_costs_no_request_with_a_large_body(world):
+    assert len(str(LARGE)) > 300_000
+    with Asking(world, LARGE) as asking:
+        for _ in range(4):
+            time.sleep(0.5)
+            (killed,) = world.kill("1")
+            world.wait(lambda killed=killed: len({one.pid for one in world.workers("1")} - {killed}) == 2)
+        time.sleep(0.5)
+    memory = {pid: psutil.Process(pid).memory_info().rss // 2**20 for pid in world.gateways()}
+    print(f"\nanswered {asking.answered}, failed {asking.failures}; MiB by process of the gateway: {memory}")
+    assert asking.failures == []
+    assert min(asking.answered.values()) > 5
+
+
 def test_a_killed_process_for_large_bodies_comes_back_and_costs_no_small_request(world):
     with Asking(world, SMALL) as asking:
         large = world.gateways()[1]
@@ -99,6 +100,19 @@ def test_a_killed_process_for_large_bodies_comes_back_and_costs_no_small_request
         world.wait(lambda: world.gateways()[1:] not in ([], [large]), seconds=10)
         world.wait(lambda: httpx.post(f"{world.url}/predict", json={"texts": LARGE}, timeout=30).status_code == 200)
     assert asking.failures == []
+
+
+def test_after_all_that_every_line_of_the_logs_is_an_object(world):
+    logs = world.settings.home / "logs"
+    lines = [
+        json.loads(line)
+        for name in ("stack.log", "workers.log") if (logs / name).exists()
+        for line in (logs / name).read_text().splitlines()
+    ]  # fmt: skip
+    assert all({"time", "level", "logger", "message", "process", "pid"} <= set(line) for line in lines)
+    assert {line["process"] for line in lines} == {"daemon", "worker"}
+    assert any(line["message"] == "a worker hangs and is killed" and line["worker"] for line in lines)
+    assert "refund" not in str(lines)
 
 
 @pytest.fixture

@@ -24,7 +24,10 @@ def worker(models, tmp_path_factory):
     made = LoneWorker(next(iter(models.values())), tmp_path_factory.mktemp("worker"))
     yield made
     made.close()
-    assert "Traceback" not in made.log.read_text()
+    lines = [json.loads(line) for line in made.log.read_text().splitlines()]
+    assert [line["message"].partition(" after")[0] for line in lines if line["level"] != "WARNING"] == ["warm"]
+    assert {(line["process"], line["revision"], line["pid"]) for line in lines} == {("worker", "1@", made.process.pid)}
+    assert not [line for line in lines if "exception" in line]
 
 
 @pytest.mark.parametrize("method, rest", [("POST", "infer"), ("GET", "ready"), ("GET", "")])

@@ -156,7 +156,8 @@ class Fleet:
         elif worker.state == "starting":
             self._look_for_ready_file(worker, now)
         elif worker.pulse is not None and worker.pulse.misses(now) >= TOO_MANY:
-            logger.warning("worker %d of version %s hangs and is killed", worker.pid, worker.revision.version)
+            facts = {"worker": worker.pid, "revision": key(worker.revision)}
+            logger.warning("a worker hangs and is killed", extra=facts)
             worker.close()
             _send(worker, signal.SIGKILL)
 
@@ -174,6 +175,8 @@ class Fleet:
     def _note_death(self, worker: Worker, now: float) -> None:
         history = self._history(worker.revision)
         history.restarts += 1
+        facts = {"worker": worker.pid, "revision": key(worker.revision), "state": worker.state}
+        logger.warning("a worker has ended, another one takes its place", extra=facts)
         stable = worker.state == "ready" and now - worker.since > STABLE_SECONDS
         history.failures = 1 if stable else history.failures + 1
         history.not_before = now + BACKOFF_SECONDS[min(history.failures, len(BACKOFF_SECONDS) - 1)]

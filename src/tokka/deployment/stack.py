@@ -11,6 +11,7 @@ lie in TOKKA_HOME/stack, its logs in TOKKA_HOME/logs.
 """
 
 import contextlib
+import logging
 import os
 import signal
 import subprocess
@@ -26,10 +27,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from tokka import files
 from tokka.errors import TokkaError
 from tokka.params import Params
-from tokka.serving import process
+from tokka.serving import process, structured_log
 from tokka.serving.access import Access, reachable
 from tokka.serving.gateway import require_free
 from tokka.settings import Settings
+
+logger = logging.getLogger("tokka.deployment")
 
 STOP_SECONDS = 25.0
 # A daemon that has written nothing for so long is stuck; it writes twice a second.
@@ -166,6 +169,7 @@ def publish(settings: Settings, info: StackInfo) -> None:
 
 def main() -> int:
     """Become the daemon; returns to its starter at once."""
+    structured_log.start("daemon")
     settings = Settings.from_environment()
     params = read_params(settings)
     from tokka.deployment.daemon import Daemon
@@ -177,7 +181,8 @@ def main() -> int:
         try:
             Daemon(settings, params).run()
         except TokkaError as error:
-            return error.report()
+            logger.error(error.message, extra={"hint": error.hint})
+            return error.exit_code
     return 0
 
 
@@ -270,7 +275,8 @@ def _alone(settings: Settings, name: str, timeout: float) -> Iterator[None]:
 
 def _tail(log: Path) -> str:
     try:
-        return " / ".join(log.read_text(errors="replace").strip().splitlines()[-4:]) or "its log is empty"
+        lines = log.read_text(errors="replace").strip().splitlines()[-4:]
+        return " / ".join(map(structured_log.in_words, lines)) or "its log is empty"
     except OSError:
         return "it has no log"
 

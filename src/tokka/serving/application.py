@@ -56,7 +56,7 @@ class FrontDoor:
             # The client went away: there is nobody to answer.
             return
         except Exception:
-            logger.exception("a request failed")
+            logger.exception("a request failed", extra=_facts(scope))
             await _reply(send, 503, FAILED)
 
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -117,7 +117,7 @@ class FrontDoor:
         except Exception:
             if answer.started:
                 raise
-            logger.exception("a request failed")
+            logger.exception("a request failed", extra=_facts(scope))
             answer.failed = True
         if answer.failed:
             await _reply(send, 503, FAILED)
@@ -157,6 +157,12 @@ class _Answer:
         if not self.failed:
             self.started = True
             await self._send(message)
+
+
+def _facts(scope: Scope) -> dict[str, str]:
+    """What a log line says about a request: its prediction id and its path, nothing that was sent."""
+    names = [value.decode("latin-1")[:80] for name, value in scope["headers"] if name == service.ID.encode()]
+    return {"prediction_id": names[0] if names else "", "path": scope["path"][:80]}
 
 
 async def _reply(send: Send, status: int, tree: Any, headers: dict[str, str] | None = None) -> None:

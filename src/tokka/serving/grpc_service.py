@@ -131,7 +131,8 @@ class StatusInterceptor(ExceptionToStatusInterceptor):  # type: ignore[misc]
             raise ex
         if isinstance(ex, InvalidInput | InferenceError | ModelNotFound | Busy):
             await super().handle_exception(ex, request_or_iterator, context, method_name)
-        logger.error("a request failed", exc_info=ex)
+        ids = [str(item.value)[:80] for item in context.invocation_metadata() if item.key == ID]
+        logger.error("a request failed", exc_info=ex, extra={"prediction_id": "".join(ids[:1]), "path": method_name})
         await context.abort(StatusCode.UNAVAILABLE, "the model server could not answer")
 
 
