@@ -243,7 +243,6 @@ class Canary(Section):
     """The rollout: shadow first, then shares of live traffic, each judged."""
 
     shadow_rows: Annotated[int, Field(ge=10)] = 300
-    # Below 1: where all traffic goes one way there is nothing left to compare with.
     steps: tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...] = (0.05, 0.25, 0.5)
     step_requests: Count = 100
     quality_margin: Open01 = 0.03
@@ -264,7 +263,7 @@ class Canary(Section):
     @field_validator("steps")
     @classmethod
     def _in_steps_of_the_gateway(cls, steps: tuple[float, ...]) -> tuple[float, ...]:
-        """The gateway splits in hundredths of a percent; what is judged must be what is served."""
+        """The gateway splits in hundredths of a percent; at all traffic nothing is left to compare with."""
         return tuple(min(0.9999, max(0.0001, round(step, 4))) for step in steps)
 
     @model_validator(mode="after")

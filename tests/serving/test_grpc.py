@@ -65,6 +65,7 @@ def test_only_the_outputs_that_are_asked_for_are_given(stub):
         (request(["x"], name="words"), grpc.StatusCode.INVALID_ARGUMENT),
         (request(["x"], name="text_pair"), grpc.StatusCode.INVALID_ARGUMENT),
         (request(["x"], model="another"), grpc.StatusCode.NOT_FOUND),
+        (request(["x"], model_version="99"), grpc.StatusCode.NOT_FOUND),
         (request(["x"], outputs=[WANTED(name="lable")]), grpc.StatusCode.INVALID_ARGUMENT),
     ],
 )

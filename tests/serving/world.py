@@ -102,5 +102,15 @@ class World:
                 found.append(process.pid)
         return found
 
+    def gateways(self) -> list[int]:
+        """The gateway's processes, the one that everybody talks to first, then the one for large bodies."""
+        found = {}
+        for pid in self.info().processes:
+            try:
+                found[psutil.Process(pid).cmdline()[-1]] = pid
+            except (psutil.Error, IndexError):
+                continue
+        return [found[name] for name in ("haproxy.cfg", "large.cfg") if name in found]
+
     def close(self) -> None:
         stack.down(self.settings)

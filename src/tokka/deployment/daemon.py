@@ -7,9 +7,9 @@ its children too.
 """
 
 import contextlib
+import logging
 import os
 import signal
-import sys
 import time
 from pathlib import Path
 from types import FrameType
@@ -36,6 +36,8 @@ from tokka.serving.gateway_log import Receiver
 from tokka.serving.metrics import LiveTraffic
 from tokka.serving.request_log import Writer
 from tokka.settings import Settings
+
+logger = logging.getLogger("tokka.deployment")
 
 TICK_SECONDS = 0.1
 SAY_SECONDS = 0.5
@@ -144,15 +146,15 @@ class Daemon:
 
     def _revive(self) -> None:
         if not self._gateway.alive() and self._is_due("revive", REVIVE_SECONDS):
-            self._log("the gateway died, it is started again")
+            logger.warning("the gateway died, it is started again")
             self._gateway.stop()
             try:
                 self._gateway = self._make_gateway()
                 self._split = Split()
             except (TokkaError, OSError) as error:
-                self._log(str(error))
+                logger.warning(str(error))
         if not self._fork_server.alive() and self._is_due("fork", REVIVE_SECONDS):
-            self._log("the fork server died, it is started again; the workers go on")
+            logger.warning("the fork server died, it is started again; the workers go on")
             self._fork_server.stop()
             with contextlib.suppress(OSError):
                 self._fork_server = ForkServer(self._logs / "workers.log", self._environment)
@@ -205,7 +207,7 @@ class Daemon:
             self._split, self._generation = split, in_force
             self._observed = self._gateway.observe()
         except TokkaError as error:
-            self._log(error.message)
+            logger.warning(error.message)
             return
         if changed:
             self._say()
@@ -223,7 +225,7 @@ class Daemon:
             stack.publish(self._settings, info)
         except OSError as error:
             # A full disk must not end what serves; who asks for the state sees that it is old.
-            self._log(f"the state cannot be written: {error}")
+            logger.warning(f"the state cannot be written: {error}")
         self._feed.tell(info, self._state)
         self._last["say"] = time.monotonic()
 
@@ -239,7 +241,7 @@ class Daemon:
     def _details(self) -> dict[str, object]:
         observed, wanted = self._observed, self._wanted()
         beside = [*self._house.pids, *self._jobs.pids, *self._companions.pids, *self._doorkeeper.pids]
-        children = [self._gateway.pid, self._fork_server.pid, *beside]
+        children = [*self._gateway.pids, self._fork_server.pid, *beside]
         processes = {pid: process.identity(pid) for pid in children}
         workers = [stack.WorkerInfo.model_validate(worker.describe()) for worker in self._fleet.workers]
         record = [self._record_problem] if self._record_problem else []
@@ -263,9 +265,6 @@ class Daemon:
         if due := time.monotonic() - self._last[what] >= seconds:
             self._last[what] = time.monotonic()
         return due
-
-    def _log(self, message: str) -> None:
-        print(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {message}", file=sys.stderr, flush=True)
 
 
 def _bare(revision: Revision) -> Revision:

@@ -6,11 +6,12 @@ fleet.ready(revision)              # workers that answer
 """
 
 import json
+import logging
 import os
 import signal
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +19,9 @@ from tokka import crash_points
 from tokka.deployment.state import Revision
 from tokka.errors import TokkaError
 from tokka.serving import process
+from tokka.serving.pulse import TOO_MANY, Pulse
+
+logger = logging.getLogger("tokka.deployment")
 
 # (revision, file that the worker writes once it is ready) to the pid of a child of this process.
 Spawn = Callable[[Revision, Path], int]
@@ -47,6 +51,14 @@ class Worker:
     seconds: float = 0.0
     since: float = 0.0
     signalled: float = 0.0
+    pulse: Pulse | None = field(default=None, repr=False)
+
+    def close(self) -> None:
+        """Let go of what is held for a worker that ends."""
+        self.ready_file.unlink(missing_ok=True)
+        if self.pulse is not None:
+            self.pulse.close()
+            self.pulse = None
 
     def describe(self) -> dict[str, object]:
         """The worker as plain data, for state.json."""
@@ -116,6 +128,7 @@ class Fleet:
     def stop(self, seconds: float = DRAIN_SECONDS) -> None:
         """End every worker and wait for it: drain first, then kill."""
         for worker in self._workers:
+            worker.close()
             _send(worker, signal.SIGTERM)
         deadline = time.monotonic() + seconds
         while self._workers and time.monotonic() < deadline:
@@ -132,7 +145,7 @@ class Fleet:
             self._workers.remove(worker)
             if worker.state != "stopping":
                 self._note_death(worker, now)
-            worker.ready_file.unlink(missing_ok=True)
+            worker.close()
         elif worker.state == "stopping":
             if not worker.signalled and now - worker.since > LINGER_SECONDS:
                 with crash_points.at("stop"):
@@ -144,11 +157,17 @@ class Fleet:
             worker.state, worker.since = "stopping", now
         elif worker.state == "starting":
             self._look_for_ready_file(worker, now)
+        elif worker.pulse is not None and worker.pulse.misses(now) >= TOO_MANY:
+            facts = {"worker": worker.pid, "revision": key(worker.revision)}
+            logger.warning("a worker hangs and is killed", extra=facts)
+            worker.close()
+            _send(worker, signal.SIGKILL)
 
     def _look_for_ready_file(self, worker: Worker, now: float) -> None:
         said = _read(worker.ready_file)
         if "port" in said:
             worker.state, worker.since = "ready", now
+            worker.pulse = Pulse(said["port"])
             worker.port, worker.grpc_port, worker.seconds = said["port"], said["grpc_port"], said["seconds"]
             self._history(worker.revision).problem = ""
         elif now - worker.born > START_SECONDS:
@@ -158,6 +177,8 @@ class Fleet:
     def _note_death(self, worker: Worker, now: float) -> None:
         history = self._history(worker.revision)
         history.restarts += 1
+        facts = {"worker": worker.pid, "revision": key(worker.revision), "state": worker.state}
+        logger.warning("a worker has ended, another one takes its place", extra=facts)
         stable = worker.state == "ready" and now - worker.since > STABLE_SECONDS
         history.failures = 1 if stable else history.failures + 1
         history.not_before = now + BACKOFF_SECONDS[min(history.failures, len(BACKOFF_SECONDS) - 1)]

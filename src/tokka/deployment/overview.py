@@ -25,7 +25,7 @@ DECISIONS = 5
 
 
 def overview(settings: Settings, params: Params) -> dict[str, Any]:
-    """Record, stack, traffic of the last minute by version, the judge's e-values, and the last decisions, as plain data."""
+    """Record, stack, traffic of the last minute, the judge's e-values and the last decisions, as plain data."""
     from tokka.serving.request_log import read
 
     record, endpoint = Record(settings.record_url), params.registry.model

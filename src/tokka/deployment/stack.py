@@ -11,6 +11,7 @@ lie in TOKKA_HOME/stack, its logs in TOKKA_HOME/logs.
 """
 
 import contextlib
+import logging
 import os
 import signal
 import subprocess
@@ -26,10 +27,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from tokka import files
 from tokka.errors import TokkaError
 from tokka.params import Params
-from tokka.serving import process
+from tokka.serving import process, structured_log
 from tokka.serving.access import Access, reachable
 from tokka.serving.gateway import require_free
 from tokka.settings import Settings
+
+logger = logging.getLogger("tokka.deployment")
 
 STOP_SECONDS = 25.0
 # A daemon that has written nothing for so long is stuck; it writes twice a second.
@@ -113,7 +116,8 @@ def ensure_up(settings: Settings, params: Params, timeout: float = 120.0) -> Sta
     with _alone(settings, "start", timeout):
         info = status(settings)
         wanted = (configuration(params), endpoint(settings), access.authentication)
-        if info is not None and ((info.configuration, info.endpoint, info.authentication) != wanted or _is_stuck(info)):
+        stuck = info is not None and silent_s(info) > STUCK_SECONDS
+        if info is not None and (stuck or (info.configuration, info.endpoint, info.authentication) != wanted):
             _down(settings)
             info = None
         if info is None:
@@ -173,6 +177,7 @@ def publish(settings: Settings, info: StackInfo) -> None:
 
 def main() -> int:
     """Become the daemon; returns to its starter at once."""
+    structured_log.start("daemon")
     settings = Settings.from_environment()
     params = read_params(settings)
     from tokka.deployment.daemon import Daemon
@@ -184,7 +189,8 @@ def main() -> int:
         try:
             Daemon(settings, params).run()
         except TokkaError as error:
-            return error.report()
+            logger.error(error.message, extra={"hint": error.hint})
+            return error.exit_code
     return 0
 
 
@@ -259,10 +265,6 @@ def _last_word(settings: Settings) -> StackInfo | None:
         return None
 
 
-def _is_stuck(info: StackInfo) -> bool:
-    return silent_s(info) > STUCK_SECONDS
-
-
 @contextlib.contextmanager
 def _alone(settings: Settings, name: str, timeout: float) -> Iterator[None]:
     """One holder at a time: `start` for whoever starts or ends the stack, `daemon` for the daemon itself."""
@@ -277,9 +279,10 @@ def _alone(settings: Settings, name: str, timeout: float) -> Iterator[None]:
 
 def _tail(log: Path) -> str:
     try:
-        return " / ".join(log.read_text(errors="replace").strip().splitlines()[-4:]) or "its log is empty"
+        lines = log.read_text(errors="replace").strip().splitlines()[-4:]
     except OSError:
         return "it has no log"
+    return " / ".join(map(structured_log.in_words, lines)) or "its log is empty"
 
 
 def _folder(settings: Settings) -> Path:

@@ -6,6 +6,7 @@ share would be a third. No answer is a 500 and none holds a traceback.
 
 import json
 import logging
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -22,6 +23,7 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 logger = logging.getLogger("tokka.serving")
 
+_VERSIONED = re.compile(r"(/v2/models/[^/]+)/versions/([^/]*)(/.*)?", re.DOTALL)
 # Without Retry-After: what failed once is likely to fail again, unlike what came at a busy moment.
 FAILED = {"error": "the model server could not answer"}
 
@@ -54,16 +56,20 @@ class FrontDoor:
             # The client went away: there is nobody to answer.
             return
         except Exception:
-            logger.exception("a request failed")
+            logger.exception("a request failed", extra=_facts(scope))
             await _reply(send, 503, FAILED)
 
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"].startswith("/v2/repository"):
             # Loading and unloading: what serves is the deployment record's to say.
             raise BadRequest("models are deployed by the deployment record alone", 404)
+        if scope["path"] == "/health":
+            # For those who look after this worker; what users see under this path is the gateway's.
+            await _reply(send, 200, {"status": "ok"})
+            return
         route = self._routes.get(scope["path"])
         if route is None:
-            await self._pass_on(scope, receive, send)
+            await self._pass_on(self._without_version(scope), receive, send)
             return
         if scope["method"] != "POST":
             raise BadRequest("use POST", 405)
@@ -83,6 +89,16 @@ class FrontDoor:
         self._service.record_feedback(protocol.parse_feedback(body))
         await _reply(send, 200, {"accepted": True})
 
+    def _without_version(self, scope: Scope) -> Scope:
+        """A path that names the version served here, without it: KServe answers 501 wherever one is named."""
+        found = _VERSIONED.fullmatch(scope["path"])
+        if found is None:
+            return scope
+        model, version, rest = found.groups(default="")
+        if not version or self._service.refusal_of(version):
+            raise BadRequest(self._service.refusal_of(version) or "no version is named", 404)
+        return {**scope, "path": model + rest}
+
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let KServe answer; the body is read here first, so that its size has a limit."""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
@@ -101,7 +117,7 @@ class FrontDoor:
         except Exception:
             if answer.started:
                 raise
-            logger.exception("a request failed")
+            logger.exception("a request failed", extra=_facts(scope))
             answer.failed = True
         if answer.failed:
             await _reply(send, 503, FAILED)
@@ -141,6 +157,12 @@ class _Answer:
         if not self.failed:
             self.started = True
             await self._send(message)
+
+
+def _facts(scope: Scope) -> dict[str, str]:
+    """What a log line says about a request: its prediction id and its path, nothing that was sent."""
+    names = [value.decode("latin-1")[:80] for name, value in scope["headers"] if name == service.ID.encode()]
+    return {"prediction_id": names[0] if names else "", "path": scope["path"][:80]}
 
 
 async def _reply(send: Send, status: int, tree: Any, headers: dict[str, str] | None = None) -> None:

@@ -6,6 +6,7 @@ A line in, a line out, over a Unix socket that only its owner may use: the crede
 `STATUS SECONDS CLIENT SCOPES REASON`. It dies with the daemon; while it is away, the gateway lets nobody new in.
 """
 
+import logging
 import os
 import signal
 import socketserver
@@ -17,9 +18,12 @@ from pathlib import Path
 
 from tokka import files
 from tokka.params import Params
+from tokka.serving import structured_log
 from tokka.serving.keys import PREFIX, KeyStore
 from tokka.serving.tokens import KeySet, Rejected, TokenVerifier, Unavailable
 from tokka.settings import Settings
+
+logger = logging.getLogger("tokka.serving")
 
 # So long an answer may be kept: what is revoked elsewhere, or is no longer published, is refused after it.
 CACHE_SECONDS = 30.0
@@ -89,7 +93,7 @@ class _Question(socketserver.StreamRequestHandler):
             verdict = self.server.answer(credential)
         except Exception as error:
             # Whatever it was, nobody passes because of it; the credential is not in the message.
-            print(f"a question failed: {type(error).__name__}", file=sys.stderr, flush=True)
+            logger.error("a question failed: %s", type(error).__name__)
             verdict = Verdict(503, "who asks cannot be checked now")
         self.wfile.write(verdict.line().encode())
 
@@ -97,6 +101,7 @@ class _Question(socketserver.StreamRequestHandler):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Answer until SIGTERM."""
     path = Path((sys.argv[1:] if arguments is None else arguments)[0]).resolve()
+    structured_log.start("authority", quoting=False)
     settings = Settings.from_environment()
     params = Params.model_validate(files.read_json(path.parent / "params.json"))
     store, verifier = KeyStore(settings.home), make_verifier(params)

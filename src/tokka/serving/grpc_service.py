@@ -6,15 +6,31 @@ A plain request (one or two string tensors, every output wanted) is answered wit
 third of it; whatever is less plain goes KServe's way, and is answered in the same words.
 """
 
+import logging
+from collections.abc import Callable
 from typing import Any
 
 from grpc import StatusCode  # type: ignore[import-untyped]
+from grpc.aio import AbortError  # type: ignore[import-untyped]
+from kserve import InferRequest
+from kserve.errors import InferenceError, InvalidInput, ModelNotFound
 from kserve.protocol.grpc.grpc_predict_v2_pb2 import InferParameter, ModelInferResponse
+from kserve.protocol.grpc.interceptors import ExceptionToStatusInterceptor
 from kserve.protocol.grpc.servicer import InferenceServicer
 
 from tokka.serving import protocol
-from tokka.serving.model import answer_types, in_kserve_words
+from tokka.serving.model import (
+    Busy,
+    VersionNotServed,
+    answer_types,
+    as_the_request_s_fault,
+    column,
+    in_kserve_words,
+    top_k_of,
+)
 from tokka.serving.service import CANARY, ID, VERSION, Context, Service
+
+logger = logging.getLogger("tokka.serving")
 
 _FIELDS = {"BYTES": "bytes_contents", "FP64": "fp64_contents"}
 
@@ -29,30 +45,55 @@ class MarkingServicer(InferenceServicer):  # type: ignore[misc]
     async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Answer one request; the head is sent with the answer only, so that a refusal's status stands in its head."""
         asked = Context.from_headers({item.key: str(item.value) for item in context.invocation_metadata()})
+        self._require_served(request.model_version)
         texts = plain_texts(request, self._service.options.name)
         if texts is None:
-            answer = await super().ModelInfer(request, context)
+            answer = await self._answer_kserve_s_way(request, context)
         else:
-            answer = await self._answer(request.id, texts, asked)
+            answer = await self._answer(request, texts, asked)
         marks = {VERSION: self._service.options.version, CANARY: str(int(self._service.is_canary(asked)))}
         await context.send_initial_metadata(((ID, asked.request_id), *marks.items()))
         return answer
 
-    async def _answer(self, request_id: str, texts: dict[str, list[str]], asked: Context) -> Any:
+    async def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Whether the model is ready, in the version that is named."""
+        self._require_served(request.version)
+        return await super().ModelReady(request, context)
+
+    async def ModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """What the model takes and gives, in the version that is named."""
+        self._require_served(request.version)
+        return await super().ModelMetadata(request, context)
+
+    def _require_served(self, version: str) -> None:
+        if self._service.refusal_of(version):
+            raise VersionNotServed(self._service, version)
+
+    async def _answer_kserve_s_way(self, request: Any, context: Any) -> Any:
+        with as_the_request_s_fault():
+            self.validate_grpc_request(request)
+            asked = InferRequest.from_grpc(request)
+        headers = {item.key: str(item.value) for item in context.invocation_metadata()}
+        answer, _ = await self._data_plane.infer(request=asked, headers=headers, model_name=request.model_name)
+        return answer.to_grpc()
+
+    async def _answer(self, request: Any, texts: dict[str, list[str]], asked: Context) -> Any:
         options, engine = self._service.options, self._service.engine
         with in_kserve_words(options.name):
-            rows = protocol.make_rows(texts.get("text"), texts.get("text_pair"), options.max_rows, engine.pairs)
+            top_k = top_k_of(request.parameters)
+            rows = protocol.make_rows(texts.get("text"), texts.get("text_pair"), options.max_rows, engine.pairs, top_k)
             answers = await self._service.answer(rows, asked)
         response = ModelInferResponse(
             model_name=options.name,
             model_version=options.version,
-            id=request_id or answers[0]["prediction_id"].partition(".")[0],
+            id=request.id or answers[0]["prediction_id"].partition(".")[0],
             parameters={"canary": InferParameter(bool_param=self._service.is_canary(asked))},
         )
-        for name, datatype in {"prediction_id": "BYTES", **answer_types(engine.task)}.items():
-            tensor = response.outputs.add(name=name, datatype=datatype, shape=[len(answers)])
-            values = [row[name].encode() if datatype == "BYTES" else row[name] for row in answers]
-            getattr(tensor.contents, _FIELDS[datatype]).extend(values)
+        for name, datatype in {"prediction_id": "BYTES", **answer_types(engine.task, top_k)}.items():
+            shape, values = column(name, answers)
+            tensor = response.outputs.add(name=name, datatype=datatype, shape=shape)
+            encoded = [value.encode() for value in values] if datatype == "BYTES" else values
+            getattr(tensor.contents, _FIELDS[datatype]).extend(encoded)
         return response
 
     async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:  # noqa: N802
@@ -62,6 +103,47 @@ class MarkingServicer(InferenceServicer):  # type: ignore[misc]
     async def RepositoryModelUnload(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Refuse, as for loading."""
         await context.abort(StatusCode.UNIMPLEMENTED, "models are deployed by the deployment record alone")
+
+
+class StatusInterceptor(ExceptionToStatusInterceptor):  # type: ignore[misc]
+    """KServe's exceptions as statuses; bytes that are no message are the client's mistake, the rest is logged."""
+
+    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        """Have a message that cannot be read reach `intercept`: grpc itself would answer UNKNOWN."""
+
+        async def tolerant(details: Any) -> Any:
+            handler = await continuation(details)
+            return handler and handler._replace(request_deserializer=_read_or_none(handler.request_deserializer))
+
+        return await super().intercept_service(tolerant, handler_call_details)
+
+    async def intercept(self, method: Any, request_or_iterator: Any, context: Any, method_name: str) -> Any:
+        """Answer one call."""
+        if request_or_iterator is None:
+            await context.abort(
+                StatusCode.INVALID_ARGUMENT, "the message cannot be read: it is not of this method's kind"
+            )
+        return await super().intercept(method, request_or_iterator, context, method_name)
+
+    async def handle_exception(self, ex: Exception, request_or_iterator: Any, context: Any, method_name: str) -> None:
+        """Turn an exception into a status; over REST what fails here is a 503 as well."""
+        if isinstance(ex, AbortError):
+            raise ex
+        if isinstance(ex, InvalidInput | InferenceError | ModelNotFound | Busy):
+            await super().handle_exception(ex, request_or_iterator, context, method_name)
+        ids = [str(item.value)[:80] for item in context.invocation_metadata() if item.key == ID]
+        logger.error("a request failed", exc_info=ex, extra={"prediction_id": "".join(ids[:1]), "path": method_name})
+        await context.abort(StatusCode.UNAVAILABLE, "the model server could not answer")
+
+
+def _read_or_none(read: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    def attempt(content: bytes) -> Any:
+        try:
+            return read(content)
+        except Exception:
+            return None
+
+    return attempt
 
 
 def plain_texts(request: Any, model: str) -> dict[str, list[str]] | None:

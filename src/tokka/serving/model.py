@@ -2,6 +2,8 @@
 
 Inputs: `text` (BYTES, [rows]) and, for pair models, `text_pair` (BYTES, [rows]). Outputs: `prediction_id` (BYTES),
 then `label` (BYTES) and `score` (FP64), or `value` (FP64) for regression; all [rows].
+With the parameter `top_k` (1 to 20) a classification gives `top_labels` (BYTES) and `top_scores` (FP64) too, both
+[rows, k] with the most probable first; k is the number of classes when that is less.
 """
 
 import contextlib
@@ -10,14 +12,17 @@ from typing import Any
 
 import numpy as np
 from kserve import InferInput, InferOutput, InferRequest, InferResponse, Model
-from kserve.errors import InvalidInput, ModelNotReady
+from kserve.errors import InvalidInput, ModelNotFound, ModelNotReady
 from kserve.protocol.dataplane import DataPlane
+from kserve.protocol.grpc.grpc_predict_v2_pb2 import InferParameter
 
 from tokka.serving import protocol
 from tokka.serving.batching import Overloaded
 from tokka.serving.engine import Row
 from tokka.serving.protocol import BadRequest
 from tokka.serving.service import Context, Service
+
+_TOP_PARTS = {"top_labels": "label", "top_scores": "score"}
 
 
 class Busy(ModelNotReady):  # type: ignore[misc]
@@ -30,6 +35,14 @@ class Busy(ModelNotReady):  # type: ignore[misc]
 
 class TooMuch(InvalidInput):  # type: ignore[misc]
     """More rows or characters than are taken: 422 over REST, INVALID_ARGUMENT over gRPC."""
+
+
+class VersionNotServed(ModelNotFound):  # type: ignore[misc]
+    """A version by name that is not this worker's: NOT_FOUND over gRPC."""
+
+    def __init__(self, service: Service, version: str) -> None:
+        super().__init__(service.options.name)
+        self.reason = service.refusal_of(version)
 
 
 class SpecialistModel(Model):  # type: ignore[misc]
@@ -53,8 +66,9 @@ class SpecialistModel(Model):  # type: ignore[misc]
             raise InvalidInput("use the v2 protocol: POST /v2/models/NAME/infer")
         context = Context.from_headers(headers or {})
         with in_kserve_words(self.name):
-            types = self._wanted(payload)
-            answers = await self._service.answer(self._rows(payload), context)
+            top_k = top_k_of(payload.parameters)
+            types = self._wanted(payload, top_k)
+            answers = await self._service.answer(self._rows(payload, top_k), context)
         return self._response(payload, answers, types, self._service.is_canary(context))
 
     def get_input_types(self) -> list[dict[str, Any]]:
@@ -67,17 +81,17 @@ class SpecialistModel(Model):  # type: ignore[misc]
         types = {"prediction_id": "BYTES", **answer_types(self._service.engine.task)}
         return [{"name": name, "datatype": datatype, "shape": [-1]} for name, datatype in types.items()]
 
-    def _rows(self, request: InferRequest) -> list[Row]:
+    def _rows(self, request: InferRequest, top_k: int) -> list[Row]:
         unknown = [item.name for item in request.inputs if item.name not in ("text", "text_pair")]
         if unknown:
             raise BadRequest(f"unknown input {unknown[0][:40]!r}: send text (BYTES)")
         found = {item.name: _strings(item) for item in request.inputs}
         limit, pairs = self._service.options.max_rows, self._service.engine.pairs
-        return protocol.make_rows(found.get("text"), found.get("text_pair"), limit, pairs)
+        return protocol.make_rows(found.get("text"), found.get("text_pair"), limit, pairs, top_k)
 
-    def _wanted(self, request: InferRequest) -> dict[str, str]:
+    def _wanted(self, request: InferRequest, top_k: int) -> dict[str, str]:
         """The output tensors that are asked for; all of them when none is named."""
-        types = {"prediction_id": "BYTES", **answer_types(self._service.engine.task)}
+        types = {"prediction_id": "BYTES", **answer_types(self._service.engine.task, top_k)}
         names = [output.name for output in request.request_outputs or ()]
         unknown = [name for name in names if name not in types]
         if unknown:
@@ -91,7 +105,7 @@ class SpecialistModel(Model):  # type: ignore[misc]
             response_id=request.id or answers[0]["prediction_id"].partition(".")[0],
             model_name=self.name,
             model_version=self._service.options.version,
-            infer_outputs=[_tensor(name, kind, [row[name] for row in answers]) for name, kind in types.items()],
+            infer_outputs=[_tensor(name, kind, *column(name, answers)) for name, kind in types.items()],
             from_grpc=request.from_grpc,
             parameters={"canary": canary},
             requested_outputs=request.request_outputs,
@@ -107,16 +121,33 @@ class GuardedDataPlane(DataPlane):  # type: ignore[misc]
         Raises:
             InvalidInput: always, when it cannot be decoded.
         """
-        try:
-            return super().decode(*arguments, **named)
-        except InvalidInput:
-            raise
-        except Exception as error:
-            raise InvalidInput(f"the request cannot be decoded ({type(error).__name__})") from None
+        with as_the_request_s_fault():
+            request, attributes = super().decode(*arguments, **named)
+            _require_words(request)
+        return request, attributes
+
+    def encode(self, model_name: str, response: Any, headers: Any, req_attributes: Any) -> Any:
+        """Encode an answer; headers that would make it a cloud event count for nothing, since none is decoded."""
+        return super().encode(model_name, response, {}, req_attributes)
 
     def metadata(self) -> dict[str, Any]:
         """Server metadata: no repository extension, since models are deployed by the record alone."""
         return {**super().metadata(), "name": "tokka", "extensions": []}
+
+
+@contextlib.contextmanager
+def as_the_request_s_fault() -> Iterator[None]:
+    """What a client may send is wide, and so is what decoding it may raise.
+
+    Raises:
+        InvalidInput: always, when anything is raised.
+    """
+    try:
+        yield
+    except InvalidInput:
+        raise
+    except Exception as error:
+        raise InvalidInput(f"the request cannot be decoded ({type(error).__name__})") from None
 
 
 @contextlib.contextmanager
@@ -135,9 +166,35 @@ def in_kserve_words(name: str) -> Iterator[None]:
         raise Busy(name) from None
 
 
-def answer_types(task: str) -> dict[str, str]:
+def answer_types(task: str, top_k: int = 0) -> dict[str, str]:
     """The tensors of an answer after its prediction id, as {name: datatype}."""
-    return {"value": "FP64"} if task == "regression" else {"label": "BYTES", "score": "FP64"}
+    if task == "regression":
+        return {"value": "FP64"}
+    best = {"label": "BYTES", "score": "FP64"}
+    return {**best, "top_labels": "BYTES", "top_scores": "FP64"} if top_k else best
+
+
+def column(name: str, answers: list[dict[str, Any]]) -> tuple[list[int], list[Any]]:
+    """Shape and values (row by row) of one tensor of an answer."""
+    part = _TOP_PARTS.get(name)
+    if part is None:
+        return [len(answers)], [row[name] for row in answers]
+    return [len(answers), len(answers[0]["top"])], [item[part] for row in answers for item in row["top"]]
+
+
+def top_k_of(parameters: Any) -> int:
+    """How many classes a request's parameters want named: plain ones as in JSON, or those of a gRPC message.
+
+    Raises:
+        BadRequest: see `protocol.parse_top_k`.
+    """
+    if not parameters or "top_k" not in parameters:
+        return 0
+    value = parameters["top_k"]
+    if isinstance(value, InferParameter):
+        chosen = value.WhichOneof("parameter_choice")
+        value = getattr(value, chosen) if chosen else ""
+    return protocol.parse_top_k(value)
 
 
 def _strings(item: InferInput) -> list[str]:
@@ -145,14 +202,26 @@ def _strings(item: InferInput) -> list[str]:
         raise BadRequest(f"{item.name} must have the datatype BYTES")
     try:
         values = np.ravel(item.as_numpy()).tolist()
-        return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
+        texts = [value.decode() if isinstance(value, bytes) else value for value in values]
     except Exception:
         # What a client may put into a tensor is wide, and so is what decoding it may raise.
         raise BadRequest(f"{item.name} does not hold strings of the given shape") from None
+    for text in texts:
+        if not isinstance(text, str):
+            raise BadRequest(f"{item.name} must hold strings, not {type(text).__name__}")
+    return texts
 
 
-def _tensor(name: str, datatype: str, values: list[Any]) -> InferOutput:
-    output = InferOutput(name, [len(values)], datatype)
+def _require_words(request: InferRequest) -> None:
+    """See that what the answer repeats, or is looked up by, is a string that can be written."""
+    names = [item.name for item in (*request.inputs, *(request.request_outputs or ()))]
+    for what, word in (("id", request.id or ""), *(("name", name) for name in names)):
+        if not isinstance(word, str) or not protocol.is_unicode(word):
+            raise InvalidInput(f"{what} must be a string of valid Unicode")
+
+
+def _tensor(name: str, datatype: str, shape: list[int], values: list[Any]) -> InferOutput:
+    output = InferOutput(name, shape, datatype)
     dtype = np.object_ if datatype == "BYTES" else np.float64
-    output.set_data_from_numpy(np.array(values, dtype=dtype), binary_data=False)
+    output.set_data_from_numpy(np.array(values, dtype=dtype).reshape(shape), binary_data=False)
     return output

@@ -7,10 +7,15 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from tokka.serving.protocol import MAX_LABEL_CHARACTERS, MAX_TEXT_CHARACTERS
+from tokka.serving.protocol import MAX_LABEL_CHARACTERS, MAX_TEXT_CHARACTERS, MAX_TOP_K
 
 _TEXT = {"type": "string", "maxLength": MAX_TEXT_CHARACTERS}
 _TEXTS = {"type": "array", "items": _TEXT, "minItems": 1}
+_CLASS = {
+    "type": "object",
+    "required": ["label", "score"],
+    "properties": {"label": {"type": "string"}, "score": {"type": "number"}},
+}
 _ANSWER = {
     "type": "object",
     "required": ["prediction_id", "model_version", "canary"],
@@ -20,13 +25,24 @@ _ANSWER = {
         "canary": {"type": "boolean", "description": "whether a challenger answered"},
         "label": {"type": "string"},
         "score": {"type": "number"},
+        "top": {
+            "type": "array",
+            "items": _CLASS,
+            "description": "with top_k: so many classes, the most probable first",
+        },
         "value": {"type": "number", "description": "a regression's answer, in place of label and score"},
     },
 }
 _PREDICT = {
     "type": "object",
     "additionalProperties": False,
-    "properties": {"text": _TEXT, "text_pair": _TEXT, "texts": _TEXTS, "text_pairs": _TEXTS},
+    "properties": {
+        "text": _TEXT,
+        "text_pair": _TEXT,
+        "texts": _TEXTS,
+        "text_pairs": _TEXTS,
+        "top_k": {"type": "integer", "minimum": 1, "maximum": MAX_TOP_K},
+    },
     "oneOf": [{"required": ["text"]}, {"required": ["texts"]}],
 }
 _FEEDBACK = {

@@ -1,7 +1,7 @@
 """What people send to POST /predict and POST /feedback, checked; and what they get.
 
     inputs = parse_predict(body, max_rows=256, pairs=False)
-    # {"text": "…"} gives one row, {"texts": ["…", "…"]} several; text_pair and text_pairs come beside them
+    # {"text": "…"} gives one row, {"texts": ["…", "…"]} several; text_pair, text_pairs and top_k come beside them
 
 Every refusal is a `BadRequest` with a status, one sentence and nothing of what was sent but its shape.
 """
@@ -17,10 +17,11 @@ from typing import Any
 from tokka.serving.engine import Row
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_PREDICT_KEYS = {"text", "texts", "text_pair", "text_pairs"}
+_PREDICT_KEYS = {"text", "texts", "text_pair", "text_pairs", "top_k"}
 _FEEDBACK_KEYS = {"prediction_id", "label", "value"}
 MAX_LABEL_CHARACTERS = 200
 MAX_TEXT_CHARACTERS = 20_000
+MAX_TOP_K = 20
 # At the start, in the middle and at the end of a row; every other token stands for a letter at least.
 SPECIAL_TOKENS = 4
 
@@ -35,10 +36,11 @@ class BadRequest(ValueError):
 
 @dataclass(frozen=True)
 class Inputs:
-    """The rows of one request, and whether it was a list (the answer has the same shape)."""
+    """The rows of one request, whether it was a list (the answer has the same shape), and how many classes it wants."""
 
     rows: list[Row]
     several: bool
+    top_k: int = 0
 
 
 def parse_predict(body: bytes, *, max_rows: int, pairs: bool) -> Inputs:
@@ -52,13 +54,39 @@ def parse_predict(body: bytes, *, max_rows: int, pairs: bool) -> Inputs:
         raise BadRequest('send either "text" or "texts"')
     several = "texts" in tree
     partner = tree.get("text_pairs" if several else "text_pair")
-    if not several:
-        return Inputs(make_rows([tree["text"]], None if partner is None else [partner], max_rows, pairs), False)
-    return Inputs(make_rows(tree["texts"], partner, max_rows, pairs), True)
+    top_k = parse_top_k(tree.get("top_k"))
+    texts = tree["texts"] if several else [tree["text"]]
+    partners = partner if several or partner is None else [partner]
+    return Inputs(make_rows(texts, partners, max_rows, pairs, top_k), several, top_k)
 
 
-def make_rows(texts: Any, partners: Any, max_rows: int, pairs: bool) -> list[Row]:
-    """Rows from lists of texts.
+def parse_top_k(value: Any) -> int:
+    """How many classes an answer shall name; 0 when nothing is said.
+
+    Raises:
+        BadRequest: 400 no integer, 422 out of range.
+    """
+    if value is None:
+        return 0
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise BadRequest(f"top_k must be an integer from 1 to {MAX_TOP_K}")
+    if not 1 <= value <= MAX_TOP_K:
+        raise BadRequest(f"top_k must be from 1 to {MAX_TOP_K}: there is nothing beyond", 422)
+    return value
+
+
+def require_classes(rows: Sequence[Row], task: str) -> None:
+    """See that classes are asked of a model that has them.
+
+    Raises:
+        BadRequest: 400, top_k came to a regression.
+    """
+    if task == "regression" and any(row.top_k for row in rows):
+        raise BadRequest("this model answers with a value and has no classes: leave top_k out")
+
+
+def make_rows(texts: Any, partners: Any, max_rows: int, pairs: bool, top_k: int = 0) -> list[Row]:
+    """Rows from lists of texts, each of which wants `top_k` classes named.
 
     Raises:
         BadRequest: they are no lists of strings of equal length, or too many.
@@ -75,12 +103,12 @@ def make_rows(texts: Any, partners: Any, max_rows: int, pairs: bool) -> list[Row
     if partners is not None and len(partners) != len(texts):
         raise BadRequest(f"{len(texts)} texts and {len(partners)} text_pairs")
     everything = [*texts, *(partners or ())]
-    if not all(map(_is_unicode, everything)):
+    if not all(map(is_unicode, everything)):
         raise BadRequest("a text is not valid Unicode")
     longest = max(map(len, everything))
     if longest > MAX_TEXT_CHARACTERS:
         raise BadRequest(f"a text of {longest} characters, at most {MAX_TEXT_CHARACTERS} are taken", 422)
-    return [Row(text, partner) for text, partner in zip(texts, partners or [None] * len(texts), strict=True)]
+    return [Row(text, partner, top_k) for text, partner in zip(texts, partners or [None] * len(texts), strict=True)]
 
 
 def require_few_tokens(rows: Sequence[Row], count: Callable[[Sequence[Row]], int], max_tokens: int) -> None:
@@ -116,8 +144,17 @@ def parse_feedback(body: bytes) -> dict[str, Any]:
     return {"prediction_id": name, "value": _finite(tree["value"])}
 
 
+def is_unicode(text: str) -> bool:
+    """Whether it can be written as UTF-8: JSON may smuggle in half a surrogate pair, which no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _label(value: Any) -> str:
-    if isinstance(value, str) and 0 < len(value) <= MAX_LABEL_CHARACTERS and _is_unicode(value):
+    if isinstance(value, str) and 0 < len(value) <= MAX_LABEL_CHARACTERS and is_unicode(value):
         return value
     raise BadRequest(f"label must be a string of 1 to {MAX_LABEL_CHARACTERS} characters")
 
@@ -128,15 +165,6 @@ def _finite(value: Any) -> float:
             if math.isfinite(number := float(value)):
                 return number
     raise BadRequest("value must be a finite number")
-
-
-def _is_unicode(text: str) -> bool:
-    """Whether it can be written as UTF-8: JSON may smuggle in half a surrogate pair, which no tokenizer takes."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _parse_object(body: bytes, known: set[str], usage: str) -> dict[str, Any]:

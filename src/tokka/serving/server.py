@@ -20,12 +20,14 @@ from typing import Any
 
 from tokka import files
 from tokka.errors import TokkaError
-from tokka.serving import process
+from tokka.serving import process, structured_log
 from tokka.serving.engine import Engine
 from tokka.serving.kserve_import import load_transport
 from tokka.serving.request_log import Writer
 from tokka.serving.service import Options, Service
 from tokka.settings import Settings
+
+logger = logging.getLogger("tokka.serving")
 
 DRAIN_SECONDS = 10
 
@@ -34,12 +36,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM; returns the exit code."""
     began = time.perf_counter()
     wanted = _parser().parse_args(arguments)
-    _quiet_logging()
+    revision = f"{wanted.version}@{wanted.digest[:12]}"
+    structured_log.start("worker", quoting=wanted.store_text, model=wanted.name, revision=revision)
     try:
         service = process.gently(lambda: make_service(wanted))
         sockets = {"rest": _bind(wanted.host, wanted.port)}
     except TokkaError as error:
-        print(json.dumps({"error": error.message, "hint": error.hint}), file=sys.stderr, flush=True)
+        logger.error(error.message, extra={"hint": error.hint})
         _report(wanted, {"error": error.message, "hint": error.hint})
         return error.exit_code
     server = load_transport().Server(
@@ -69,7 +72,7 @@ def make_service(wanted: argparse.Namespace) -> Service:
         wanted.model_dir, digest=wanted.digest, form=wanted.form, settings=settings if wanted.signed else None
     )
     seconds = engine.warm_up(wanted.batch)
-    logging.getLogger("tokka.serving").info("warm after %.2f s", seconds)
+    logger.info("warm after %.2f s", seconds, extra={"digest": engine.digest, "form": engine.form})
     options = Options(
         name=wanted.name, version=wanted.version, batch=wanted.batch, max_delay_ms=wanted.max_delay_ms,
         max_body_bytes=wanted.max_body_bytes, max_rows=wanted.max_rows,
@@ -117,14 +120,6 @@ def _report(wanted: argparse.Namespace, facts: dict[str, Any]) -> None:
         files.write_json(wanted.ready_file, {"pid": os.getpid(), **facts})
     elif "port" in facts:
         print(json.dumps(facts), flush=True)
-
-
-def _quiet_logging() -> None:
-    """Warnings only, on standard error: a line per request costs as much as a small model."""
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(process)d %(name)s %(levelname)s %(message)s")
-    logging.getLogger("tokka.serving").setLevel(logging.INFO)
-    # KServe logs every mistake of a client with a traceback; what is our own fault the front door logs.
-    logging.getLogger("kserve").setLevel(logging.CRITICAL)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import Any
 
 from tokka.serving.batching import Batcher
 from tokka.serving.engine import Engine, Result, Row
-from tokka.serving.protocol import require_few_tokens
+from tokka.serving.protocol import require_classes, require_few_tokens
 from tokka.serving.request_log import Writer
 
 logger = logging.getLogger("tokka.serving")
@@ -94,13 +94,23 @@ class Service:
         """
         return bool(context.champion) and context.champion != self._revision
 
+    def refusal_of(self, version: str) -> str:
+        """Why a version by name is not answered here; empty when it is, or when none is named."""
+        if version in ("", self.options.version):
+            return ""
+        return f"version {version[:40]!r} of {self.options.name} is not served here: version {self.options.version} is"
+
     async def answer(self, rows: Sequence[Row], context: Context) -> list[dict[str, Any]]:
         """Predictions for rows, in order: prediction_id, model_version, canary, label and score, or value.
 
+        A row that wants classes named gets `top` too: [{"label", "score"}, …], the most probable first; all there are
+        when they are fewer.
+
         Raises:
-            BadRequest: the rows have more tokens than one request may.
+            BadRequest: the rows have more tokens than one request may, or want classes of a regression.
             Overloaded: too much waits already.
         """
+        require_classes(rows, self.engine.task)
         require_few_tokens(rows, self.engine.count_tokens, self.options.max_tokens)
         began = time.perf_counter()
         results = await self._batcher.submit(rows)
@@ -134,7 +144,10 @@ class Service:
         answer: dict[str, Any] = {"prediction_id": name, "model_version": self.options.version, "canary": canary}
         if result.value is not None:
             return {**answer, "value": result.value}
-        return {**answer, "label": result.label, "score": result.score}
+        answer |= {"label": result.label, "score": result.score}
+        if result.top:
+            answer["top"] = [{"label": label, "score": score} for label, score in result.top]
+        return answer
 
     def _facts(self, context: Context, latency: float) -> dict[str, Any]:
         return {

@@ -18,12 +18,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from grpc import aio  # type: ignore[import-untyped]
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc
-from kserve.protocol.grpc.interceptors import ExceptionToStatusInterceptor
 from kserve.protocol.rest.server import RESTServer
 from kserve.protocol.rest.v2_endpoints import register_v2_endpoints
+from starlette.exceptions import HTTPException
 
 from tokka.serving.application import FrontDoor
-from tokka.serving.grpc_service import MarkingServicer
+from tokka.serving.grpc_service import MarkingServicer, StatusInterceptor
 from tokka.serving.model import GuardedDataPlane, SpecialistModel, TooMuch
 from tokka.serving.openapi import DescribedApplication
 from tokka.serving.service import Service
@@ -66,7 +66,7 @@ class Server(kserve.ModelServer):  # type: ignore[misc]
         limit = self._service.options.max_body_bytes
         server = aio.server(
             ThreadPoolExecutor(max_workers=1),
-            interceptors=(ExceptionToStatusInterceptor(),),
+            interceptors=(StatusInterceptor(),),
             options=[("grpc.max_receive_message_length", limit), ("grpc.so_reuseport", 0)],
         )
         servicer = MarkingServicer(self._service, self.dataplane, self.model_repository_extension)
@@ -91,6 +91,7 @@ class _Rest(RESTServer):  # type: ignore[misc]
         self._add_exception_handlers(self.application)
         self.application.add_exception_handler(RequestValidationError, _refuse_invalid)
         self.application.add_exception_handler(TooMuch, _refuse_too_much)
+        self.application.add_exception_handler(HTTPException, _refuse_plainly)
         config = uvicorn.Config(
             FrontDoor(self._service, self.application),
             log_config=None, access_log=False, lifespan="off", server_header=False,
@@ -121,6 +122,10 @@ def _make_application() -> fastapi.FastAPI:
 
 async def _refuse_too_much(_: Any, error: Any) -> JSONResponse:
     return JSONResponse({"error": str(error)}, status_code=422)
+
+
+async def _refuse_plainly(_: Any, error: Any) -> JSONResponse:
+    return JSONResponse({"error": str(error.detail)}, status_code=error.status_code)
 
 
 async def _refuse_invalid(_: Any, error: Any) -> JSONResponse:

@@ -150,7 +150,7 @@ def _record(settings: Settings, endpoint: str) -> Check:
 
 
 def _gateway_program() -> Check:
-    from tokka.serving.gateway import find_haproxy
+    from tokka.serving.haproxy import find_haproxy
 
     try:
         return Check(name="gateway", well=True, found=str(find_haproxy()))

@@ -6,7 +6,7 @@ from tokka.deployment import stack
 from tokka.deployment.daemon import Daemon
 
 
-def test_a_state_that_cannot_be_written_ends_nothing(monkeypatch, capsys):
+def test_a_state_that_cannot_be_written_ends_nothing(monkeypatch, caplog):
     def full(*_):
         raise OSError(28, "No space left on device")
 
@@ -19,4 +19,4 @@ def test_a_state_that_cannot_be_written_ends_nothing(monkeypatch, capsys):
     monkeypatch.setattr(daemon, "_info", lambda serving: "info", raising=False)
     daemon._say()
     assert told == [("info", None)]
-    assert "No space left" in capsys.readouterr().err
+    assert "No space left" in caplog.text

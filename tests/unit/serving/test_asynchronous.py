@@ -244,6 +244,9 @@ def test_a_question_waits_while_nothing_serves_and_fails_when_something_does():
             ask(True, status)
     with pytest.raises(Away, match="503"):
         ask(True, 503, **{"retry-after": "1"})
+    # What the gateway asked for ten times in vain is a try: the job may be what kills the workers.
+    with pytest.raises(Failed, match="503"):
+        ask(True, 503, **{"retry-after": "1", "x-tokka-failed": "502"})
     with pytest.raises(Away):
         ask(False, 503)
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import time
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from tokka.deployment.fleet import Fleet
 from tokka.deployment.state import Revision
 from tokka.errors import TokkaError
+from tokka.serving.pulse import Pulse
 
 ONE, TWO = Revision(version="1", digest="a"), Revision(version="2", digest="b")
 
@@ -30,11 +32,22 @@ class Processes:
             if behaviour == "broken":
                 ready_file.write_text(json.dumps({"error": "the signature does not hold"}))
                 os._exit(3)
-            ready_file.write_text(json.dumps({"port": os.getpid(), "grpc_port": None, "seconds": 0.1}))
-            time.sleep(60)
-            os._exit(0)
+            be_well(lambda port: ready_file.write_text(json.dumps({"port": port, "grpc_port": None, "seconds": 0.1})))
         self.started.append(revision.version)
         return pid
+
+
+def be_well(announce):
+    """Answer whoever asks, for ever."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        announce(listener.getsockname()[1])
+        while True:
+            connection, _ = listener.accept()
+            connection.recv(1000)
+            connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            connection.close()
 
 
 @pytest.fixture
@@ -70,6 +83,34 @@ def test_a_killed_worker_is_replaced_at_once(fleet):
     began = time.monotonic()
     step_until(fleet, {ONE}, lambda: fleet.restarts() == 1 and len(fleet.ready(ONE)) == 2)
     assert time.monotonic() - began < 2
+
+
+def test_a_hung_worker_is_killed_and_replaced_and_one_that_answers_is_not(fleet):
+    step_until(fleet, {ONE}, lambda: len(fleet.ready(ONE)) == 2)
+    hung, well = (worker.pid for worker in fleet.ready(ONE))
+    os.kill(hung, signal.SIGSTOP)
+    began = time.monotonic()
+    step_until(fleet, {ONE}, lambda: fleet.restarts() == 1 and len(fleet.ready(ONE)) == 2)
+    assert 2.5 < time.monotonic() - began < 6
+    pids = [worker.pid for worker in fleet.ready(ONE)]
+    assert well in pids and hung not in pids
+
+
+def test_one_answer_forgives_what_was_missed():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        pulse = Pulse(listener.getsockname()[1])
+        # Asked at 0, missed at 1; asked again at once, missed at 2; asked at 2.1, answered.
+        assert [pulse.misses(now) for now in (0.0, 0.9, 1.1, 1.2, 2.1, 2.3, 2.4)] == [0, 0, 1, 1, 1, 2, 2]
+        for _ in range(3):
+            connection, _ = listener.accept()
+            connection.recv(1000)
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        assert pulse.misses(2.5) == 0
+        pulse.close()
+    # Nobody listens any more.
+    assert [pulse.misses(now) for now in (9.0, 9.1, 9.6, 9.7)] == [0, 1, 1, 2]
 
 
 def test_who_is_not_wanted_leaves_first_the_split_and_then_the_machine(fleet):

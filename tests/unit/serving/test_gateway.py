@@ -7,8 +7,9 @@ import pytest
 
 from tokka.errors import TokkaError
 from tokka.serving.access import Access
-from tokka.serving.gateway import find_haproxy, place, render, require_free
+from tokka.serving.gateway import place, render, require_free
 from tokka.serving.gateway_log import parse
+from tokka.serving.haproxy import find_haproxy
 from tokka.serving.runtime_api import Slot
 
 LINE = {
@@ -27,6 +28,10 @@ def test_a_new_port_takes_a_free_slot():
     assert commands[0] == "set server champion/w1 addr 127.0.0.1 port 5001"
     assert commands[1] == "set server champion/w1 state ready"
     assert not [command for command in commands if "w2" in command]
+
+
+def test_a_worker_is_looked_at_where_it_speaks_http_1():
+    assert "set server champion/w1 check-port 4001" in place([slot("w1")], (5001,), {5001: 4001})
 
 
 def test_a_port_that_has_a_slot_keeps_it():
@@ -80,12 +85,13 @@ def test_other_datagrams_are_no_records(datagram):
     assert parse(datagram) is None
 
 
+@pytest.mark.parametrize("large", [False, True])
 @pytest.mark.parametrize("jobs", ["", "jobs.sock"])
 @pytest.mark.parametrize("access", [Access(18082), Access(18082, "0.0.0.0", True, 5)])
-def test_haproxy_takes_the_configuration(tmp_path, access, jobs):
-    values = {"socket": "s", "share_map": "share.map", "names_map": "names.map", "own_client": "tokka", "jobs": jobs}
+def test_haproxy_takes_the_configuration(tmp_path, access, jobs, large):
+    values = {"share_map": "share.map", "names_map": "names.map", "own_client": "tokka", "jobs": jobs}
     sizes = {"port": 18080, "log_port": 18081, "slots": 3, "max_body_bytes": 1000, "in_flight": 8, "max_wait_ms": 9}
-    (tmp_path / "haproxy.cfg").write_text(render({**values, **sizes, **access.values()}))
+    (tmp_path / "haproxy.cfg").write_text(render({**values, **sizes, **access.values()}, large=large))
     (tmp_path / "share.map").write_text("share 0\n")
     (tmp_path / "names.map").write_text("champion none\n")
     command = [find_haproxy(), "-c", "-f", "haproxy.cfg"]

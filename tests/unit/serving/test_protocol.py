@@ -32,6 +32,21 @@ def test_too_many_rows_are_422():
     assert refused.value.status == 422
 
 
+def test_so_many_classes_are_asked_for():
+    found = parse_predict(b'{"texts": ["a", "b"], "top_k": 3}', max_rows=4, pairs=False)
+    assert (found.rows, found.top_k) == ([Row("a", None, 3), Row("b", None, 3)], 3)
+    assert parse_predict(b'{"text": "a", "top_k": null}', max_rows=4, pairs=False).top_k == 0
+
+
+@pytest.mark.parametrize(
+    "value, status", [("0", 422), ("21", 422), ("-1", 422), ("true", 400), ("1.0", 400), ('"3"', 400), ("[]", 400)]
+)
+def test_top_k_out_of_range_or_no_number_is_refused_by_its_range(value, status):
+    with pytest.raises(BadRequest, match="from 1 to 20") as refused:
+        parse_predict(b'{"text": "a", "top_k": %b}' % value.encode(), max_rows=4, pairs=False)
+    assert refused.value.status == status
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),

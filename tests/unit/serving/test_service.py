@@ -7,6 +7,7 @@ import pytest
 from tests.serving.models import LABELS, make_model
 from tokka.errors import Refused
 from tokka.serving.engine import Engine, Row
+from tokka.serving.protocol import BadRequest
 from tokka.serving.request_log import Writer, read
 from tokka.serving.service import Context, Options, Service
 
@@ -33,6 +34,24 @@ def test_a_class_with_its_score(engines, tmp_path):
     (logged,) = read(tmp_path)
     assert logged["digest"] == engines["classes"].digest
     assert (logged["text"], logged["length"] > 2, logged["unknown"]) == ("my card", True, 0.0)
+
+
+def test_the_most_probable_classes_best_first(engines):
+    rows = [Row("my card"), Row("my card", None, 2), Row("my printer", None, 20)]
+    plain, two, every = answer(engines["classes"], rows, Context("id"))
+    assert "top" not in plain
+    assert [len(two["top"]), len(every["top"])] == [2, len(LABELS)]
+    for found in (two, every):
+        assert found["top"][0] == {"label": found["label"], "score": found["score"]}
+        scores = [one["score"] for one in found["top"]]
+        assert scores == sorted(scores, reverse=True)
+    assert {one["label"] for one in every["top"]} == set(LABELS)
+    assert sum(one["score"] for one in every["top"]) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_a_regression_has_no_classes_to_name(engines):
+    with pytest.raises(BadRequest, match="no classes"):
+        answer(engines["value"], [Row("my card", None, 2)], Context("id"))
 
 
 def test_a_value_for_regression(engines, tmp_path):

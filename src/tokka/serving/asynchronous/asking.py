@@ -31,6 +31,8 @@ WAITS = (401, 403, 408, 429)
 LONGEST_PAUSE_SECONDS = 30.0
 # Who asks what the model takes waits no longer than this: a request is accepted without it.
 FRESH_SECONDS, DESCRIBE_SECONDS = 5.0, 1.0
+# The gateway's word for a 503 that was a 502 or a 504 inside.
+BROKE_OFF = "x-tokka-failed"
 
 
 class Busy(Failed):
@@ -100,7 +102,7 @@ class Asker:
             raise Failed(f"no answer ({type(error).__name__})") from None
         if response.status_code in REFUSALS:
             raise Refused(reason(response))
-        if response.status_code in WAITS or (response.status_code == 503 and "retry-after" in response.headers):
+        if _is_busy(response):
             raise Busy(f"answered {response.status_code}: {reason(response)}", _pause(response))
         if response.status_code != 200:
             raise Failed(f"answered {response.status_code}: {reason(response)}")
@@ -124,6 +126,13 @@ class Asker:
             return (await self._client.get("/health")).status_code == 200
         except httpx.HTTPError:
             return False
+
+
+def _is_busy(response: httpx.Response) -> bool:
+    """Whether it is no try: what the gateway gave up asking for is one, or a job that kills workers would go on."""
+    if response.status_code == 503:
+        return "retry-after" in response.headers and BROKE_OFF not in response.headers
+    return response.status_code in WAITS
 
 
 def _pause(response: httpx.Response) -> float:

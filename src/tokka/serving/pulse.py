@@ -1,0 +1,64 @@
+"""Whether a worker still answers, asked again and again without ever waiting for it.
+
+    pulse = Pulse(port)
+    if pulse.misses(time.monotonic()) >= TOO_MANY: …
+
+A stopped or hung process keeps its listener: the kernel takes connections for it, and only an answer is a sign of life.
+"""
+
+import contextlib
+import socket
+
+HOST = "127.0.0.1"
+INTERVAL_SECONDS = 0.5
+# Long enough for a worker that loads the machine's every core; one question at a time is missed while a machine sleeps.
+TIMEOUT_SECONDS = 1.0
+TOO_MANY = 3
+_QUESTION = b"GET /health HTTP/1.1\r\nhost: worker\r\nconnection: close\r\n\r\n"
+
+
+class Pulse:
+    """Questions to one worker, one after the other; call `misses` often."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._connection: socket.socket | None = None
+        self._asked = float("-inf")
+        self._missed = 0
+
+    def misses(self, now: float) -> int:
+        """How many questions in a row were not answered; `now` is in seconds of the monotonic clock."""
+        if self._connection is not None:
+            self._listen(now)
+        elif now - self._asked >= INTERVAL_SECONDS:
+            self._ask(now)
+        return self._missed
+
+    def close(self) -> None:
+        """Ask no more."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _ask(self, now: float) -> None:
+        self._asked = now
+        self._connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self._connection.setblocking(False)
+        # On loopback a connection is there at once; where it is not, the question counts as missed in time.
+        with contextlib.suppress(OSError):
+            self._connection.connect((HOST, self._port))
+        with contextlib.suppress(OSError):
+            self._connection.send(_QUESTION)
+
+    def _listen(self, now: float) -> None:
+        assert self._connection is not None
+        try:
+            answered = self._connection.recv(64).startswith(b"HTTP/1.1 200")
+        except BlockingIOError:
+            if now - self._asked < TIMEOUT_SECONDS:
+                return
+            answered = False
+        except OSError:
+            answered = False
+        self._missed = 0 if answered else self._missed + 1
+        self.close()
