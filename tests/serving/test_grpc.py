@@ -4,11 +4,13 @@ import threading
 import time
 
 import grpc
+import httpx
 import pytest
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 
 from tests.serving.world import NAME
+from tokka.serving import request_log
 
 WANTED = messages.ModelInferRequest.InferRequestedOutputTensor
 TEXTS = ["my card is late", "the printer smokes", "漢字"]
@@ -74,6 +76,23 @@ def test_a_client_s_mistake_has_a_status_and_a_sentence(stub, wrong, code):
         stub.ModelInfer(wrong, timeout=5)
     assert refused.value.code() == code
     assert refused.value.details() and "Traceback" not in refused.value.details()
+
+
+def test_what_a_model_server_refuses_is_logged_with_its_version_and_what_the_gateway_refuses_is_not(world, stub):
+    """Only so can a judge tell a challenger that refuses good requests from clients that send bad ones."""
+    since = time.time()
+    with pytest.raises(grpc.RpcError):
+        stub.ModelInfer(request(["x"] * 300), timeout=5)
+    too_many = httpx.post(f"{world.url}/predict", json={"texts": ["x"] * 300}, trust_env=False)
+    too_large = httpx.post(f"{world.url}/predict", content=b"x" * 1_100_000, trust_env=False)
+    assert (too_many.status_code, too_large.status_code) == (422, 413)
+
+    def logged():
+        found = [one for one in request_log.read(world.settings.home / "requests", since) if one["kind"] == "request"]
+        return sorted((one["protocol"], one["status"], one["version"]) for one in found if one["status"] != 200)
+
+    world.wait(lambda: len(logged()) == 3)
+    assert logged() == [("grpc", 400, "1"), ("rest", 413, ""), ("rest", 422, "1")]
 
 
 def test_the_split_is_the_gateway_s_and_a_user_stays(world, stub):

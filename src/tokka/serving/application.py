@@ -49,7 +49,8 @@ class FrontDoor:
         try:
             await self._dispatch(scope, receive, send)
         except BadRequest as error:
-            await _reply(send, error.status, {"error": str(error)})
+            # Marked like an answer: a revision that refuses what the other one answers must be known by it.
+            await _reply(send, error.status, {"error": str(error)}, self._marks(Context.from_headers(_headers(scope))))
         except Overloaded as error:
             await _reply(send, 503, {"error": f"overloaded: {error}"}, {"retry-after": "1"})
         except ConnectionError:
@@ -73,7 +74,7 @@ class FrontDoor:
             return
         if scope["method"] != "POST":
             raise BadRequest("use POST", 405)
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = _headers(scope)
         await route(headers, await self._read(receive, headers), send)
 
     async def _predict(self, headers: dict[str, str], body: bytes, send: Send) -> None:
@@ -81,13 +82,17 @@ class FrontDoor:
         inputs = protocol.parse_predict(body, max_rows=options.max_rows, pairs=self._service.engine.pairs)
         context = Context.from_headers(headers)
         answers = await self._service.answer(inputs.rows, context)
-        canary = self._service.is_canary(context)
         tree = {"predictions": answers} if inputs.several else answers[0]
-        await _reply(send, 200, tree, {service.VERSION: options.version, service.CANARY: str(int(canary))})
+        await _reply(send, 200, tree, self._marks(context))
 
     async def _feedback(self, headers: dict[str, str], body: bytes, send: Send) -> None:
         self._service.record_feedback(protocol.parse_feedback(body))
         await _reply(send, 200, {"accepted": True})
+
+    def _marks(self, context: Context) -> dict[str, str]:
+        """Which version answers, and whether it is the canary."""
+        canary = self._service.is_canary(context)
+        return {service.VERSION: self._service.options.version, service.CANARY: str(int(canary))}
 
     def _without_version(self, scope: Scope) -> Scope:
         """A path that names the version served here, without it: KServe answers 501 wherever one is named."""
@@ -101,7 +106,7 @@ class FrontDoor:
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let KServe answer; the body is read here first, so that its size has a limit."""
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = _headers(scope)
         messages: list[Message] = []
         if scope["method"] in ("POST", "PUT", "PATCH"):
             body = await self._read(receive, headers)
@@ -110,8 +115,7 @@ class FrontDoor:
         async def replay() -> Message:
             return messages.pop() if messages else await receive()
 
-        canary = str(int(self._service.is_canary(Context.from_headers(headers))))
-        answer = _Answer(send, {service.VERSION: self._service.options.version, service.CANARY: canary})
+        answer = _Answer(send, self._marks(Context.from_headers(headers)))
         try:
             await self._inner(scope, replay, answer.send)
         except Exception:
@@ -138,6 +142,10 @@ class FrontDoor:
                 raise BadRequest(f"the body has more than {limit} bytes", 413)
             if not message.get("more_body"):
                 return b"".join(parts)
+
+
+def _headers(scope: Scope) -> dict[str, str]:
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
 
 
 class _Answer:

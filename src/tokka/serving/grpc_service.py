@@ -1,4 +1,4 @@
-"""KServe's gRPC service, whose answers carry in their head what a REST answer's headers carry.
+"""KServe's gRPC service, whose answers carry as metadata what a REST answer's headers carry.
 
 servicer = MarkingServicer(service, dataplane, repository)
 
@@ -36,7 +36,11 @@ _FIELDS = {"BYTES": "bytes_contents", "FP64": "fp64_contents"}
 
 
 class MarkingServicer(InferenceServicer):  # type: ignore[misc]
-    """Prediction id, version and canary as metadata; models cannot be loaded or unloaded."""
+    """Prediction id, version and canary as metadata behind the answer; models cannot be loaded or unloaded.
+
+    Behind it, since a head of its own is a turn of the event loop, a seventh of a short text's time. A refusal has no
+    answer, so there it is the head; of an answer the gateway makes a head from the message.
+    """
 
     def __init__(self, service: Service, dataplane: Any, repository: Any) -> None:
         super().__init__(dataplane, repository)
@@ -45,15 +49,13 @@ class MarkingServicer(InferenceServicer):  # type: ignore[misc]
     async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Answer one request; the head is sent with the answer only, so that a refusal's status stands in its head."""
         asked = Context.from_headers({item.key: str(item.value) for item in context.invocation_metadata()})
+        marks = {VERSION: self._service.options.version, CANARY: str(int(self._service.is_canary(asked)))}
+        context.set_trailing_metadata(((ID, asked.request_id), *marks.items()))
         self._require_served(request.model_version)
         texts = plain_texts(request, self._service.options.name)
         if texts is None:
-            answer = await self._answer_kserve_s_way(request, context)
-        else:
-            answer = await self._answer(request, texts, asked)
-        marks = {VERSION: self._service.options.version, CANARY: str(int(self._service.is_canary(asked)))}
-        await context.send_initial_metadata(((ID, asked.request_id), *marks.items()))
-        return answer
+            return await self._answer_kserve_s_way(request, context)
+        return await self._answer(request, texts, asked)
 
     async def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Whether the model is ready, in the version that is named."""
