@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import Column, Connection, Engine, Float, Integer, MetaData, String, Table, Text
+from sqlalchemy import Column, Connection, Engine, Float, Index, Integer, MetaData, String, Table, Text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
@@ -24,6 +24,8 @@ jobs = Table(
     Column("answer", Text, nullable=False),
     Column("created", Float, nullable=False),
     Column("updated", Float, nullable=False, index=True),
+    # Those that wait are counted and swept again and again, and are few among those that are kept.
+    Index("asynchronous_jobs_by_state", "endpoint", "state", "created"),
 )
 tallies = Table(
     "asynchronous_tallies",
