@@ -23,7 +23,8 @@ jobs = Table(
     Column("starts", Integer, nullable=False),
     Column("answer", Text, nullable=False),
     Column("created", Float, nullable=False),
-    Column("updated", Float, nullable=False, index=True),
+    Column("updated", Float, nullable=False),
+    Index("asynchronous_jobs_by_age", "endpoint", "updated"),
     # Those that wait are counted and swept again and again, and are few among those that are kept.
     Index("asynchronous_jobs_by_state", "endpoint", "state", "created"),
 )
