@@ -82,6 +82,16 @@ def test_the_v2_protocol_gives_a_v2_answer(world):
     assert (later["id"], [output["name"] for output in later["outputs"]]) == ("order-7", ["label"])
 
 
+def test_the_most_probable_classes_are_named_on_request(world):
+    found = settled(world, post(world, "/predict", {"text": "where is my card?", "top_k": 2}))["result"]
+    assert found["top"][0] == {"label": found["label"], "score": found["score"]}
+    assert len(found["top"]) == 2
+    tensor = {"name": "text", "datatype": "BYTES", "shape": [1], "data": ["where is my card?"]}
+    tree = {"inputs": [tensor], "parameters": {"top_k": 2}, "outputs": [{"name": "top_labels"}]}
+    outputs = settled(world, post(world, "/v2/models/helpdesk/infer", tree))["result"]["outputs"]
+    assert [output["data"] for output in outputs] == [[one["label"] for one in found["top"]]]
+
+
 def test_what_would_be_refused_now_is_refused_now(world):
     tensor = {"name": "text", "datatype": "BYTES", "shape": [2], "data": ["where is my card?", "refund"]}
     for tree in (

@@ -24,7 +24,7 @@ def consume(params: ParamsFile = DEFAULT_PARAMS, overrides: Overrides = None) ->
     """
     import asyncio
 
-    from tokka.serving.asynchronous.process import Options, run
+    from tokka.serving.asynchronous.process import Options, log_lines, run
 
     parsed, settings = load(params, overrides)
     wanted = parsed.serving.asynchronous
@@ -35,6 +35,7 @@ def consume(params: ParamsFile = DEFAULT_PARAMS, overrides: Overrides = None) ->
         name=parsed.registry.model, tries=wanted.tries, concurrent=wanted.concurrent,
         result_days=wanted.result_days, give_up_hours=wanted.give_up_hours,
     )  # fmt: skip
+    log_lines(options.name)
     asyncio.run(run(options, settings))
 
 

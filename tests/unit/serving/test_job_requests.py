@@ -14,6 +14,7 @@ from tokka.serving.asynchronous.predictions import predictions_of
 from tokka.serving.protocol import BadRequest
 
 SINGLE = Interface(("text",), ("prediction_id", "label", "score"))
+VALUE = Interface(("text",), ("prediction_id", "value"))
 PAIRS = Interface(("text", "text_pair"), ("prediction_id", "value"))
 
 
@@ -76,6 +77,21 @@ def test_what_would_be_refused_now_is_refused(tree, words):
     with pytest.raises(BadRequest, match=words) as refused:
         accept(tree)
     assert refused.value.status == 400
+
+
+def test_top_k_is_held_to_what_it_would_be_held_to_now():
+    assert accept({"text": "a", "top_k": 3}, path="/predict").top_k == 3
+    assert accept({"text": "a"}, path="/predict").top_k is None
+    asked = {"inputs": [tensor()], "parameters": {"top_k": 2}, "outputs": [{"name": "top_labels"}]}
+    assert question(accept(asked))[1] == {"id": "gateway", **asked}
+    with pytest.raises(BadRequest, match="unknown output 'top_labels'"):
+        accept({**asked, "parameters": {}})
+    for interface, top_k, status in ((SINGLE, 21, 422), (SINGLE, "2", 400), (VALUE, 2, 400)):
+        plain, protocol = {"text": "a", "top_k": top_k}, {"inputs": [tensor()], "parameters": {"top_k": top_k}}
+        for tree, path in ((plain, "/predict"), (protocol, "/v2/models/m/infer")):
+            with pytest.raises(BadRequest) as refused:
+                accept(tree, interface, path)
+            assert refused.value.status == status
 
 
 def test_binary_tensors_cannot_wait():

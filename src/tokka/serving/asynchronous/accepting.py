@@ -61,21 +61,27 @@ def job_of(
 def _predict(job: Job, body: bytes, max_rows: int, interface: Interface | None) -> Job:
     pairs = _takes_pairs(interface, _has_pairs(body))
     inputs = protocol.parse_predict(body, max_rows=max_rows, pairs=pairs)
-    return _with_rows(replace(job, shape="texts" if inputs.several else "text"), inputs.rows)
+    return _with_rows(replace(job, shape="texts" if inputs.several else "text"), inputs.rows, interface)
 
 
 def _infer(job: Job, body: bytes, max_rows: int, interface: Interface | None) -> Job:
     asked = parse_infer(body)
     if interface is not None:
-        require_outputs(asked.outputs or (), interface.outputs)
+        require_outputs(asked, interface.outputs)
     texts, partners = (asked.columns.get(name) for name in INPUTS)
-    rows = protocol.make_rows(texts, partners, max_rows, _takes_pairs(interface, partners is not None))
-    return _with_rows(replace(job, shape="infer", outputs=asked.outputs, request_id=asked.request_id), rows)
+    pairs = _takes_pairs(interface, partners is not None)
+    rows = protocol.make_rows(texts, partners, max_rows, pairs, asked.top_k)
+    job = replace(job, shape="infer", outputs=asked.outputs, request_id=asked.request_id)
+    return _with_rows(job, rows, interface)
 
 
-def _with_rows(job: Job, rows: Sequence[Row]) -> Job:
+def _with_rows(job: Job, rows: Sequence[Row], interface: Interface | None) -> Job:
+    if interface is not None and "value" in interface.outputs:
+        protocol.require_classes(rows, "regression")
     partners = [row.pair for row in rows if row.pair is not None]
-    return replace(job, texts=[row.text for row in rows], text_pairs=partners or None)
+    return replace(
+        job, texts=[row.text for row in rows], text_pairs=partners or None, top_k=rows[0].top_k or None
+    )  # fmt: skip
 
 
 def _takes_pairs(interface: Interface | None, sent: bool) -> bool:

@@ -70,10 +70,8 @@ class Handler:
         """Answer one message and commit what it came to."""
         try:
             return await self._handle(body)
-        except (DBAPIError, OSError):
-            logger.exception("the results cannot be kept now, the message waits")
-            await asyncio.sleep(FAULT_SECONDS)
-            return Told("wait")
+        except (DBAPIError, OSError) as error:
+            return await _unkept(error)
 
     async def give_up(self, body: bytes, why: str) -> Told:
         """Settle a message that the broker has given up by itself, unless it is settled already.
@@ -89,10 +87,8 @@ class Handler:
             return await self._fail(job, f"given up by the broker: {why}")
         except (Undecodable, Taken):
             return Told("ack")
-        except (DBAPIError, OSError):
-            logger.exception("the results cannot be kept now, the message waits")
-            await asyncio.sleep(FAULT_SECONDS)
-            return Told("wait")
+        except (DBAPIError, OSError) as error:
+            return await _unkept(error)
 
     async def _handle(self, body: bytes) -> Told:
         try:
@@ -102,7 +98,7 @@ class Handler:
         try:
             return await self._answer(job, digest_of(job))
         except Taken:
-            logger.warning("job %s came with another content, it is given up", job.id)
+            logger.warning("a job came with another content, it is given up", extra={"job": job.id})
             return _told(job, "dead", "failed", {"error": "the id was used for another job before"})
 
     async def _poison(self, name: str, reason: str) -> Told:
@@ -127,7 +123,7 @@ class Handler:
         except Failed as error:
             return await self._again(job, digest, str(error))
         except Away as error:
-            logger.warning("job %s waits: %s", job.id, error)
+            logger.warning("a job waits: %s", error, extra={"job": job.id})
             await asyncio.to_thread(self._results.rest, job.id)
             return Told("wait")
         kept = await asyncio.to_thread(self._results.complete, job.id, digest, answer)
@@ -143,7 +139,7 @@ class Handler:
     async def _count(self, name: str, digest: str, reason: str) -> Kept:
         """Count a failed try, and pause after each but the last."""
         kept = await asyncio.to_thread(self._results.count_try, name, digest, reason, limit=self._tries)
-        logger.warning("message %s, try %d of %d: %s", name, kept.tries, self._tries, reason)
+        logger.warning("a try failed: %s", reason, extra={"job": name, "try": kept.tries, "tries": self._tries})
         if kept.tries < self._tries:
             await asyncio.sleep(RETRY_SECONDS * 2 ** (kept.tries - 1))
         return kept
@@ -153,6 +149,12 @@ class Handler:
             self._results.fail, job.id, digest_of(job), reason, given_up=True
         )  # fmt: skip
         return _told(job, action, kept.state, kept.answer)
+
+
+async def _unkept(error: DBAPIError | OSError) -> Told:
+    logger.error("the results cannot be kept now, the message waits: %s", getattr(error, "orig", error))
+    await asyncio.sleep(FAULT_SECONDS)
+    return Told("wait")
 
 
 def digest_of(job: Job) -> str:

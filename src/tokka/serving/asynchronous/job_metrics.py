@@ -36,7 +36,7 @@ class JobMetrics(Collector):
         """Counters by event and version, the jobs that wait, and durations by version."""
         try:
             self._results = self._results or Results(self._url, self._endpoint)
-            tallies, waiting = self._results.tallies(), self._results.counts()["queued"]
+            tallies, waiting = self._results.tallies(), self._results.waiting()
         except (TokkaError, DBAPIError, OSError):
             yield _up(0)
             return

@@ -67,7 +67,8 @@ class Kafka:
             try:
                 await self._send(told.reply, told.reply_to, message.message_id)
             except Unconfirmed as error:
-                logger.warning("the reply to %s was not taken: %s", told.reply_to[:100], error)
+                more = {"job": message.message_id, "reply_to": told.reply_to[:100]}
+                logger.warning("a reply was not taken: %s", error, extra=more)
         if told.action == "dead":
             await self._bury(body, message.message_id)
         await message.ack()
@@ -78,7 +79,7 @@ class Kafka:
             try:
                 await self._send(body, self._queues.dead, name)
             except Unconfirmed as error:
-                logger.warning("the dead letter %s was not taken, it is sent again: %s", name, error)
+                logger.warning("a dead letter was not taken, it is sent again: %s", error, extra={"job": name})
                 await asyncio.sleep(FAULT_SECONDS)
             else:
                 return

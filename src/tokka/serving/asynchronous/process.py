@@ -23,6 +23,7 @@ from pathlib import Path
 from sqlalchemy.exc import DBAPIError
 
 from tokka.errors import TokkaError, UsageError
+from tokka.serving import structured_log
 from tokka.serving.access import reachable
 from tokka.serving.asynchronous.asking import Asker, credentials
 from tokka.serving.asynchronous.door import Door
@@ -56,13 +57,19 @@ class Options:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until SIGTERM; returns the exit code."""
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     wanted = _parser().parse_args(arguments)
+    log_lines(wanted.name)
     try:
         asyncio.run(run(Options(**vars(wanted)), Settings.from_environment()))
     except TokkaError as error:
-        return error.report()
+        logger.error(error.message, extra={"hint": error.hint})
+        return error.exit_code
     return 0
+
+
+def log_lines(endpoint: str) -> None:
+    """Log a JSON object a line; what is thrown may quote what was asked, so that its type and place are logged."""
+    structured_log.start("jobs", quoting=False, endpoint=endpoint)
 
 
 async def run(options: Options, settings: Settings) -> None:
@@ -85,6 +92,7 @@ async def run(options: Options, settings: Settings) -> None:
         connecting = asyncio.create_task(_connect(transport))
         sweeping = asyncio.create_task(_sweep(results, options))
         await ending.wait()
+        logger.info("ending: what is held goes back to the queue")
         sweeping.cancel()
         connecting.cancel()
     with contextlib.suppress(Exception):
@@ -97,9 +105,10 @@ async def _connect(transport: Transport) -> None:
     while True:
         try:
             await transport.start()
+            logger.info("jobs are consumed")
             return
         except TokkaError as error:
-            logger.error("%s (%s)", error.message, error.hint)
+            logger.error(error.message, extra={"hint": error.hint})
             await asyncio.sleep(UNUSABLE_SECONDS)
         except Exception as error:
             # Without the URL: it may hold a password.
@@ -115,11 +124,11 @@ async def _sweep(results: Results, options: Options) -> None:
         try:
             await asyncio.to_thread(results.forget, now - options.result_days * DAY_SECONDS)
             count = await asyncio.to_thread(results.give_up, now - options.give_up_hours * HOUR_SECONDS, why)
-        except DBAPIError:
-            logger.exception("the results cannot be swept now")
+        except DBAPIError as error:
+            logger.error("the results cannot be swept now: %s", error.orig)
         else:
             if count:
-                logger.warning("%d jobs were given up after %g hours", count, options.give_up_hours)
+                logger.warning("jobs were given up after %g hours", options.give_up_hours, extra={"jobs": count})
         await asyncio.sleep(SWEEP_SECONDS)
 
 

@@ -108,7 +108,9 @@ class Rabbit:
             told = await handle(bytes(message.body))
         except Exception:
             # A fault of ours: it comes back until the broker gives it up, and is then there to be looked at.
-            logger.exception("a message could not be handled, it goes back to the queue")
+            logger.exception(
+                "a message could not be handled, it goes back to the queue", extra={"job": message.message_id}
+            )
             await asyncio.sleep(FAULT_SECONDS)
             told = Told("retry")
         await self._reply(told, message.message_id)
@@ -140,7 +142,8 @@ class Rabbit:
             await self._send(told.reply, told.reply_to, name)
         except Unconfirmed as error:
             # The result is kept; a queue that nobody made is no reason to ask the model again.
-            logger.warning("the reply to %s was not taken: %s", told.reply_to[:100], error)
+            more = {"job": name, "reply_to": told.reply_to[:100]}
+            logger.warning("a reply was not taken: %s", error, extra=more)
 
     async def _send(self, body: bytes, queue: str, name: str) -> None:
         sending = self._broker.publish(body, queue=queue, persist=True, message_id=name, content_type=CONTENT_TYPE)

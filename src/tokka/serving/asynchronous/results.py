@@ -159,12 +159,11 @@ class Results:
         with self._engine.begin() as connection:
             return int(connection.execute(delete(jobs).where(old)).rowcount)
 
-    def counts(self) -> dict[str, int]:
-        """How many jobs are in each state."""
-        query = select(jobs.c.state, func.count()).where(jobs.c.endpoint == self._endpoint).group_by(jobs.c.state)
+    def waiting(self) -> int:
+        """How many jobs were accepted and have no answer."""
+        queued = (jobs.c.endpoint == self._endpoint) & (jobs.c.state == "queued")
         with self._engine.begin() as connection:
-            found = {state: int(count) for state, count in connection.execute(query)}
-        return {state: found.get(state, 0) for state in ("queued", "done", "failed")}
+            return int(connection.execute(select(func.count()).where(queued)).scalar_one())
 
     def tallies(self) -> list[Tally]:
         """What was counted since the database is there."""

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import Column, Connection, Engine, Float, Integer, MetaData, String, Table, Text
+from sqlalchemy import Column, Connection, Engine, Float, Index, Integer, MetaData, String, Table, Text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
@@ -23,7 +23,10 @@ jobs = Table(
     Column("starts", Integer, nullable=False),
     Column("answer", Text, nullable=False),
     Column("created", Float, nullable=False),
-    Column("updated", Float, nullable=False, index=True),
+    Column("updated", Float, nullable=False),
+    Index("asynchronous_jobs_by_age", "endpoint", "updated"),
+    # Those that wait are counted and swept again and again, and are few among those that are kept.
+    Index("asynchronous_jobs_by_state", "endpoint", "state", "created"),
 )
 tallies = Table(
     "asynchronous_tallies",

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, StrictBool, StrictFloat, StrictInt, ValidationError
 
-from tokka.serving.protocol import BadRequest
+from tokka.serving.protocol import BadRequest, parse_top_k
 
 USAGE = 'send {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["…"]}]}'
 INPUTS = ("text", "text_pair")
@@ -42,11 +42,12 @@ class _Request(BaseModel):
 
 @dataclass(frozen=True)
 class Asked:
-    """What a request holds: texts by input, the outputs that it names (none: all), and its own id, if any."""
+    """What a request holds: texts by input, the outputs that it names (none: all), its id if any, top_k or 0."""
 
     columns: dict[str, list[str]]
     outputs: list[str] | None
     request_id: str | None
+    top_k: int
 
 
 def parse_infer(body: bytes) -> Asked:
@@ -61,16 +62,21 @@ def parse_infer(body: bytes) -> Asked:
         raise BadRequest(f"unknown input {unknown[0][:40]!r}: send text (BYTES)")
     columns = {item.name: _strings(item) for item in request.inputs}
     outputs = [output.name for output in request.outputs or ()]
-    return Asked(columns, outputs or None, request.id or None)
+    top_k = parse_top_k((request.parameters or {}).get("top_k"))
+    return Asked(columns, outputs or None, request.id or None, top_k)
 
 
-def require_outputs(wanted: Sequence[str], known: Sequence[str]) -> None:
+def require_outputs(asked: Asked, given: Sequence[str]) -> None:
     """See that the model gives the outputs that a request names.
+
+    Args:
+        given: what it gives without being asked for more.
 
     Raises:
         BadRequest: it gives no such output.
     """
-    unknown = [name for name in wanted if name not in known]
+    known = [*given, *(("top_labels", "top_scores") if asked.top_k else ())]
+    unknown = [name for name in asked.outputs or () if name not in known]
     if unknown:
         raise BadRequest(f"unknown output {unknown[0][:40]!r}: there are {', '.join(known)}")
 
