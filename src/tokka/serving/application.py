@@ -70,7 +70,7 @@ class FrontDoor:
             return
         route = self._routes.get(scope["path"])
         if route is None:
-            await self._pass_on(self._without_version(scope), receive, send)
+            await self._pass_on(self._as_kserve_takes_it(scope), receive, send)
             return
         if scope["method"] != "POST":
             raise BadRequest("use POST", 405)
@@ -94,8 +94,9 @@ class FrontDoor:
         canary = self._service.is_canary(context)
         return {service.VERSION: self._service.options.version, service.CANARY: str(int(canary))}
 
-    def _without_version(self, scope: Scope) -> Scope:
-        """A path that names the version served here, without it: KServe answers 501 wherever one is named."""
+    def _as_kserve_takes_it(self, scope: Scope) -> Scope:
+        """Without the version, if it is the one served here: KServe answers 501 where one is named, in a query too."""
+        scope = {**scope, "query_string": b""}
         found = _VERSIONED.fullmatch(scope["path"])
         if found is None:
             return scope

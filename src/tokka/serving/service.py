@@ -62,7 +62,7 @@ class Context:
 
 @dataclass(frozen=True)
 class Options:
-    """What a worker is told about itself; delays in milliseconds."""
+    """What a worker is told about itself; delays in milliseconds; `jobs` says that the gateway takes what can wait."""
 
     name: str
     version: str
@@ -72,6 +72,7 @@ class Options:
     max_rows: int = 256
     max_tokens: int = 16_384
     store_text: bool = True
+    jobs: bool = False
 
 
 class Service:
