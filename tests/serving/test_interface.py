@@ -84,7 +84,7 @@ def test_with_a_broker_the_description_says_how_an_answer_may_wait():
     service = SimpleNamespace(options=Options("helpdesk", "1", jobs=True))
     tree = load_transport().make_application(service, None, None).openapi()
     assert "/jobs/{id}" in tree["paths"]
-    for path in ("/predict", "/v2/models/{model_name}/infer", "/v2/models/{model_name}/versions/{model_version}/infer"):
+    for path in ("/predict", "/v2/models/{model_name}/infer"):
         operation = tree["paths"][path]["post"]
         assert "202" in operation["responses"]
         assert {"Prefer", "Idempotency-Key"} <= {one["name"] for one in operation["parameters"]}

@@ -152,7 +152,7 @@ def describe(tree: dict[str, Any], *, jobs: bool) -> dict[str, Any]:
     }
     if jobs:
         tree["paths"]["/jobs/{id}"] = {"get": _operation("What became of a request that could wait", _JOB, None, [_ID])}
-        for path in [path for path in tree["paths"] if path == "/predict" or path.endswith("/infer")]:
+        for path in ("/predict", "/v2/models/{model_name}/infer"):
             _let_wait(tree["paths"][path]["post"])
     components = tree.setdefault("components", {})
     for unused in ("HTTPValidationError", "ValidationError"):

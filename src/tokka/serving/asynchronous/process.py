@@ -23,6 +23,7 @@ from pathlib import Path
 from sqlalchemy.exc import DBAPIError
 
 from tokka.errors import TokkaError, UsageError
+from tokka.serving import structured_log
 from tokka.serving.access import reachable
 from tokka.serving.asynchronous.asking import Asker, credentials
 from tokka.serving.asynchronous.door import Door
@@ -56,12 +57,13 @@ class Options:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until SIGTERM; returns the exit code."""
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    structured_log.start("jobs", quoting=False)
     wanted = _parser().parse_args(arguments)
     try:
         asyncio.run(run(Options(**vars(wanted)), Settings.from_environment()))
     except TokkaError as error:
-        return error.report()
+        logger.error(error.message, extra={"hint": error.hint})
+        return error.exit_code
     return 0
 
 
