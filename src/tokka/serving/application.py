@@ -66,7 +66,8 @@ class FrontDoor:
             raise BadRequest("models are deployed by the deployment record alone", 404)
         if scope["path"] == "/health":
             # For those who look after this worker; what users see under this path is the gateway's.
-            await _reply(send, 200, {"status": "ok"})
+            well = self._service.is_well()
+            await _reply(send, 200 if well else 503, {"status": "ok" if well else "the model gives no answer"})
             return
         route = self._routes.get(scope["path"])
         if route is None:
