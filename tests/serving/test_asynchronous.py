@@ -1,6 +1,7 @@
 """Asynchronous jobs on a real RabbitMQ and a real stack: nothing lost, nothing double, whoever is killed."""
 
 import asyncio
+import json
 import os
 import shutil
 import subprocess
@@ -134,6 +135,19 @@ def test_what_the_model_refuses_is_said_and_not_tried_again(world):
 
 def test_without_the_preference_the_answer_comes_at_once(world):
     assert world.ask().status_code == 200
+
+
+def test_a_version_by_name_is_answered_at_once_for_it_may_be_gone_later(world):
+    tree = {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["where is my card?"]}]}
+    statuses = [post(world, f"/v2/models/helpdesk/versions/{name}/infer", tree).status_code for name in ("1", "99")]
+    assert statuses == [200, 404]
+
+
+def test_the_description_says_that_an_answer_may_wait_and_the_log_is_made_of_objects(world):
+    paths = httpx.get(f"{world.url}/openapi.json", trust_env=False).json()["paths"]
+    assert "/jobs/{id}" in paths and "202" in paths["/predict"]["post"]["responses"]
+    lines = [json.loads(line) for line in (world.settings.home / "logs" / "jobs.log").read_text().splitlines()]
+    assert {line["process"] for line in lines} <= {"jobs"}
 
 
 def test_jobs_are_counted_in_the_metrics(world):

@@ -37,6 +37,9 @@ def test_a_version_that_is_not_served_is_not_found(worker, method, rest):
         path = f"/v2/models/{NAME}/versions/{version}/{rest}".rstrip("/")
         answer = worker.client.request(method, path, json=body)
         assert (path, answer.status_code) == (path, status)
+    # No word of the protocol: it counts for nothing.
+    answer = worker.client.request(method, f"/v2/models/{NAME}/{rest}?model_version=99".replace("/?", "?"), json=body)
+    assert answer.status_code == 200
     assert "version '99'" in worker.client.request(method, f"/v2/models/{NAME}/versions/99/{rest}").json()["error"]
 
 

@@ -1,9 +1,13 @@
 """What the endpoint takes and gives, through the gateway: both plain routes, the Open Inference Protocol, refusals."""
 
+import re
+from types import SimpleNamespace
+
 import httpx
 import pytest
 
 from tokka.serving.client import predict
+from tokka.serving.kserve_import import load_transport
 
 
 @pytest.mark.parametrize(
@@ -60,10 +64,57 @@ def test_too_many_rows_over_the_open_inference_protocol(world):
     assert (answer.status_code, answer.json()["error"]) == (422, "300 rows, at most 256 are taken at once")
 
 
-def test_the_description_names_the_plain_routes_and_the_protocol_s(world):
+PLAIN = {("POST", "/predict"), ("POST", "/feedback"), ("GET", "/health")}
+
+
+def test_the_description_is_of_what_the_gateway_lets_through(world):
     tree = httpx.get(f"{world.url}/openapi.json", trust_env=False, timeout=20).json()
-    assert {"/predict", "/feedback", "/v2/models/{model_name}/infer"} <= set(tree["paths"])
-    assert "422" in tree["paths"]["/predict"]["post"]["responses"]
+    described = {(method.upper(), path) for path, item in tree["paths"].items() for method in item}
+    assert described == PLAIN | {route for route in kserve_s_routes() if is_let_through(world, *route)}
+    assert ("POST", "/v2/models/{model_name}/versions/{model_version}/infer") in described
+    assert {status(world, *route) for route in described} == {200, 400}
+    assert {"400", "422", "503"} <= set(tree["paths"]["/predict"]["post"]["responses"])
+    # Nothing that is described refers to what is not.
+    assert set(re.findall("#/components/schemas/([A-Za-z]+)", str(tree))) <= set(tree["components"]["schemas"])
+
+
+def test_with_a_broker_the_description_says_how_an_answer_may_wait():
+    from tokka.serving.service import Options
+
+    service = SimpleNamespace(options=Options("helpdesk", "1", jobs=True))
+    tree = load_transport().make_application(service, None, None).openapi()
+    assert "/jobs/{id}" in tree["paths"]
+    for path in ("/predict", "/v2/models/{model_name}/infer"):
+        operation = tree["paths"][path]["post"]
+        assert "202" in operation["responses"]
+        assert {"Prefer", "Idempotency-Key"} <= {one["name"] for one in operation["parameters"]}
+
+
+def kserve_s_routes():
+    """(method, path) of everything that KServe's application has, what is not let through included."""
+    from fastapi import FastAPI
+    from kserve.protocol.rest.v2_endpoints import register_v2_endpoints
+
+    found = set()
+
+    class Collecting(FastAPI):
+        def include_router(self, router, **named):
+            found.update((method, route.path) for route in router.routes for method in route.methods)
+
+    register_v2_endpoints(Collecting(openapi_url=None), None, None)
+    assert ("POST", "/v2/repository/models/{model_name}/load") in found
+    return found
+
+
+def status(world, method, path):
+    names = {"{model_name}": "helpdesk", "{model_version}": "1"}
+    place = re.sub(r"\{\w+\}", lambda found: names[found[0]], path)
+    body = {} if method == "POST" else None
+    return httpx.request(method, f"{world.url}{place}", json=body, trust_env=False, timeout=20).status_code
+
+
+def is_let_through(world, method, path):
+    return status(world, method, path) != 404
 
 
 def test_the_open_inference_protocol(world):

@@ -3,8 +3,13 @@
 import asyncio
 import time
 
+import grpc
 import httpx
 import pytest
+from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
+from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
+
+from tests.serving.world import NAME
 
 BURST = 150
 
@@ -46,6 +51,38 @@ def test_a_burst_is_answered_or_refused_with_a_time_to_come_back(narrow, path, b
     assert all("busy" in answer.json()["error"] for answer in refused)
     time.sleep(1)
     assert narrow.ask().status_code == 200
+
+
+def test_a_burst_over_grpc_is_answered_or_refused_with_a_time_to_come_back(narrow):
+    ended = asyncio.run(grpc_burst(narrow))
+    admitted = [seconds for seconds, error in ended if error is None]
+    refused = [error for _, error in ended if error is not None]
+    print(f"\n{len(admitted)} answered, the slowest after {max(admitted):.2f} s; {len(refused)} refused")
+    assert admitted and refused
+    assert {error.code() for error in refused} <= {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED}
+    # What gRPC's own retries go by.
+    said = [dict([*error.trailing_metadata(), *error.initial_metadata()]) for error in refused]
+    assert {one.get("grpc-retry-pushback-ms") for one in said} == {"1000"}
+    assert max(admitted) < 5
+
+
+async def grpc_burst(world):
+    """(seconds, error or None) of each call."""
+    text = messages.ModelInferRequest.InferInputTensor(name="text", datatype="BYTES", shape=[1])
+    text.contents.bytes_contents.append(b"where is my card?")
+    request = messages.ModelInferRequest(model_name=NAME, inputs=[text])
+
+    async def call(stub):
+        began = time.monotonic()
+        try:
+            await stub.ModelInfer(request, timeout=20)
+        except grpc.aio.AioRpcError as error:
+            return time.monotonic() - began, error
+        return time.monotonic() - began, None
+
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{world.settings.grpc_port}") as channel:
+        stub = GRPCInferenceServiceStub(channel)
+        return await asyncio.gather(*(call(stub) for _ in range(BURST)))
 
 
 def test_a_request_of_too_many_tokens_is_refused(narrow):

@@ -180,6 +180,7 @@ class Daemon:
             "--max-body-bytes", str(serving.max_body_bytes), "--max-rows", str(serving.max_rows),
             "--max-tokens", str(serving.max_tokens),
             *(["--store-text"] if self._params.monitoring.store_text else []),
+            *(["--jobs"] if self._jobs.socket else []),
         ]  # fmt: skip
         return self._fork_server.launch(arguments, self._logs / "workers.log")
 

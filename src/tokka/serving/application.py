@@ -66,11 +66,12 @@ class FrontDoor:
             raise BadRequest("models are deployed by the deployment record alone", 404)
         if scope["path"] == "/health":
             # For those who look after this worker; what users see under this path is the gateway's.
-            await _reply(send, 200, {"status": "ok"})
+            well = self._service.is_well()
+            await _reply(send, 200 if well else 503, {"status": "ok" if well else "the model gives no answer"})
             return
         route = self._routes.get(scope["path"])
         if route is None:
-            await self._pass_on(self._without_version(scope), receive, send)
+            await self._pass_on(self._as_kserve_takes_it(scope), receive, send)
             return
         if scope["method"] != "POST":
             raise BadRequest("use POST", 405)
@@ -94,8 +95,9 @@ class FrontDoor:
         canary = self._service.is_canary(context)
         return {service.VERSION: self._service.options.version, service.CANARY: str(int(canary))}
 
-    def _without_version(self, scope: Scope) -> Scope:
-        """A path that names the version served here, without it: KServe answers 501 wherever one is named."""
+    def _as_kserve_takes_it(self, scope: Scope) -> Scope:
+        """Without the version, if it is the one served here: KServe answers 501 where one is named, in a query too."""
+        scope = {**scope, "query_string": b""}
         found = _VERSIONED.fullmatch(scope["path"])
         if found is None:
             return scope

@@ -61,6 +61,8 @@ class Batcher(Generic[Row, Result]):
         self._max_wait = max_wait
         self._row_seconds = 0.0
         self._unanswered = 0
+        # When the model last gave something, or was first asked after it had nothing to do.
+        self._last_sign = time.monotonic()
         # Rows that came in this turn of the loop, and those that the model's thread takes.
         self._fresh: list[Waiting[Row, Result]] = []
         self._queue: SimpleQueue[Waiting[Row, Result]] = SimpleQueue()
@@ -84,8 +86,14 @@ class Batcher(Generic[Row, Result]):
         if not self._fresh:
             loop.call_soon(self._start, loop)
         self._fresh.extend(zip(rows, futures, strict=True))
+        if not self._unanswered:
+            self._last_sign = time.monotonic()
         self._unanswered += len(rows)
         return [await futures[0]] if len(futures) == 1 else list(await asyncio.gather(*futures))
+
+    def stalled_seconds(self) -> float:
+        """How long the model has given nothing to those who wait; 0 when nobody waits."""
+        return time.monotonic() - self._last_sign if self._unanswered else 0.0
 
     def _refuse_what_would_wait(self, rows: int) -> None:
         ahead, expected = self._unanswered, self._unanswered * self._row_seconds
@@ -162,6 +170,7 @@ class Batcher(Generic[Row, Result]):
 
     def _settle(self, run: "Run[Row, Result]") -> None:
         self._unanswered -= run.taken
+        self._last_sign = time.monotonic()
         if not run.waiting:
             return
         self.runs, self.rows = self.runs + 1, self.rows + len(run.waiting)

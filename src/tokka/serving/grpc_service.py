@@ -32,6 +32,8 @@ from tokka.serving.service import CANARY, ID, VERSION, Context, Service
 
 logger = logging.getLogger("tokka.serving")
 
+# What gRPC's own retries go by, in milliseconds: REST's Retry-After.
+PUSHBACK = "grpc-retry-pushback-ms"
 _FIELDS = {"BYTES": "bytes_contents", "FP64": "fp64_contents"}
 
 
@@ -131,7 +133,10 @@ class StatusInterceptor(ExceptionToStatusInterceptor):  # type: ignore[misc]
         """Turn an exception into a status; over REST what fails here is a 503 as well."""
         if isinstance(ex, AbortError):
             raise ex
-        if isinstance(ex, InvalidInput | InferenceError | ModelNotFound | Busy):
+        if isinstance(ex, Busy):
+            marks = (*(context.trailing_metadata() or ()), (PUSHBACK, "1000"))
+            await context.abort(StatusCode.UNAVAILABLE, ex.reason, trailing_metadata=marks)
+        if isinstance(ex, InvalidInput | InferenceError | ModelNotFound):
             await super().handle_exception(ex, request_or_iterator, context, method_name)
         ids = [str(item.value)[:80] for item in context.invocation_metadata() if item.key == ID]
         logger.error("a request failed", exc_info=ex, extra={"prediction_id": "".join(ids[:1]), "path": method_name})

@@ -123,7 +123,7 @@ class GuardedDataPlane(DataPlane):  # type: ignore[misc]
         """
         with as_the_request_s_fault():
             request, attributes = super().decode(*arguments, **named)
-            _require_words(request)
+            _require_sound(request)
         return request, attributes
 
     def encode(self, model_name: str, response: Any, headers: Any, req_attributes: Any) -> Any:
@@ -212,8 +212,11 @@ def _strings(item: InferInput) -> list[str]:
     return texts
 
 
-def _require_words(request: InferRequest) -> None:
-    """See that what the answer repeats, or is looked up by, is a string that can be written."""
+def _require_sound(request: InferRequest) -> None:
+    """See that what is looked into is a mapping, and what the answer repeats or is looked up by can be written."""
+    for item in (request, *(request.request_outputs or ())):
+        if not isinstance(item.parameters or {}, dict):
+            raise InvalidInput("parameters must be an object")
     names = [item.name for item in (*request.inputs, *(request.request_outputs or ()))]
     for what, word in (("id", request.id or ""), *(("name", name) for name in names)):
         if not isinstance(word, str) or not protocol.is_unicode(word):

@@ -1,11 +1,13 @@
-"""What the endpoint takes and gives, as OpenAPI: the plain routes, which no framework sees, beside KServe's.
+"""What the endpoint takes and gives, as OpenAPI: the routes that no framework sees, beside KServe's.
 
-application = DescribedApplication(title="Tokka")      # GET /openapi.json
+application = DescribedApplication(title="Tokka", jobs=False)      # GET /openapi.json
 """
 
+from collections.abc import Sequence
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
 
 from tokka.serving.protocol import MAX_LABEL_CHARACTERS, MAX_TEXT_CHARACTERS, MAX_TOP_K
 
@@ -64,6 +66,7 @@ _REFUSALS = {
     400: "not JSON, or not of this shape",
     401: "no credential, or none that is accepted",
     403: "the credential lacks the scope",
+    404: "no such path, model, version or job",
     413: "the body is too large",
     422: "too many rows, or too long a text",
     429: "too many requests of this key; Retry-After says when to come again",
@@ -73,23 +76,88 @@ _USER = {
     "name": "x-user-id", "in": "header", "schema": {"type": "string"},
     "description": "the same user stays with one revision while the split stays; without it, each request is drawn",
 }  # fmt: skip
+_PREFER = {
+    "name": "Prefer", "in": "header", "schema": {"type": "string", "enum": ["respond-async"]},
+    "description": "the answer may come later: 202 says where it will be",
+}  # fmt: skip
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "maxLength": 200},
+    "description": "the same key of the same client is the same job",
+}  # fmt: skip
+_ID = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
+_TAKEN = {
+    "type": "object",
+    "required": ["job", "state", "location"],
+    "properties": {"job": {"type": "string"}, "state": {"type": "string"}, "location": {"type": "string"}},
+}
+_JOB = {
+    "type": "object",
+    "required": ["job", "state"],
+    "properties": {
+        "job": {"type": "string"},
+        "state": {"type": "string", "enum": ["queued", "done", "failed"]},
+        "created": {"type": "number", "description": "seconds since 1970"},
+        "updated": {"type": "number", "description": "seconds since 1970"},
+        "result": {"type": "object", "description": "what the request would have been answered with at once"},
+        "error": {"type": "string"},
+    },
+}
+_HEALTH = {
+    "type": "object",
+    "required": ["status"],
+    "properties": {
+        "status": {"type": "string"},
+        "champion": {"type": "string", "description": "VERSION@DIGEST, or none"},
+        "challenger": {"type": "string", "description": "VERSION@DIGEST, or none"},
+        "share_per_10000": {"type": "integer", "description": "the challenger's part of the traffic"},
+    },
+}
+_INFER = (
+    "Inputs: text (BYTES), and text_pair for a model that compares pairs. Outputs: prediction_id, then label and "
+    "score, or value; with the parameter top_k (1 to 20) also top_labels and top_scores of shape [rows, k]."
+)
 
 
 class DescribedApplication(FastAPI):
-    """A FastAPI application whose description has the plain routes too."""
+    """A FastAPI application whose description is of everything that the gateway lets through.
+
+    Args:
+        jobs: whether the gateway takes requests that can wait.
+    """
+
+    def __init__(self, *, jobs: bool, **named: Any) -> None:
+        super().__init__(**named)
+        self._jobs = jobs
+
+    def include_router(self, router: APIRouter, **named: Any) -> None:
+        """Add KServe's routes: those that name a version are described too, those that load and unload are left out."""
+        kept = [route for route in router.routes if isinstance(route, APIRoute) and "/repository/" not in route.path]
+        for route in kept:
+            route.include_in_schema = True
+        router.routes[:] = kept
+        super().include_router(router, **named)
 
     def openapi(self) -> dict[str, Any]:
         """The description; made once."""
-        return describe(super().openapi())
+        return describe(super().openapi(), jobs=self._jobs)
 
 
-def describe(tree: dict[str, Any]) -> dict[str, Any]:
-    """An OpenAPI description with POST /predict and POST /feedback, and the two ways to say who asks."""
-    tree["paths"] |= {
-        "/predict": {"post": _operation("Predict a text, or several", _PREDICT, _PREDICTED, [_USER])},
-        "/feedback": {"post": _operation("Say what was right", _FEEDBACK, _ACCEPTED, [])},
+def describe(tree: dict[str, Any], *, jobs: bool) -> dict[str, Any]:
+    """An OpenAPI description with what is answered beside KServe, and the two ways to say who asks."""
+    kserve = {path: _of_kserve(path, item) for path, item in tree["paths"].items() if path.startswith("/v2")}
+    tree["paths"] = kserve | {
+        "/predict": {"post": _operation("Predict a text, or several", _PREDICTED, _PREDICT, [_USER])},
+        "/feedback": {"post": _operation("Say what was right", _ACCEPTED, _FEEDBACK)},
+        "/health": {"get": {**_operation("Whether somebody serves, and who", _HEALTH), "security": []}},
     }
-    tree.setdefault("components", {})["securitySchemes"] = {
+    if jobs:
+        tree["paths"]["/jobs/{id}"] = {"get": _operation("What became of a request that could wait", _JOB, None, [_ID])}
+        for path in ("/predict", "/v2/models/{model_name}/infer"):
+            _let_wait(tree["paths"][path]["post"])
+    components = tree.setdefault("components", {})
+    for unused in ("HTTPValidationError", "ValidationError"):
+        components.get("schemas", {}).pop(unused, None)
+    components["securitySchemes"] = {
         "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
         "bearer": {"type": "http", "scheme": "bearer"},
     }
@@ -97,17 +165,38 @@ def describe(tree: dict[str, Any]) -> dict[str, Any]:
     return tree
 
 
+def _of_kserve(path: str, item: dict[str, Any]) -> dict[str, Any]:
+    """A path as KServe describes it, with our refusals in place of its own, and without its notes for programmers."""
+    for operation in item.values():
+        operation.pop("description", None)
+        operation["parameters"] = [one for one in operation.get("parameters", ()) if one["in"] == "path"]
+        operation["responses"] = {"200": operation["responses"]["200"], **_refusals()}
+        if path.startswith("/v2/health"):
+            operation["security"] = []
+        if path.endswith("/infer"):
+            operation["parameters"].append(_USER)
+            operation["description"] = _INFER
+    return item
+
+
 def _operation(
-    summary: str, body: dict[str, Any], answer: dict[str, Any], parameters: list[dict[str, Any]]
-) -> dict[str, Any]:
-    error = {"type": "object", "properties": {"error": {"type": "string"}}}
-    refusals = {str(status): {"description": words, "content": _json(error)} for status, words in _REFUSALS.items()}
-    return {
-        "summary": summary,
-        "parameters": parameters,
-        "requestBody": {"required": True, "content": _json(body)},
-        "responses": {"200": {"description": "the answer", "content": _json(answer)}, **refusals},
-    }
+    summary: str, answer: dict[str, Any], body: dict[str, Any] | None = None,
+    parameters: Sequence[dict[str, Any]] = (),
+) -> dict[str, Any]:  # fmt: skip
+    taken = {"requestBody": {"required": True, "content": _json(body)}} if body else {}
+    responses = {"200": {"description": "the answer", "content": _json(answer)}, **_refusals()}
+    return {"summary": summary, "parameters": list(parameters), **taken, "responses": responses}
+
+
+def _let_wait(operation: dict[str, Any]) -> None:
+    operation["parameters"] += [_PREFER, _IDEMPOTENCY_KEY]
+    place = {"Location": {"schema": {"type": "string"}, "description": "where the answer will be"}}
+    operation["responses"]["202"] = {"description": "taken as a job", "headers": place, "content": _json(_TAKEN)}
+
+
+def _refusals() -> dict[str, Any]:
+    error = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
+    return {str(status): {"description": words, "content": _json(error)} for status, words in _REFUSALS.items()}
 
 
 def _json(schema: dict[str, Any]) -> dict[str, Any]:

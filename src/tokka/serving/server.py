@@ -76,7 +76,7 @@ def make_service(wanted: argparse.Namespace) -> Service:
     options = Options(
         name=wanted.name, version=wanted.version, batch=wanted.batch, max_delay_ms=wanted.max_delay_ms,
         max_body_bytes=wanted.max_body_bytes, max_rows=wanted.max_rows,
-        max_tokens=wanted.max_tokens, store_text=wanted.store_text,
+        max_tokens=wanted.max_tokens, store_text=wanted.store_text, jobs=wanted.jobs,
     )  # fmt: skip
     return Service(engine, options, Writer(wanted.requests, "worker") if wanted.requests else None)
 
@@ -100,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-rows", type=int, default=256, help="more rows in one request are answered with 422")
     parser.add_argument("--max-tokens", type=int, default=16_384, help="more in one request are answered with 422")
     parser.add_argument("--store-text", action="store_true", help="keep the texts in the request log")
+    parser.add_argument("--jobs", action="store_true", help="describe the way for requests that can wait")
     return parser
 
 

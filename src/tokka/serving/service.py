@@ -21,6 +21,8 @@ logger = logging.getLogger("tokka.serving")
 # The gateway strips a client's own copies of these and sets them; only `replayed` is the client's to say.
 ID, SHARE, CANARY, CHAMPION = "x-request-id", "x-tokka-share", "x-tokka-canary", "x-tokka-champion"
 REPLAYED, SHADOW, VERSION = "x-tokka-replayed", "x-tokka-shadow", "x-tokka-version"
+# By then the gateway has answered in its place (its timeout for a server): nobody waits for what may still come.
+STALLED_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Context:
 
 @dataclass(frozen=True)
 class Options:
-    """What a worker is told about itself; delays in milliseconds."""
+    """What a worker is told about itself; delays in milliseconds; `jobs` says that the gateway takes what can wait."""
 
     name: str
     version: str
@@ -72,6 +74,7 @@ class Options:
     max_rows: int = 256
     max_tokens: int = 16_384
     store_text: bool = True
+    jobs: bool = False
 
 
 class Service:
@@ -93,6 +96,10 @@ class Service:
         The champion's workers are backups of the challenger's, so a request assigned to the challenger may end here.
         """
         return bool(context.champion) and context.champion != self._revision
+
+    def is_well(self) -> bool:
+        """Whether the model still answers: a run that never ends leaves the rest of the process as lively as ever."""
+        return self._batcher.stalled_seconds() < STALLED_SECONDS
 
     def refusal_of(self, version: str) -> str:
         """Why a version by name is not answered here; empty when it is, or when none is named."""

@@ -80,14 +80,13 @@ class _Rest(RESTServer):  # type: ignore[misc]
     """KServe's REST server with the v2 routes only, behind the front door, on a listener that is bound already."""
 
     def __init__(self, service: Service, dataplane: Any, repository: Any, drain: int) -> None:
-        super().__init__(_make_application(), dataplane, repository, http_port=0)
+        super().__init__(make_application(service, dataplane, repository), dataplane, repository, http_port=0)
         self._service = service
         self._drain = drain
         self.application = self.config.app
 
     async def serve(self, listener: socket.socket, on_ready: Callable[[], None]) -> None:
         """Answer until a signal comes."""
-        self._register_endpoints(self.application)
         self._add_exception_handlers(self.application)
         self.application.add_exception_handler(RequestValidationError, _refuse_invalid)
         self.application.add_exception_handler(TooMuch, _refuse_too_much)
@@ -98,10 +97,6 @@ class _Rest(RESTServer):  # type: ignore[misc]
             timeout_graceful_shutdown=self._drain, timeout_keep_alive=65,
         )  # fmt: skip
         await _Announcing(config, on_ready).serve(sockets=[listener])
-
-    def _register_endpoints(self, app: fastapi.FastAPI) -> None:
-        """Without v1: the front door is the plain way in."""
-        register_v2_endpoints(app, self.dataplane, self.model_repository_extension)
 
 
 class _Announcing(uvicorn.Server):
@@ -116,8 +111,11 @@ class _Announcing(uvicorn.Server):
         self._on_ready()
 
 
-def _make_application() -> fastapi.FastAPI:
-    return DescribedApplication(title="Tokka", docs_url=None, redoc_url=None)
+def make_application(service: Service, dataplane: Any, repository: Any) -> fastapi.FastAPI:
+    """KServe's routes but v1's: the front door is the plain way in."""
+    application = DescribedApplication(title="Tokka", docs_url=None, redoc_url=None, jobs=service.options.jobs)
+    register_v2_endpoints(application, dataplane, repository)
+    return application
 
 
 async def _refuse_too_much(_: Any, error: Any) -> JSONResponse:

@@ -222,3 +222,21 @@ def test_who_hung_up_costs_the_model_nothing_and_leaves_no_trace():
 
     run(scenario())
     assert [2] not in seen
+
+
+def test_a_run_that_does_not_end_is_seen_from_outside():
+    release = threading.Event()
+
+    async def scenario():
+        batcher = Batcher(lambda rows: release.wait(5) and rows, max_rows=4, max_delay=0.0)
+        seen = [batcher.stalled_seconds()]
+        asked = asyncio.create_task(batcher.submit([1, 2]))
+        await asyncio.sleep(0.2)
+        seen.append(batcher.stalled_seconds())
+        release.set()
+        await asked
+        return [*seen, batcher.stalled_seconds()]
+
+    before, during, after = run(scenario())
+    assert (before, after) == (0.0, 0.0)
+    assert 0.1 < during < 5

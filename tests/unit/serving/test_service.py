@@ -6,6 +6,7 @@ import pytest
 
 from tests.serving.models import LABELS, make_model
 from tokka.errors import Refused
+from tokka.serving.application import FrontDoor
 from tokka.serving.engine import Engine, Row
 from tokka.serving.protocol import BadRequest
 from tokka.serving.request_log import Writer, read
@@ -104,6 +105,24 @@ def test_headers_are_read_and_nonsense_counts_as_absent():
     assert (context.request_id, context.share, context.replayed, context.shadow) == ("a", 0.25, True, False)
     assert Context.from_headers({"x-tokka-share": "lots"}).share == 0.0
     assert len(Context.from_headers({}).request_id) == 32
+
+
+def test_a_worker_whose_model_gives_nothing_says_that_it_is_not_well(engines, monkeypatch):
+    service = Service(engines["classes"], Options("helpdesk", "7"), None)
+    door = FrontDoor(service, None)
+
+    async def ask():
+        sent = []
+
+        async def send(message):
+            sent.append(message)
+
+        await door({"type": "http", "path": "/health", "method": "GET", "headers": []}, None, send)
+        return sent[0]["status"]
+
+    assert asyncio.run(ask()) == 200
+    monkeypatch.setattr(service._batcher, "stalled_seconds", lambda: 61.0)
+    assert asyncio.run(ask()) == 503
 
 
 def test_another_model_than_promised_is_refused(tmp_path):
