@@ -58,7 +58,8 @@ def test_a_worker_that_has_too_much_says_when_to_come_back(worker):
     refused = [call for call in calls if call.exception() is not None]
     assert 0 < len(refused) < len(calls)
     assert {call.code() for call in refused} == {grpc.StatusCode.UNAVAILABLE}
-    assert {dict(call.trailing_metadata())["grpc-retry-pushback-ms"] for call in refused} == {"1000"}
+    said = [dict(call.trailing_metadata()) for call in refused]
+    assert {(one["grpc-retry-pushback-ms"], one["x-tokka-version"]) for one in said} == {("1000", "1")}
 
 
 def over_rest(worker, take_part):
