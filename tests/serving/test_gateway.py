@@ -1,11 +1,13 @@
 """Traffic through the real gateway to real workers."""
 
+import socket
 import threading
 import time
 
 import httpx
 import pytest
 
+from tests.serving.world import NAME
 from tokka.deployment.targets.local import LocalTarget
 from tokka.errors import TokkaError
 from tokka.serving import request_log
@@ -95,6 +97,44 @@ def test_a_user_stays_with_one_revision(world):
     }
     assert all(len(versions) == 1 for versions in users.values())
     assert set.union(*users.values()) == {"1", "2"}
+
+
+def test_users_whose_names_hold_a_comma_are_told_apart(world):
+    since = time.time()
+    for name in ("Doe, John", "Roe, John", "John"):
+        assert world.ask(**{"x-user-id": name}).status_code == 200
+    world.wait(lambda: len(records(world, since, "request")) == 3)
+    assert len({one["key"] for one in records(world, since, "request")}) == 3
+
+
+def test_who_names_a_version_gets_that_one_and_is_no_evidence(world):
+    world.challenge("2", 0.5)
+    since = time.time()
+    body = {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["my card"]}]}
+
+    def ask(version: str) -> tuple[int, str]:
+        path = f"{world.url}/v2/models/{NAME}/versions/{version}/infer"
+        answer = httpx.post(path, json=body, trust_env=False)
+        return answer.status_code, answer.json().get("model_version", "")
+
+    assert {ask("1") for _ in range(12)} == {(200, "1")}
+    assert {ask("2") for _ in range(12)} == {(200, "2")}
+    assert ask("9")[0] == 404
+    world.wait(lambda: len(records(world, since, "request")) == 25)
+    assert {one["route"] for one in records(world, since, "request")} == {"pinned"}
+
+
+def test_how_slowly_a_client_sends_is_not_the_model_s_time(world):
+    since, body = time.time(), b'{"text": "my card is late"}'
+    with socket.create_connection(("127.0.0.1", world.settings.port)) as client:
+        head = f"POST /predict HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {len(body)}\r\n\r\n"
+        client.sendall(head.encode() + body[:9])
+        time.sleep(0.8)
+        client.sendall(body[9:])
+        assert client.recv(4096).startswith(b"HTTP/1.1 200")
+    world.wait(lambda: records(world, since, "request"))
+    (found,) = records(world, since, "request")
+    assert 0 < found["latency_ms"] < 500
 
 
 def test_what_a_client_says_about_the_split_is_not_believed(world):

@@ -107,6 +107,16 @@ def test_the_split_is_the_gateway_s_and_a_user_stays(world, stub):
     assert all(canary == (version == "2") for answers in seen.values() for version, canary in answers)
 
 
+def test_who_names_a_version_gets_that_one(world, stub):
+    world.challenge("2", 0.5)
+    try:
+        seen = {(asked, stub.ModelInfer(request(["x"], model_version=asked), timeout=5).model_version)
+                for asked in "12" for _ in range(12)}  # fmt: skip
+    finally:
+        world.retire()
+    assert seen == {("1", "1"), ("2", "2")}
+
+
 def ask(stub, user):
     """(version, canary) of one answer; its head says the same."""
     answer, call = stub.ModelInfer.with_call(request(["my card"]), timeout=5, metadata=(("x-user-id", user),))

@@ -30,6 +30,8 @@ SMOKE_ROWS = 5
 SMOKE_TEXTS = ("Where is my order?", "I want to change my address.", "ok")
 # Live traffic that fills a step within this time needs no replayed traffic beside it.
 PATIENCE_S = 60.0
+# Nor does live traffic that fills it in that time, and has not proven enough yet, before this.
+PROOF_PATIENCE_S = 300.0
 REPLAYED_AT_ONCE = 500
 
 
@@ -51,8 +53,11 @@ class Gatherer:
         self._registered = float(getattr(registry.version(version), "created", 0.0))
         self._replay = _held_out_rows(registry, version, home)
         scale = scale_of(self._replay) if params.task.type == "regression" else None
-        self._inputs = LiveInputs(params, since=self._registered)
-        self._columns = TrafficColumns(challenger=version, slow_ms=params.canary.slow_ms, scale=scale)
+        classes = {entry.target for entry in self._replay if isinstance(entry.target, str)}
+        self._inputs = LiveInputs(params, since=self._registered, classes=classes)
+        self._columns = TrafficColumns(
+            challenger=version, slow_ms=params.canary.slow_ms, scale=scale, classes=classes
+        )  # fmt: skip
         self._is_live = False
         self._shadow = Shadow(target.infer, scale, params.canary.slow_ms)
         self._pairs = Pairs()
@@ -138,8 +143,8 @@ class Gatherer:
         elapsed = self._clock.time() - state.updated
         if not canary.replay or elapsed < canary.minimum_wait_s:
             return 0
-        live = here.size - float(here.replayed.sum())
-        if live * PATIENCE_S >= canary.step_requests * max(elapsed, 1.0):
+        live, full = here.size - float(here.replayed.sum()), here.size >= canary.step_requests
+        if live * PATIENCE_S >= canary.step_requests * max(elapsed, 1.0) and not (full and elapsed > PROOF_PATIENCE_S):
             return 0
         # Enough requests and still here: too few went to the challenger, or a promotion is not proven yet.
         return canary.step_requests - here.size if here.size < canary.step_requests else canary.step_requests

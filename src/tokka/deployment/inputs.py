@@ -6,7 +6,7 @@
 No input is given that the challenger may have been trained on.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -51,10 +51,11 @@ class LiveInputs:
     Args:
         since: when the challenger was registered; what was logged later came too late for its training. Of what
             came before only texts that the split's hash keeps for the test are used.
+        classes: labels that a model may give; any other is no truth to compare two models by. Empty: all are.
     """
 
-    def __init__(self, params: Params, *, since: float) -> None:
-        self._params, self._since = params, since
+    def __init__(self, params: Params, *, since: float, classes: Collection[str] = ()) -> None:
+        self._params, self._since, self._classes = params, since, classes
         self._known: dict[str, Input] = {}
         self._truth: dict[str, Mapping[str, Any]] = {}
 
@@ -69,8 +70,13 @@ class LiveInputs:
             else:
                 found = self._input(name, record) if record.get("kind") == "prediction" else None
             if found is not None:
-                self._known[name] = changed[name] = replace(found, target=_truth(self._truth.get(name)))
+                self._known[name] = changed[name] = replace(found, target=self._told(name))
         return sorted(changed.values(), key=lambda entry: entry.replayed)
+
+    def _told(self, name: str) -> str | float | None:
+        target = _truth(self._truth.get(name))
+        known = not isinstance(target, str) or not self._classes or target in self._classes
+        return target if known else None
 
     def _input(self, name: str, record: Mapping[str, Any]) -> Input | None:
         if not record.get("text"):

@@ -28,6 +28,8 @@ WATCHED = ("errors", "slow", "wrong")
 TOLERATED = {"errors": 0.02, "slow": 0.05, "wrong": 0.1}
 # More unusable evidence than this, and the rest is not believed either.
 MAXIMUM_UNUSABLE = 0.01
+# So many more events of live requests than the challenger's share, and two standard deviations, make one doubt.
+LIVE_EXCESS = 2.0
 
 
 def judge_traffic(traffic: Traffic, share: float, canary: Canary, *, last: bool = False) -> Judgement:
@@ -56,6 +58,9 @@ def judge_traffic(traffic: Traffic, share: float, canary: Canary, *, last: bool 
         return Judgement(
             "hold", (f"{unusable} of {traffic.size + unusable} requests in the log make no sense",), values
         )
+    doubts = _find_doubts(traffic)
+    if doubts:
+        return Judgement("hold", doubts, values)
     step = _weigh_step(traffic, share, canary, values)
     return _ask_for_proof(step, traffic, canary) if last and step.verdict == "promote" else step
 
@@ -87,6 +92,23 @@ def judge_watch(before: Traffic, after: Traffic, canary: Canary) -> Judgement:
     if against:
         return Judgement("roll_back", tuple(against), values)
     return Judgement("hold", (f"{after.size} requests since the promotion, nothing stands out",), values)
+
+
+def _find_doubts(traffic: Traffic) -> tuple[str, ...]:
+    """What live requests say against the challenger, where replayed ones could outvote them.
+
+    No proof, and of requests, not of users: it only holds.
+    """
+    live = traffic.where((traffic.replayed == 0) & (traffic.share > 0) & (traffic.share < 1))
+    doubts = []
+    for name in ("errors", "slow") if traffic.replayed.any() else ():
+        event = live.where(_columns(live)[name] == 1)
+        excess = float((event.canary - event.share).sum())
+        spread = math.sqrt(float((event.share * (1 - event.share)).sum()))
+        if excess >= max(LIVE_EXCESS, 2 * spread):
+            on = f"{event.canary.sum():.0f} of {event.size} {NAMES[name]} of live requests are on the challenger"
+            doubts.append(f"{on}, {event.share.sum():.1f} were to be expected, whatever replayed requests say")
+    return tuple(doubts)
 
 
 def _weigh_step(traffic: Traffic, share: float, canary: Canary, values: dict[str, float]) -> Judgement:
@@ -139,6 +161,11 @@ def _columns(traffic: Traffic) -> dict[str, Floats]:
 def _as_told(traffic: Traffic, positions: NDArray[np.intp]) -> NDArray[np.intp]:
     """Feedback that comes late is bet on last: nobody could bet on it before."""
     return positions[np.argsort(traffic.told[positions], kind="stable")]
+
+
+def is_calm(watched: Judgement) -> bool:
+    """Whether no evidence of a watch has gone half the way, in orders of magnitude, to a rollback."""
+    return all(watched.values[name] < math.sqrt(watched.values[f"{name}_limit"]) for name in WATCHED)
 
 
 def _find_excesses(traffic: Traffic, canary: Canary, values: dict[str, float]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from tokka.deployment.evidence import Pairs, Traffic
-from tokka.deployment.judge import judge_traffic, judge_watch
+from tokka.deployment.judge import is_calm, judge_traffic, judge_watch
 from tokka.deployment.judgement import Judgement
 from tokka.deployment.shadow_judge import judge_pairs
 from tokka.deployment.state import Revision, State
@@ -171,7 +171,9 @@ def _watch(state: State, evidence: Evidence, canary: Canary, now: float) -> Acti
         return roll_back(state, "watch", *judgement.reasons, values=judgement.values)
     if state.previous is not None and evidence.lost_s > canary.lost_s and is_ready(state.previous, evidence.observed):
         return roll_back(state, "lost", f"no worker of the new champion was ready for {canary.lost_s:g} s")
-    if now - state.promoted < canary.watch_s and state.previous is not None:
+    # While something looks bad the watch goes on; what is never proven ends with the longest wait.
+    long = canary.watch_s if is_calm(judgement) else max(canary.watch_s, canary.maximum_wait_s)
+    if now - state.promoted < long and state.previous is not None:
         return _wait("watch", judgement)
     return Action("finish", "watched", judgement.reasons, {"phase": "idle"}, judgement.values)
 

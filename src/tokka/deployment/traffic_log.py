@@ -8,7 +8,7 @@ Each record is looked at once: a rollout looks twice a second, for as long as it
 
 import math
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,13 @@ class TrafficColumns:
             champion's workers stand in for a dead challenger) the user saw no failure, and the challenger failed.
         slow_ms: a slower answer counts as slow.
         scale: a value is wrong when it is off by more than this; None for classes.
+        classes: labels that a model may give; feedback with any other judges nobody. Empty: all are.
     """
 
-    def __init__(self, *, challenger: str, slow_ms: float, scale: float | None = None) -> None:
-        self._slow_ms, self._scale = slow_ms, scale
+    def __init__(
+        self, *, challenger: str, slow_ms: float, scale: float | None = None, classes: Collection[str] = ()
+    ) -> None:
+        self._slow_ms, self._scale, self._classes = slow_ms, scale, classes
         self._places: dict[str, int] = {}
         self._names: dict[str, int] = {}
         self._columns = {name: array("d") for name in COLUMNS}
@@ -73,13 +76,18 @@ class TrafficColumns:
         return place
 
     def _said(self, record: Mapping[str, Any]) -> float:
-        """A class as a number of its own, or the value."""
-        return self._number_of(record.get("label")) if self._scale is None else number(record.get("value"))
+        """A class as a number of its own, or the value; NaN for what says nothing about an answer."""
+        if self._scale is not None:
+            return number(record.get("value"))
+        label = record.get("label")
+        known = isinstance(label, str) and (not self._classes or label in self._classes)
+        return self._number_of(label) if known else math.nan
 
     def _facts(self, record: Mapping[str, Any]) -> dict[str, float]:
         """What one record says about its request, as numbers."""
         if record["kind"] == "feedback":
-            return {"truth": self._said(record), "told": number(record.get("time"))}
+            truth = self._said(record)
+            return {"truth": truth, "told": number(record.get("time"))} if math.isfinite(truth) else {}
         replayed = {"replayed": 1.0} if record.get("replayed") else {}
         if record["kind"] == "prediction":
             version = {"answered_by": self._number_of(record["version"])} if record.get("version") else {}

@@ -87,7 +87,7 @@ class FrontDoor:
         await _reply(send, 200, tree, self._marks(context))
 
     async def _feedback(self, headers: dict[str, str], body: bytes, send: Send) -> None:
-        self._service.record_feedback(protocol.parse_feedback(body))
+        self._service.record_feedback(protocol.parse_feedback(body, self._service.engine.task))
         await _reply(send, 200, {"accepted": True})
 
     def _marks(self, context: Context) -> dict[str, str]:

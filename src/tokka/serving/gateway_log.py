@@ -90,6 +90,16 @@ def http_status(status: int, grpc: str) -> int:
     return status if grpc in ("", "-") else _HTTP_STATUS.get(grpc, 500)
 
 
+def _latency_ms(line: dict[str, Any]) -> float:
+    """From when the request was there to the answer's end: how slowly a client sends is not the model's doing.
+
+    HAProxy's own time holds the sending; it is the most that can be true when the clock was set meanwhile.
+    """
+    most = float(line["latency_ms"])
+    taken = (float(line["ended_us"]) - float(line["time_us"])) / 1000.0
+    return round(taken, 3) if 0.0 <= taken <= most + 1.0 else most
+
+
 def parse(datagram: bytes) -> dict[str, Any] | None:
     """One log line as a record of kind "request"; None when it is none, or of a health check.
 
@@ -107,7 +117,7 @@ def parse(datagram: bytes) -> dict[str, Any] | None:
             "protocol": str(line["protocol"]),
             "client": "" if line["client"] == "-" else str(line["client"]),
             "status": http_status(int(line["status"]), str(line["grpc"])),
-            "latency_ms": float(line["latency_ms"]),
+            "latency_ms": _latency_ms(line),
             "share": int(line["share"]) / BUCKETS,
             "canary": assigned,
             "stand_in": assigned and line["canary"] == "0",

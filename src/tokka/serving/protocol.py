@@ -127,11 +127,14 @@ def require_few_tokens(rows: Sequence[Row], count: Callable[[Sequence[Row]], int
         raise BadRequest(f"{tokens} tokens, at most {max_tokens} are taken at once: send fewer rows", 422)
 
 
-def parse_feedback(body: bytes) -> dict[str, Any]:
+def parse_feedback(body: bytes, task: str) -> dict[str, Any]:
     """Check the body of POST /feedback and return {"prediction_id", "label" or "value"}.
 
+    Args:
+        task: "classification" is told labels, "regression" values.
+
     Raises:
-        BadRequest: not JSON, no usable id, neither or both of label and value, a number that is not finite.
+        BadRequest: not JSON, no usable id, not what this task is told, a number that is not finite.
     """
     tree = _parse_object(body, _FEEDBACK_KEYS, 'send {"prediction_id": "…", "label": "…"}')
     name = tree.get("prediction_id")
@@ -139,6 +142,9 @@ def parse_feedback(body: bytes) -> dict[str, Any]:
         raise BadRequest("prediction_id must be one that an answer carried")
     if ("label" in tree) == ("value" in tree):
         raise BadRequest('send either "label" or "value"')
+    if ("value" in tree) != (task == "regression"):
+        raise BadRequest('this model answers with a value: send "value"' if "label" in tree else
+                         'this model answers with a label: send "label"')  # fmt: skip
     if "label" in tree:
         return {"prediction_id": name, "label": _label(tree["label"])}
     return {"prediction_id": name, "value": _finite(tree["value"])}

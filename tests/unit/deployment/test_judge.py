@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 
 from tokka.deployment import betting
 from tokka.deployment.evidence import Traffic
-from tokka.deployment.judge import judge_traffic, judge_watch
+from tokka.deployment.judge import is_calm, judge_traffic, judge_watch
 from tokka.deployment.judgement import METRICS
 from tokka.params import Canary
 
@@ -125,6 +125,35 @@ def test_after_a_promotion_a_rate_far_above_the_usual_one_rolls_back():
     assert judge_watch(before, traffic(300, 0.01, 0.01, 9, share=0.0), CANARY).verdict == "hold"
     noisy = traffic(500, 0.2, 0.2, 7)
     assert judge_watch(noisy, after, CANARY).verdict == "hold", "it always was so"
+
+
+def with_replayed(live: Traffic, replayed: Traffic) -> Traffic:
+    parts = (live, Traffic(**{**vars(replayed), "replayed": np.ones(replayed.size)}))
+    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(live)}
+    order = np.arange(columns["key"].size, dtype=float)
+    return Traffic(**{**columns, "key": order, "told": order})
+
+
+@pytest.mark.parametrize("column", ["failed", "slow"])
+def test_replayed_requests_do_not_outvote_live_ones(column):
+    """Few users whose requests all fare badly on the challenger are no proof, and no reason to promote either."""
+    good = traffic(3000, 0.0, 0.0, 3, share=0.5)
+    assert judge_traffic(good, 0.5, CANARY, last=True).verdict == "promote"
+    few = traffic(30, 0.0, 1.0, 4, share=0.5, column=column)
+    few = Traffic(**{**vars(few), "key": np.arange(30.0) % 3})
+    doubtful = judge_traffic(with_replayed(few, good), 0.5, CANARY, last=True)
+    assert doubtful.verdict != "promote"
+    assert "live requests" in doubtful.reasons[0] or doubtful.verdict == "roll_back"
+    both = traffic(60, 0.5, 0.5, 6, share=0.5, column=column)
+    assert "live requests" not in judge_traffic(with_replayed(both, good), 0.5, CANARY, last=True).reasons[0]
+
+
+def test_a_watch_is_not_calm_half_the_way_to_a_rollback():
+    before = traffic(500, 0.01, 0.01, 7)
+    assert is_calm(judge_watch(before, traffic(300, 0.01, 0.01, 9, share=0.0), CANARY))
+    assert is_calm(judge_watch(Traffic(), Traffic(), CANARY))
+    some = judge_watch(before, traffic(7, 1.0, 1.0, 8, share=0.0), CANARY)
+    assert some.verdict == "hold" and not is_calm(some)
 
 
 @pytest.mark.parametrize("rate", [0.4, 0.6, 0.9, 1.0])

@@ -124,6 +124,10 @@ def test_the_watch_ends_goes_back_or_waits():
     assert next_action(WATCH, Evidence(before=before, after=good), CANARY, 101.0).kind == "wait"
     end = next_action(WATCH, Evidence(before=before, after=good), CANARY, 100 + CANARY.watch_s)
     assert (end.kind, end.changes) == ("finish", {"phase": "idle"})
+    # Seven failures of seven are no proof yet, and no reason to look away.
+    few = Evidence(before=before, after=bad.where(np.arange(bad.size) < 7))
+    assert next_action(WATCH, few, CANARY, 100 + CANARY.watch_s).kind == "wait"
+    assert next_action(WATCH, few, CANARY, 100 + CANARY.maximum_wait_s).kind == "finish"
     back = next_action(WATCH, Evidence(before=before, after=bad), CANARY, 101.0)
     assert back.changes["champion"] == ONE and back.changes["previous"] is None
     alone = WATCH.model_copy(update={"previous": None})

@@ -168,6 +168,23 @@ def test_who_goes_on_with_a_watch_does_not_take_its_failures_for_the_usual_ones(
     assert (seen.before.size, seen.after.size) == (2, 3)
 
 
+def test_live_traffic_that_fills_its_step_and_proves_too_little_is_helped_after_a_while(here):
+    state = here.record.compare_and_set(
+        here.state, challenger=Revision(version="2", digest=digest_of("2")), phase="step", share=0.5, rollout="r"
+    )
+    here.target.apply(state)
+    sent = []
+    gatherer = Gatherer(
+        version="2", registry=here.registry, target=here.target, params=here.params, home=here.settings.home,
+        traffic=sent.append, read_log=here.target.reader(), clock=here.clock,
+    )  # fmt: skip
+    for _ in range(2):
+        # Three requests a second: enough to fill a step of a hundred within a minute, over and over.
+        here.target.send([{"text": f"message {number}"} for number in range(450)], rate=3.0, replayed=False)
+        gatherer.gather(state)
+    assert [len(rows) for rows in sent] == [here.params.canary.step_requests]
+
+
 def test_progress_is_reported(here, capsys):
     here.rollout()
     said = capsys.readouterr().err

@@ -133,6 +133,14 @@ def test_of_what_was_logged_before_only_the_hash_of_the_test_split_is_used():
     assert live_inputs(records, empty, since=10.0) == found
 
 
+def test_feedback_with_a_label_that_no_model_gives_settles_nothing():
+    """Both would be wrong by it: a disagreement that had to be taken for a loss would become a tie."""
+    inputs = LiveInputs(PARAMS, since=10.0, classes={"a", "b"})
+    inputs.take([prediction("x", 20.0)])
+    assert inputs.take([{"kind": "feedback", "prediction_id": "x", "time": 21.0, "label": "thanks!"}])[0].target is None
+    assert inputs.take([{"kind": "feedback", "prediction_id": "x", "time": 22.0, "label": "b"}])[0].target == "b"
+
+
 def test_feedback_on_a_value_is_a_number():
     records = [prediction("a", 20.0), {"kind": "feedback", "prediction_id": "a", "time": 21.0, "value": 3}]
     assert live_inputs(records, PARAMS, since=10.0)[0].target == 3.0

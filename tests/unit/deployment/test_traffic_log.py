@@ -134,6 +134,21 @@ def test_a_line_that_makes_no_sense_is_no_evidence(line):
     assert not traffic.usable().any()
 
 
+@pytest.mark.parametrize(
+    ("scale", "answer", "useless", "useful"),
+    [(None, {"label": "x"}, {"label": "thanks!"}, {"label": "y"}), (None, {"label": "x"}, {"value": 1}, {"label": "y"}),
+     (2.0, {"value": 9.0}, {"label": "x"}, {"value": 1.0})],
+)  # fmt: skip
+def test_feedback_that_says_nothing_does_not_keep_out_what_does(scale, answer, useless, useful):
+    columns = TrafficColumns(challenger="2", slow_ms=250.0, scale=scale, classes={"x", "y"})
+    told = {"kind": "feedback", "prediction_id": "a"}
+    columns.take([request("a"), {"kind": "prediction", "prediction_id": "a", "time": 1.0, "version": "2", **answer}])
+    columns.take([{**told, "time": 2.0, **useless}])
+    assert math.isnan(columns.traffic().wrong[0])
+    columns.take([{**told, "time": 3.0, **useful}])
+    assert (columns.traffic().wrong[0], columns.traffic().told[0]) == (1.0, 3.0)
+
+
 def test_nothing_is_no_request():
     assert traffic_of([]).size == 0
 

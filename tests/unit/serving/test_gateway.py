@@ -15,7 +15,7 @@ from tokka.serving.runtime_api import Slot
 LINE = {
     "id": "x", "time_us": 12345000, "protocol": "rest", "client": "-", "grpc": "-",
     "route": "predict", "status": 200, "latency_ms": 7, "share": 500, "assigned": "1",
-    "canary": "1", "version": "2", "replayed": "0", "retries": "0", "key": "-",
+    "canary": "1", "version": "2", "replayed": "0", "retries": "0", "key": "-", "ended_us": 12351500,
 }  # fmt: skip
 
 
@@ -53,10 +53,15 @@ def test_a_port_in_a_resting_slot_is_not_taken_for_serving():
 def test_a_log_line_is_a_record():
     record = parse(json.dumps(LINE).encode())
     assert record == {
-        "kind": "request", "prediction_id": "x", "time": 12.345, "route": "predict", "status": 200, "latency_ms": 7.0,
+        "kind": "request", "prediction_id": "x", "time": 12.345, "route": "predict", "status": 200, "latency_ms": 6.5,
         "protocol": "rest", "client": "",
         "share": 0.05, "canary": True, "stand_in": False, "version": "2", "replayed": False, "retries": 0,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("ended", "wanted"), [(12345400, 0.4), (12345000, 0.0), (12344000, 7.0), (99999000, 7.0)])
+def test_the_time_of_a_request_begins_when_it_is_there_and_a_clock_that_was_set_is_not_believed(ended, wanted):
+    assert parse(json.dumps({**LINE, "ended_us": ended}).encode())["latency_ms"] == wanted
 
 
 def test_a_line_names_whom_the_split_keeps_on_one_side():

@@ -23,7 +23,7 @@ def test_the_log_of_the_gateway_outlives_nonsense(tmp_path, line):
 LINE = {
     "id": "0", "time_us": "1700000000000000", "protocol": "rest", "client": "-", "route": "predict", "status": "200",
     "grpc": "-", "latency_ms": "3", "share": "500", "assigned": "0", "canary": "0", "version": "3", "replayed": "0",
-    "retries": "+1", "key": "-",
+    "retries": "+1", "key": "-", "ended_us": "1700000000003000",
 }  # fmt: skip
 
 

@@ -57,7 +57,7 @@ keys = st.sampled_from(["text", "texts", "text_pair", "text_pairs", "prediction_
 
 @given(st.one_of(st.binary(), st.builds(lambda tree: json.dumps(tree).encode(), st.dictionaries(keys, json_values))))
 def test_whatever_comes_it_is_taken_or_refused(body):
-    for parse in (lambda: parse_predict(body, max_rows=8, pairs=False), lambda: parse_feedback(body)):
+    for parse in (lambda: parse_predict(body, max_rows=8, pairs=False), lambda: parse_feedback(body, "classification")):
         try:
             parse()
         except BadRequest as error:
@@ -66,8 +66,12 @@ def test_whatever_comes_it_is_taken_or_refused(body):
 
 
 def test_feedback_is_a_label_or_a_number():
-    assert parse_feedback(b'{"prediction_id": "a-1.0", "label": "card"}') == {"prediction_id": "a-1.0", "label": "card"}
-    assert parse_feedback(b'{"prediction_id": "a", "value": 3}') == {"prediction_id": "a", "value": 3.0}
+    label, value = b'{"prediction_id": "a-1.0", "label": "card"}', b'{"prediction_id": "a", "value": 3}'
+    assert parse_feedback(label, "classification") == {"prediction_id": "a-1.0", "label": "card"}
+    assert parse_feedback(value, "regression") == {"prediction_id": "a", "value": 3.0}
+    for wrong, task in ((label, "regression"), (value, "classification")):
+        with pytest.raises(BadRequest, match="this model answers with a"):
+            parse_feedback(wrong, task)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +91,7 @@ def test_feedback_is_a_label_or_a_number():
 )
 def test_other_feedback_is_refused(body):
     with pytest.raises(BadRequest):
-        parse_feedback(body)
+        parse_feedback(body, "regression" if b'"value"' in body and b'"label"' not in body else "classification")
 
 
 @given(st.lists(st.tuples(st.text(max_size=30), st.none() | st.text(max_size=9)), min_size=1), st.integers(1, 90))

@@ -5,6 +5,7 @@ target.observe()                              # what HAProxy and the workers rea
 target.infer(digest, [{"text": "…"}])         # one revision's workers, off the live path
 """
 
+import contextlib
 import http.client
 import json
 import time
@@ -65,24 +66,38 @@ class LocalTarget:
         """Ask one revision's workers directly, one row per request; not logged as traffic.
 
         Raises:
-            TokkaError: no worker of this revision is ready.
+            TokkaError: no worker of this revision is ready, or none could answer.
         """
         info = stack.status(self._settings)
         ports = [worker.port for worker in info.workers if worker.digest == digest and worker.ready] if info else []
         if not ports:
             raise TokkaError(f"no worker of the model {digest[:12]} is ready", "see tokka status")
         shares = [rows[number :: len(ports)] for number in range(len(ports))]
+        turns = [[*ports[number:], *ports[:number]] for number in range(len(ports))]
         with ThreadPoolExecutor(max_workers=len(ports)) as pool:
-            answers = list(pool.map(_ask_all, ports, shares))
+            answers = list(pool.map(_ask_all, turns, shares))
         return [answers[number % len(ports)][number // len(ports)] for number in range(len(rows))]
 
 
-def _ask_all(port: int, rows: Sequence[dict[str, Any]]) -> list[Answer]:
-    connection = http.client.HTTPConnection(HOST, port, timeout=TIMEOUT_SECONDS)
-    try:
-        return [_ask(connection, row) for row in rows]
-    finally:
-        connection.close()
+class _Gone(Exception):
+    """The worker broke off: it says nothing about its model."""
+
+
+def _ask_all(ports: Sequence[int], rows: Sequence[dict[str, Any]]) -> list[Answer]:
+    """Ask the first worker; the next one for what it cannot answer, since it was killed or replaced meanwhile.
+
+    Raises:
+        TokkaError: none of them can.
+    """
+    answers: list[Answer] = []
+    for port in ports:
+        connection = http.client.HTTPConnection(HOST, port, timeout=TIMEOUT_SECONDS)
+        with contextlib.closing(connection), contextlib.suppress(_Gone):
+            while len(answers) < len(rows):
+                answers.append(_ask(connection, rows[len(answers)]))
+    if len(answers) < len(rows):
+        raise TokkaError("the workers of the model broke off", "see tokka status")
+    return answers
 
 
 def _ask(connection: http.client.HTTPConnection, row: dict[str, Any]) -> Answer:
@@ -92,9 +107,13 @@ def _ask(connection: http.client.HTTPConnection, row: dict[str, Any]) -> Answer:
         connection.request("POST", "/predict", body, {SHADOW: "1", "content-type": "application/json"})
         response = connection.getresponse()
         answer = json.loads(response.read())
-    except (OSError, http.client.HTTPException, ValueError) as error:
+    except TimeoutError:
         connection.close()
-        return Answer(error=str(error) or type(error).__name__)
+        return Answer(error=f"no answer within {TIMEOUT_SECONDS:g} s")
+    except (OSError, http.client.HTTPException) as error:
+        raise _Gone from error
+    except ValueError as error:
+        return Answer(error=str(error))
     latency = (time.perf_counter() - began) * 1000
     if response.status != 200:
         return Answer(error=f"{response.status}: {answer.get('error', '')}", latency_ms=latency)
