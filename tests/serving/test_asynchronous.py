@@ -133,6 +133,12 @@ def test_what_the_model_refuses_is_said_and_not_tried_again(world):
     assert post(world, "/predict", {"text": 5}).status_code == 400
 
 
+def test_a_user_whose_name_is_no_ascii_gets_an_answer(world):
+    for user in (b"a\xffb", "jörg".encode("latin-1"), "jörg".encode()):
+        accepted = post(world, "/predict", {"text": "where is my card?"}, **{"x-user-id": user})
+        assert settled(world, accepted)["state"] == "done"
+
+
 def test_without_the_preference_the_answer_comes_at_once(world):
     assert world.ask().status_code == 200
 

@@ -28,8 +28,10 @@ HOST = "127.0.0.1"
 SHARE_MAP, NAMES_MAP = "share.map", "names.map"
 FRONT, LARGE = "haproxy", "large"
 SOCKET = f"{FRONT}.sock"
-# A body up to here, and its head, fit into the front process's buffer (tune.bufsize).
-SMALL_BODY_BYTES = 32_768
+# A body up to here, and the longest head, fit into the front process's buffer (tune.bufsize).
+SMALL_BODY_BYTES, MAX_HEAD_BYTES, MAX_HEADERS = 32_768, 16_384, 100
+# Large bodies of one way: so many are on their way at a time (of one client, fewer), so many of them being answered.
+LARGE_PLACES, LARGE_PLACES_EACH, LARGE_ANSWERED, LARGE_WAIT_MS = 64, 48, 8, 1000
 NOBODY = "none"
 # The share's resolution: 0.01 %.
 BUCKETS = 10_000
@@ -197,7 +199,11 @@ def render(values: Mapping[str, str | int | bool], *, large: bool = False) -> st
     """The configuration of the process that everybody talks to, or of the one for large bodies."""
     template = Path(__file__).with_name("haproxy.cfg.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, trim_blocks=True)
-    sizes = {"front": FRONT, "large_name": LARGE, "small_body_bytes": SMALL_BODY_BYTES}
+    sizes = {
+        "front": FRONT, "large_name": LARGE, "small_body_bytes": SMALL_BODY_BYTES, "large_places": LARGE_PLACES,
+        "large_places_each": LARGE_PLACES_EACH, "large_answered": LARGE_ANSWERED,
+        "large_wait_ms": LARGE_WAIT_MS, "max_headers": MAX_HEADERS, "max_head_bytes": MAX_HEAD_BYTES,
+    }  # fmt: skip
     return environment.from_string(template).render({**values, **sizes, "large": large}) + "\n"
 
 

@@ -69,7 +69,8 @@ _REFUSALS = {
     404: "no such path, model, version or job",
     413: "the body is too large",
     422: "too many rows, or too long a text",
-    429: "too many requests of this key; Retry-After says when to come again",
+    429: "too many requests of this key, or too many large bodies at once; Retry-After says when to come again",
+    431: "too many headers, or too long ones",
     503: "no model serves, or all are busy; Retry-After says when to come again",
 }
 _USER = {

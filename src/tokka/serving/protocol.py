@@ -53,7 +53,11 @@ def parse_predict(body: bytes, *, max_rows: int, pairs: bool) -> Inputs:
     if ("text" in tree) == ("texts" in tree):
         raise BadRequest('send either "text" or "texts"')
     several = "texts" in tree
-    partner = tree.get("text_pairs" if several else "text_pair")
+    name, other = ("text_pairs", "text_pair") if several else ("text_pair", "text_pairs")
+    if tree.get(other) is not None:
+        form = "texts" if several else "text"
+        raise BadRequest(f'beside "{form}" send "{name}"' if pairs else f"this model takes no {other}")
+    partner = tree.get(name)
     top_k = parse_top_k(tree.get("top_k"))
     texts = tree["texts"] if several else [tree["text"]]
     partners = partner if several or partner is None else [partner]

@@ -142,7 +142,7 @@ def test_a_message_that_kills_whoever_takes_it_is_given_up(url):
             asyncio.run(Handler(Results(url, NAME), die, tries=3).handle(job))
     told = asyncio.run(Handler(Results(url, NAME), die, tries=3).handle(job))
     assert told.action == "dead"
-    assert "died" in decode_result(told.reply)["error"]
+    assert "came to no end 20 times" in decode_result(told.reply)["error"]
     assert Results(url, NAME).find("a").state == "failed"
 
 

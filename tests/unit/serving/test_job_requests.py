@@ -8,8 +8,8 @@ import pytest
 
 from tokka.serving.asynchronous.accepting import Interface, job_of
 from tokka.serving.asynchronous.asking import Asker, question
-from tokka.serving.asynchronous.handling import digest_of
-from tokka.serving.asynchronous.messages import decode, encode, encode_result
+from tokka.serving.asynchronous.handling import Refused, digest_of
+from tokka.serving.asynchronous.messages import Job, decode, encode, encode_result
 from tokka.serving.asynchronous.predictions import predictions_of
 from tokka.serving.protocol import BadRequest
 
@@ -143,3 +143,35 @@ def test_what_the_model_takes_is_asked_of_the_gateway_now_and_then():
 
     assert asyncio.run(run()) == [None] * 3 + [SINGLE] * 3
     assert asked == ["/v2/models/m"] * 2
+
+
+def asked_as(user, *, identity=None):
+    """The headers with which a user's job is asked."""
+    seen = []
+
+    def answer(request):
+        seen.append(request.headers)
+        return httpx.Response(200, json={"label": "a"})
+
+    async def run():
+        asker = Asker("http://gateway", lambda: identity or {})
+        asker._client = httpx.AsyncClient(base_url="http://gateway", transport=httpx.MockTransport(answer))
+        await asker.ask(decode(encode(Job(id="a", model="m", texts=["x"], user=user))))
+
+    asyncio.run(run())
+    return dict(seen[0].raw)
+
+
+@pytest.mark.parametrize("sent", ["jörg".encode("latin-1"), "jörg".encode(), "jà".encode(), b"a\xffb", b"plain user"])
+def test_a_user_is_asked_for_with_the_bytes_that_came(sent):
+    assert asked_as(sent.decode("latin-1"), identity={"x-api-key": "key"})[b"x-user-id"] == sent
+
+
+def test_a_user_of_the_queue_alone_is_asked_for_in_utf_8():
+    assert asked_as("名前")[b"x-user-id"] == "名前".encode()
+
+
+@pytest.mark.parametrize("user", ["a\nb: c", "a\0", "a\x7f", " a", "a\t"])
+def test_a_user_that_cannot_be_a_header_is_refused_at_once(user):
+    with pytest.raises(Refused, match="x-user-id"):
+        asked_as(user)

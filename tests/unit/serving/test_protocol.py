@@ -26,6 +26,21 @@ def test_pairs():
             parse_predict(wrong, max_rows=4, pairs=True)
 
 
+@pytest.mark.parametrize(
+    ("body", "wanted", "other"),
+    [
+        (b'{"text": "a", "text_pairs": ["b"]}', 'beside "text" send "text_pair"', "text_pairs"),
+        (b'{"texts": ["a"], "text_pair": "b"}', 'beside "texts" send "text_pairs"', "text_pair"),
+        (b'{"texts": ["a"], "text_pairs": ["c"], "text_pair": "b"}', 'beside "texts" send "text_pairs"', "text_pair"),
+    ],
+)
+def test_a_partner_of_the_other_form_is_refused_and_not_overlooked(body, wanted, other):
+    with pytest.raises(BadRequest, match=f"^{wanted}$"):
+        parse_predict(body, max_rows=4, pairs=True)
+    with pytest.raises(BadRequest, match=f"^this model takes no {other}$"):
+        parse_predict(body, max_rows=4, pairs=False)
+
+
 def test_too_many_rows_are_422():
     with pytest.raises(BadRequest, match="at most 2") as refused:
         parse_predict(b'{"texts": ["a", "b", "c"]}', max_rows=2, pairs=False)

@@ -26,7 +26,7 @@ TIMEOUT_SECONDS = 60.0
 # An API key with the scope "predict", for a consumer beside another machine's gateway.
 KEY_VARIABLE = "TOKKA_KEY"
 # A client's mistakes. Those of the consumer (a key that expired) and a full house are no fault of the job's: it waits.
-REFUSALS = (400, 404, 405, 413, 415, 422)
+REFUSALS = (400, 404, 405, 413, 415, 422, 431)
 WAITS = (401, 403, 408, 429)
 LONGEST_PAUSE_SECONDS = 30.0
 # Who asks what the model takes waits no longer than this: a request is accepted without it.
@@ -95,9 +95,12 @@ class Asker:
 
     async def _once(self, job: Job) -> dict[str, Any]:
         path, tree = question(job)
-        headers = {**self._identify(), **({"x-user-id": job.user} if job.user else {})}
+        headers = heads(self._identify(), job.user)
         try:
             response = await self._client.post(path, json=tree, headers=headers)
+        except httpx.LocalProtocolError as error:
+            # The user can be a header: what cannot is the consumer's credential.
+            raise Away(f"the question cannot be sent: see {KEY_VARIABLE} ({error})") from None
         except httpx.HTTPError as error:
             raise Failed(f"no answer ({type(error).__name__})") from None
         if response.status_code in REFUSALS:
@@ -139,6 +142,26 @@ def _pause(response: httpx.Response) -> float:
     """Seconds until the next attempt, as the answer wants it, within bounds."""
     wanted = response.headers.get("retry-after", "")
     return min(max(float(wanted), PAUSE_SECONDS), LONGEST_PAUSE_SECONDS) if wanted.isdecimal() else PAUSE_SECONDS
+
+
+def heads(identity: Mapping[str, str], user: str | None) -> dict[bytes, bytes]:
+    """The headers of a question.
+
+    Raises:
+        Refused: the user cannot be a header.
+    """
+    if user and (user != user.strip(" \t") or any(ord(letter) < 32 or ord(letter) == 127 for letter in user)):
+        raise Refused("the user cannot be the header x-user-id: leave out control characters and spaces around it")
+    given = {**identity, **({"x-user-id": user} if user else {})}
+    return {name.encode(): _header_bytes(value) for name, value in given.items()}
+
+
+def _header_bytes(value: str) -> bytes:
+    """As they came through the door, which decodes headers as Latin-1; what a queue alone can hold, as UTF-8."""
+    try:
+        return value.encode("latin-1")
+    except UnicodeEncodeError:
+        return value.encode()
 
 
 def question(job: Job) -> tuple[str, dict[str, Any]]:

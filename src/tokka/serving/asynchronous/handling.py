@@ -114,7 +114,7 @@ class Handler:
         if kept.state == "done":
             return _told(job, "ack", "done", kept.answer)
         if kept.starts - kept.tries > DEATHS:
-            return await self._fail(job, f"given up: whoever took it died, {DEATHS} times", "dead")
+            return await self._fail(job, f"given up: it came to no end {DEATHS} times", "dead")
         try:
             answer = await self._ask(job)
         except Refused as error:
