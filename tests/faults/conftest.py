@@ -3,10 +3,17 @@ from unittest import mock
 
 import pytest
 
+from tests.faults.crash_world import make_models
 from tests.faults.victim import Victim
 from tests.fixtures.tiny_model import make_tiny_base
 from tests.loop.world import World
-from tests.serving.conftest import make_world, models  # noqa: F401
+from tests.serving.conftest import make_world  # noqa: F401
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory):
+    """For `make_world`: versions 1, 2 and 3 of the crash-point suite."""
+    return make_models(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="module")

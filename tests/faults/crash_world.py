@@ -18,6 +18,7 @@ import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tests.serving.models import make_model
 from tests.serving.world import NAME, World
 from tokka import crash_points
 from tokka.deployment import drivers, fleet
@@ -35,25 +36,32 @@ from tokka.serving.traffic import replay
 from tokka.settings import Settings
 
 CANARY = {
-    "shadow_rows": 20, "steps": (0.3,), "step_requests": 20, "quality_margin": 0.4, "watch_s": 3.0,
+    "shadow_rows": 20, "steps": (0.3,), "step_requests": 20, "quality_margin": 0.4, "watch_s": 2.0,
     "minimum_wait_s": 0.2, "warm_up_s": 60.0, "maximum_wait_s": 60.0, "slow_ms": 5000.0, "error_margin": 1.0,
     "slow_margin": 1.0,
 }  # fmt: skip
 LIMIT_S = 10.0
+# Workers that are not wanted any more are ended within this.
+AFTERMATH_S = 2.0
 # A daemon follows the record within a fraction of this: who was named so shortly before may still have answered.
 LAG_S = 1.0
 QUESTION = "where is my card?"
+ROLES = ("champion", "challenger", "previous")
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["tests.faults.crash_world", "mlflow", "sqlalchemy.dialects.sqlite"])
 
 
 @dataclass(frozen=True)
 class Point:
-    """The nth write of a kind, and the moment just before or just after it."""
+    """The nth write of a kind in the rollout of a version, and the moment just before or just after it.
+
+    Version 2 is promoted; 3 is proven worse in the shadow, and rolled back.
+    """
 
     site: str
     moment: str
     number: int
+    version: str = "2"
 
     def __str__(self) -> str:
         return f"{self.site}:{self.moment}:{self.number}"
@@ -116,13 +124,19 @@ class Visitors:
                 self.answers.append(Answer(sent, time.time(), version, error))
 
 
+def make_models(folder: Path) -> dict[str, Path]:
+    """Digest to folder: a first model, another one that answers as it does, and one that answers otherwise."""
+    kinds = {"1": {"seed": 1}, "2": {"seed": 1, "temperature": 2.0}, "3": {"seed": 3}}
+    return {make_model(folder / name, **kind): folder / name for name, kind in kinds.items()}
+
+
 def drive(home: str, port: int, params: Params, version: str, plan: Path, said: Path) -> None:
     """A rollout in a process of its own; its verdict is written into a file."""
     os.environ[crash_points.VARIABLE] = str(plan)
     settings = Settings.from_environment({"TOKKA_HOME": home, "TOKKA_ROOT": home, "TOKKA_PORT": str(port)})
     result = run_rollout(
         version=version, registry=Registry(settings, NAME), record=Record(settings.record_url),
-        target=LocalTarget(settings, params), params=params, settings=settings, traffic=replay,
+        target=LocalTarget(settings, params), params=params, settings=settings, traffic=replay, again=True,
     )  # fmt: skip
     said.write_text(result.verdict)
 
@@ -147,20 +161,19 @@ class Crashes:
         self.world.install("1")
         with _plan_in_environment(self.plan):
             self.world.up()
-        self._register(self._rows())
+        self._register()
         self.reset()
         self.world.wait(lambda: not self.differences(), 60.0)
 
-    def run(self, point: Point, version: str = "2", linger_s: float = 1.0) -> Outcome:
+    def run(self, point: Point, linger_s: float = 0.5) -> Outcome:
         """Roll out, be killed, wait until everything agrees and `linger_s` longer, and put version 1 back."""
         outcome = Outcome(point)
         done = self.plan.with_name(f"{self.plan.name}.done")
         done.unlink(missing_ok=True)
         with Visitors(self.world.url) as visitors:
             self.plan.write_text(str(point))
-            driver = self.start(version)
-            while driver.is_alive() and not done.exists():
-                time.sleep(0.01)
+            driver = self.start(point.version)
+            _wait_for(done, driver)
             outcome.reached = done.exists()
             self.plan.unlink(missing_ok=True)
             killed = done.stat().st_ctime if outcome.reached else time.time()
@@ -168,9 +181,10 @@ class Crashes:
                 time.sleep(0.05)
             outcome.differences = found
             outcome.converged_s = float("inf") if found else time.time() - killed
-            outcome.champion = self.state.champion.version
             time.sleep(linger_s)
-        driver.join(30.0)
+            # A driver that lives goes on to its end.
+            driver.join(60.0)
+            outcome.champion = self.state.champion.version
         self._judge(outcome, visitors.answers)
         self.reset()
         return outcome
@@ -198,18 +212,16 @@ class Crashes:
             names, slots = api.map(NAMES_MAP), api.slots()
         except (TokkaError, AssertionError) as error:
             return [repr(error)]
-        named = {role: getattr(state, role) for role in ("champion", "previous") if getattr(state, role)}
-        champion = fleet.key(state.champion) if state.champion else NOBODY
+        named = {role: getattr(state, role) for role in ROLES if getattr(state, role)}
+        keys = {role: fleet.key(named[role]) if role in named else NOBODY for role in ROLES[:2]}
         ports = {slot.port for slot in slots if slot.backend == "champion" and slot.enabled and slot.running}
         workers = sorted((one.version, one.state) for one in info.workers)
         count = self.world.params.serving.workers
         wanted = sorted((one.version, "ready") for one in named.values() for _ in range(count))
         beliefs = {
-            "phase": (state.phase in ("idle", "watch"), True),
-            "driver": (state.phase == "watch" and drivers.is_dead(state), False),
-            "challenger": (state.challenger, None),
+            "driver": (state.phase != "idle" and drivers.is_dead(state), False),
             "aliases": (aliases, {role: one.version for role, one in named.items()}),
-            "map": (names, {"champion": champion, "challenger": NOBODY, "share": "0.0000"}),
+            "map": (names, {**keys, "share": f"{state.share:.4f}"}),
             "generation": (info.generation, state.generation),
             "slots": (ports, {one.port for one in info.workers if one.version == state.champion.version}),
             "workers": (workers, wanted),
@@ -234,16 +246,11 @@ class Crashes:
             if not answer.error and answer.version not in (named := _named(history, answer))
         ]
 
-    def _rows(self) -> list[dict[str, str]]:
-        """Version 2's own answers are the truth of the test rows."""
-        texts = [f"{QUESTION} number {number}" for number in range(60)]
-        self.world.change(challenger=self.world.revisions["2"], phase="warm_up")
-        self.world.wait(lambda: self.world.workers("2"))
-        answers = self.world.target.infer(self.world.revisions["2"].digest, [{"text": text} for text in texts])
-        self.world.retire()
-        return [{"text": text, "target": answer.label} for text, answer in zip(texts, answers, strict=True)]
-
-    def _register(self, rows: list[dict[str, str]]) -> None:
+    def _register(self) -> None:
+        """What version 1 says is the truth: version 2 says the same, version 3 does not."""
+        texts = [{"text": f"{QUESTION} number {number}"} for number in range(60)]
+        answers = self.world.target.infer(self.world.revisions["1"].digest, texts)
+        rows = [{**row, "target": one.label} for row, one in zip(texts, answers, strict=True)]
         evidence = self.folder / "evidence"
         evidence.mkdir()
         pq.write_table(pa.Table.from_pylist(rows), evidence / "replay.parquet")
@@ -256,6 +263,14 @@ class Crashes:
                 dataset=entities.Dataset("crash", "0" * 64),
             )  # fmt: skip
             assert self.registry.register(run_id, description="", tags=tags) == version
+
+
+def _wait_for(done: Path, driver: Any) -> None:
+    """Until somebody was killed, or nobody will be: some writes come after the driver has ended."""
+    ended = 0.0
+    while not done.exists() and not (ended and time.monotonic() > ended + AFTERMATH_S):
+        ended = ended or (0.0 if driver.is_alive() else time.monotonic())
+        time.sleep(0.01)
 
 
 def _named(history: list[dict[str, Any]], answer: Answer) -> set[str]:

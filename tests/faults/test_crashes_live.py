@@ -13,8 +13,10 @@ from tests.faults.crash_world import LIMIT_S, Crashes, Point
 from tests.serving.world import NAME
 from tokka.serving import request_log
 
-# A write of each kind, by the driver and by what follows it.
-POINTS = [Point("record", "after", 2), Point("record", "before", 4), Point("alias", "after", 1)]
+# The driver, whoever shows the record in the registry, and the daemon.
+POINTS = [
+    Point("record", "after", 2), Point("alias", "after", 1), Point("map", "after", 2), Point("stop", "before", 1, "3")
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,9 @@ LABELS = ("card", "order", "password", "printer", "refund")
 HIDDEN = 32
 
 
-def make_model(folder: Path, *, seed: int, labels: tuple[str, ...] = LABELS, pairs: bool = False) -> str:
+def make_model(
+    folder: Path, *, seed: int, labels: tuple[str, ...] = LABELS, pairs: bool = False, temperature: float = 1.0
+) -> str:
     """Write a model folder with its ONNX forms and return its digest; no labels make a regression."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -27,7 +29,7 @@ def make_model(folder: Path, *, seed: int, labels: tuple[str, ...] = LABELS, pai
     quantize_dynamic(folder / "model.onnx", folder / "model.int8.onnx", per_channel=True, weight_type=QuantType.QInt8)
     write_model_config(folder, {
         "task": "classification" if labels else "regression", "labels": labels, "text_pair": pairs, "max_tokens": 64,
-        "pooling": "mean", "feature_scale": 10.0, "temperature": 1.0, "token_types": pairs, "padding": 0,
+        "pooling": "mean", "feature_scale": 10.0, "temperature": temperature, "token_types": pairs, "padding": 0,
         "base": {"name": "tiny", "digest": "0" * 64}, "serve": "int8",
     })  # fmt: skip
     return model_digest(folder)

@@ -14,6 +14,7 @@ import pytest
 
 from tokka import files
 from tokka.deployment import stack
+from tokka.deployment.stack_info import StackInfo
 from tokka.deployment.state import Revision
 from tokka.errors import TokkaError
 
@@ -124,7 +125,7 @@ def test_a_stale_state_file_is_no_stack(make_world):
     world = make_world(workers=1)
     folder = world.settings.home / "stack"
     folder.mkdir(parents=True)
-    word = stack.StackInfo(pid=os.getpid(), started=1.0, updated=time.time(), name="helpdesk", endpoint="")
+    word = StackInfo(pid=os.getpid(), started=1.0, updated=time.time(), name="helpdesk", endpoint="")
     files.write_text(folder / "state.json", word.model_dump_json())
     assert stack.status(world.settings) is None
     assert stack.down(world.settings) is False

@@ -13,7 +13,7 @@ import psutil
 from tests.serving.models import deploy
 from tokka.deployment import stack
 from tokka.deployment.record import Record
-from tokka.deployment.stack import StackInfo, WorkerInfo
+from tokka.deployment.stack_info import StackInfo, WorkerInfo
 from tokka.deployment.state import Revision, State
 from tokka.deployment.targets.local import LocalTarget
 from tokka.params import Params, parse_params

@@ -1,9 +1,11 @@
 """The daemon's other children: the MLflow page, and short-lived helpers that import MLflow so that it need not.
 
-page = MlflowPage(settings, log, environment); page.keep()
+page = MlflowPage(settings, log, environment, keeper); page.keep()
 """
 
+import functools
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -13,6 +15,7 @@ from tokka import lifetime
 from tokka.errors import TokkaError
 from tokka.serving.gateway import HOST, require_free
 from tokka.serving.process import HELPING_NICENESS
+from tokka.serving.ward import Ward
 from tokka.settings import Settings
 
 RETRY_SECONDS = 10.0
@@ -88,6 +91,46 @@ class Child:
         self._child = None
 
 
+class Helper:
+    """A child of the stack's keeper, which stays: it outlives the daemon, whose successor finds it again.
+
+    Args:
+        name: of the file that says which process it is.
+        folder: where it runs, and where that file lies.
+        keeper: with whom it ends.
+        log, retry_seconds, niceness: as for `Child`.
+    """
+
+    def __init__(
+        self, name: str, folder: Path, log: Path, environment: dict[str, str], keeper: int, *,
+        retry_seconds: float = RETRY_SECONDS, niceness: int = HELPING_NICENESS,
+    ) -> None:  # fmt: skip
+        self._file = folder / f"{name}.pid.json"
+        self._start = functools.partial(
+            Ward.start, guardian=keeper, folder=folder, log=log, environment=environment, niceness=niceness
+        )
+        self._retry_seconds, self._not_before = retry_seconds, 0.0
+        self._ward = Ward.recall(self._file, keeper)
+
+    @property
+    def pids(self) -> list[int]:
+        """The running process, if any."""
+        return [self._ward.pid] if self._ward is not None and self._ward.alive() else []
+
+    def keep(self, command: list[str]) -> None:
+        """Start it unless it runs, or was started a moment ago."""
+        if self.pids or time.monotonic() < self._not_before:
+            return
+        self._not_before = time.monotonic() + self._retry_seconds
+        self._ward = self._start(command)
+        self._ward.remember(self._file)
+
+    def stop(self) -> None:
+        """End it and wait for it."""
+        if self._ward is not None:
+            self._ward.stop(signal.SIGTERM, STOP_SECONDS)
+
+
 class MlflowPage:
     """MLflow's server at the gateway's port + 10, for people; only when the tracking store is a SQLite file here.
 
@@ -95,7 +138,7 @@ class MlflowPage:
     nothing would end when the daemon is killed.
     """
 
-    def __init__(self, settings: Settings, log: Path, environment: dict[str, str]) -> None:
+    def __init__(self, settings: Settings, log: Path, environment: dict[str, str], keeper: int) -> None:
         self._settings = settings
         self._port = settings.port + PAGE_PORT_OFFSET
         self._is_ours = settings.tracking_uri.startswith("sqlite:")
@@ -110,12 +153,12 @@ class MlflowPage:
             "_MLFLOW_SGI_NAME": "uvicorn",
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         }
-        self._child = Child("MLflow page", log, {**environment, **own})
+        self._helper = Helper("mlflow-page", settings.home / "stack", log, {**environment, **own}, keeper)
 
     @property
     def pids(self) -> list[int]:
         """The running process, if any."""
-        return self._child.pids
+        return self._helper.pids
 
     def has_registry(self) -> bool:
         """Whether there is a registry yet: its SQLite file is made by whoever writes to it first."""
@@ -125,8 +168,7 @@ class MlflowPage:
         """Start it when it should run and does not."""
         if not self._is_ours or not self.has_registry():
             return
-        self._child.reap()
-        if self._child.pids:
+        if self._helper.pids:
             return
         try:
             require_free(self._port)
@@ -135,8 +177,8 @@ class MlflowPage:
             return
         self.problems = []
         command = [sys.executable, "-P", "-m", "uvicorn", "--host", HOST, "--port", str(self._port), "--workers", "1"]
-        self._child.start([*command, "--log-level", "warning", "mlflow.server.fastapi_app:app"], "page")
+        self._helper.keep([*command, "--log-level", "warning", "mlflow.server.fastapi_app:app"])
 
     def stop(self) -> None:
         """End it."""
-        self._child.stop()
+        self._helper.stop()

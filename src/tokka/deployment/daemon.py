@@ -1,21 +1,22 @@
 """The daemon's life: read the record, bring workers and split in line with it, say what serves; ten times a second.
 
-    Daemon(settings, params).run()         # returns after SIGTERM
+    Daemon(settings, params, keeper, log, forks).run()         # returns after SIGTERM
 
-It imports nothing heavy: what needs MLflow is done by short-lived children (see upkeep.py). Whatever kills it kills
-its children too.
+It imports nothing heavy: what needs MLflow is done by children (see upkeep.py), which end with it. Gateway and workers
+are its keeper's children: a successor takes them over as they serve (see keeper.py).
 """
 
 import contextlib
 import logging
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 from types import FrameType
 
 from tokka.deployment import fleet as fleets
-from tokka.deployment import stack
+from tokka.deployment import inheritance, stack
 from tokka.deployment.admin import AdminServer
 from tokka.deployment.companions import Companions
 from tokka.deployment.doorkeeper import Doorkeeper
@@ -25,6 +26,7 @@ from tokka.deployment.housekeeping import Housekeeping
 from tokka.deployment.jobs import JobsChild
 from tokka.deployment.reconcile import Silence, end_abandoned, is_abandoned
 from tokka.deployment.record import Record
+from tokka.deployment.stack_info import StackInfo, WorkerInfo
 from tokka.deployment.state import Revision, State
 from tokka.errors import TokkaError
 from tokka.params import Params
@@ -49,10 +51,17 @@ PATIENCE_SECONDS = 20.0
 
 
 class Daemon:
-    """The only process that starts and ends the others."""
+    """The only process that starts and ends the others.
 
-    def __init__(self, settings: Settings, params: Params) -> None:
+    Args:
+        keeper: the parent of this process, of the gateway and of the workers.
+        log: where the gateway sends a line per request.
+        forks: starts workers.
+    """
+
+    def __init__(self, settings: Settings, params: Params, keeper: int, log: socket.socket, forks: ForkServer) -> None:
         self._settings, self._params = settings, params
+        self._keeper, self._log_socket, self._fork_server = keeper, log, forks
         self._name = params.registry.model
         self._access = Access.of(settings, params.serving)
         self._folder, self._logs = settings.home / "stack", settings.home / "logs"
@@ -62,7 +71,7 @@ class Daemon:
         self._split = Split()
         self._observed = Split()
         self._generation, self._record_problem = -1, ""
-        self._ending, self._silence, self._abandoned = False, Silence(), False
+        self._ending, self._silence, self._abandoned, self._alone = False, Silence(), False, False
         self._born = time.monotonic()
         self._last = dict.fromkeys(("say", "verify", "sweep", "revive", "fork"), 0.0)
 
@@ -74,7 +83,6 @@ class Daemon:
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._end)
-        process.adopt_orphans()
         with contextlib.ExitStack() as cleanup:
             self._start(cleanup)
             while not self._ending:
@@ -86,15 +94,15 @@ class Daemon:
 
     def _start(self, cleanup: contextlib.ExitStack) -> None:
         """Start what does not depend on the record, and have it ended in reverse order."""
-        stack.publish(self._settings, self._info())
+        last = inheritance.last_word(self._settings, self._keeper)
+        if last is None:
+            stack.publish(self._settings, self._info())
         self._record = Record(self._settings.record_url)
-        self._fork_server = ForkServer(self._logs / "workers.log", self._environment)
         cleanup.callback(lambda: self._fork_server.stop())
-        count = self._params.serving.workers
-        self._fleet = Fleet(self._spawn, count=count, folder=self._folder / "workers")
+        self._fleet = self._make_fleet(last)
         cleanup.callback(self._fleet.stop)
-        live = LiveTraffic()
-        self._receiver = Receiver(Writer(self._settings.home / "requests", "gateway"), live.observe)
+        live, writer = LiveTraffic(), Writer(self._settings.home / "requests", "gateway")
+        self._receiver = Receiver(writer, live.observe, self._log_socket)
         cleanup.callback(self._receiver.close)
         self._jobs = JobsChild(self._settings, self._params, self._folder, self._logs, self._environment)
         cleanup.callback(self._jobs.stop)
@@ -102,7 +110,7 @@ class Daemon:
         cleanup.callback(self._doorkeeper.stop)
         self._gateway = self._make_gateway()
         cleanup.callback(lambda: self._gateway.stop())
-        self._house = Housekeeping(self._settings, self._logs, self._environment)
+        self._house = Housekeeping(self._settings, self._logs, self._environment, self._keeper)
         cleanup.callback(self._house.stop)
         self._companions = Companions(self._settings, self._record, self._name, self._environment)
         cleanup.callback(self._companions.stop)
@@ -110,12 +118,28 @@ class Daemon:
         self._admin = AdminServer(self._settings.admin_port, self._feed, self._settings.home)
         cleanup.callback(self._admin.stop)
 
+    def _make_fleet(self, last: StackInfo | None) -> Fleet:
+        inherited = inheritance.workers(last) if last is not None else ()
+        if last is not None:
+            self._serving, self._generation = inheritance.serving(last), last.generation
+        count, folder = self._params.serving.workers, self._folder / "workers"
+        return Fleet(self._spawn, count=count, folder=folder, inherited=inherited)
+
+    def _can_start(self) -> bool:
+        """Whether the fork server answers: then all that an earlier daemon asked of it has been done as well."""
+        if self._fork_server.ready() and not self._alone:
+            known = {self._fork_server.pid, *(worker.pid for worker in self._fleet.workers)}
+            for pid in inheritance.strays(self._keeper, known):
+                process.send(pid, process.identity(pid), signal.SIGKILL)
+            self._alone = True
+        return self._fork_server.ready()
+
     def _make_gateway(self) -> Gateway:
         serving = self._params.serving
         return Gateway(
             self._folder, port=self._settings.port, log_port=self._receiver.port, slots=serving.workers,
             max_body_bytes=serving.max_body_bytes, log=self._logs / "gateway.log", jobs=self._jobs.socket,
-            access=self._access, in_flight=2 * serving.batch, max_wait_ms=serving.max_wait_ms,
+            access=self._access, in_flight=2 * serving.batch, max_wait_ms=serving.max_wait_ms, guardian=self._keeper,
         )  # fmt: skip
 
     def _tick(self) -> None:
@@ -124,8 +148,7 @@ class Daemon:
         self._jobs.keep()
         self._doorkeeper.keep()
         wanted = self._wanted()
-        if self._fork_server.ready():
-            self._fleet.step(wanted)
+        self._fleet.step(wanted, may_start=self._can_start())
         self._follow()
         self._keep_up(wanted)
         self._companions.step(self._state, abandoned=self._abandoned, calm=self._house.is_calm(self._state))
@@ -157,17 +180,17 @@ class Daemon:
             logger.warning("the fork server died, it is started again; the workers go on")
             self._fork_server.stop()
             with contextlib.suppress(OSError):
-                self._fork_server = ForkServer(self._logs / "workers.log", self._environment)
+                self._fork_server = ForkServer(self._logs / "workers.log", self._environment, self._keeper)
 
     def _wanted(self) -> set[Revision]:
         """Who must run: everyone in the record, and who serves until the new champion can."""
         state = self._state
-        named = {_bare(revision) for revision in (state.champion, state.challenger, state.previous) if revision}
+        named = {fleets.bare(revision) for revision in (state.champion, state.challenger, state.previous) if revision}
         return named | ({self._serving} if self._serving and self._serving_is_needed() else set())
 
     def _serving_is_needed(self) -> bool:
         champion = self._state.champion
-        return champion is not None and not self._fleet.ready(_bare(champion))
+        return champion is not None and not self._fleet.ready(fleets.bare(champion))
 
     def _spawn(self, revision: Revision, ready_file: Path) -> int:
         serving, folder = self._params.serving, self._settings.home / "models" / revision.digest
@@ -186,10 +209,10 @@ class Daemon:
 
     def _follow(self) -> None:
         """Set the split that the record wants, as far as the workers for it are ready."""
-        champion = _bare(self._state.champion) if self._state.champion else None
+        champion = fleets.bare(self._state.champion) if self._state.champion else None
         if champion is None or self._fleet.ready(champion):
             self._serving = champion
-        challenger = _bare(self._state.challenger) if self._state.challenger else None
+        challenger = fleets.bare(self._state.challenger) if self._state.challenger else None
         split = Split(
             champion=fleets.key(self._serving) if self._serving else NOBODY,
             champion_ports=tuple(worker.port for worker in self._fleet.ready(self._serving)),
@@ -230,10 +253,11 @@ class Daemon:
         self._feed.tell(info, self._state)
         self._last["say"] = time.monotonic()
 
-    def _info(self, serving: bool = False) -> stack.StackInfo:
-        info = stack.StackInfo(
-            pid=os.getpid(), started=process.identity(os.getpid()), updated=time.time(), moment=time.monotonic(),
-            name=self._name, endpoint=stack.endpoint(self._settings), configuration=stack.configuration(self._params),
+    def _info(self, serving: bool = False) -> StackInfo:
+        info = StackInfo(
+            pid=self._keeper, started=process.identity(self._keeper), daemon=os.getpid(), updated=time.time(),
+            moment=time.monotonic(), name=self._name, endpoint=stack.endpoint(self._settings),
+            configuration=stack.configuration(self._params),
             grpc_endpoint=f"{reachable(self._access.host)}:{self._access.grpc_port}",
             authentication=self._access.authentication,
         )  # fmt: skip
@@ -242,9 +266,9 @@ class Daemon:
     def _details(self) -> dict[str, object]:
         observed, wanted = self._observed, self._wanted()
         beside = [*self._house.pids, *self._jobs.pids, *self._companions.pids, *self._doorkeeper.pids]
-        children = [*self._gateway.pids, self._fork_server.pid, *beside]
+        children = [os.getpid(), *self._gateway.pids, self._fork_server.pid, *beside]
         processes = {pid: process.identity(pid) for pid in children}
-        workers = [stack.WorkerInfo.model_validate(worker.describe()) for worker in self._fleet.workers]
+        workers = [WorkerInfo.model_validate(worker.describe()) for worker in self._fleet.workers]
         record = [self._record_problem] if self._record_problem else []
         return {
             "serving": True,
@@ -252,8 +276,8 @@ class Daemon:
             "admin": self._admin.url,
             "admin_problem": self._admin.problem,
             "generation": self._generation,
-            "champion": _digest(observed.champion) if observed.champion_ports else None,
-            "challenger": _digest(observed.challenger) if observed.challenger_ports else None,
+            "champion": fleets.digest(observed.champion) if observed.champion_ports else None,
+            "challenger": fleets.digest(observed.challenger) if observed.challenger_ports else None,
             "share": observed.share,
             "wanted_champion": self._state.champion.digest if self._state.champion else None,
             "workers": tuple(workers),
@@ -266,12 +290,3 @@ class Daemon:
         if due := time.monotonic() - self._last[what] >= seconds:
             self._last[what] = time.monotonic()
         return due
-
-
-def _bare(revision: Revision) -> Revision:
-    """Without what does not matter to a worker, so that the same model is the same key."""
-    return Revision(version=revision.version, digest=revision.digest)
-
-
-def _digest(name: str) -> str | None:
-    return name.partition("@")[2] or None

@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 
 from tokka.deployment import reports, standing
 from tokka.deployment.record import Record
-from tokka.deployment.stack import StackInfo
+from tokka.deployment.stack_info import StackInfo
 from tokka.deployment.state import State
 from tokka.errors import TokkaError
 from tokka.serving.metrics import LiveTraffic

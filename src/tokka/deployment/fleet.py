@@ -65,6 +65,7 @@ class Worker:
         return {
             "version": self.revision.version, "digest": self.revision.digest, "pid": self.pid, "started": self.started,
             "state": self.state, "port": self.port, "grpc_port": self.grpc_port, "seconds": self.seconds,
+            "ready_file": str(self.ready_file),
         }  # fmt: skip
 
 
@@ -84,18 +85,19 @@ class Fleet:
     Args:
         spawn: starts one worker.
         count: workers per revision.
-        folder: for the ready files; emptied.
+        folder: for the ready files; emptied, but for those of the inherited.
+        inherited: workers that an earlier daemon has left.
     """
 
-    def __init__(self, spawn: Spawn, *, count: int, folder: Path) -> None:
+    def __init__(self, spawn: Spawn, *, count: int, folder: Path, inherited: Iterable[Worker] = ()) -> None:
         self._spawn = spawn
         self._count = count
         self._folder = folder
-        self._workers: list[Worker] = []
+        self._workers = list(inherited)
         self._histories: dict[str, _History] = {}
         self._serial = 0
         folder.mkdir(parents=True, exist_ok=True)
-        for path in folder.iterdir():
+        for path in set(folder.iterdir()) - {worker.ready_file for worker in self._workers}:
             path.unlink()
 
     @property
@@ -116,11 +118,11 @@ class Fleet:
         """How many workers had to be replaced."""
         return sum(history.restarts for history in self._histories.values())
 
-    def step(self, wanted: set[Revision]) -> None:
+    def step(self, wanted: set[Revision], *, may_start: bool = True) -> None:
         """Notice who died or became ready, start who is missing, end who is not wanted; never waits."""
         for worker in list(self._workers):
             self._look_after(worker, wanted)
-        for revision in sorted(wanted, key=key):
+        for revision in sorted(wanted, key=key) if may_start else ():
             alive = [worker for worker in self._workers if worker.revision == revision and worker.state != "stopping"]
             for _ in range(self._count - len(alive)):
                 self._start(revision)
@@ -136,7 +138,7 @@ class Fleet:
             time.sleep(0.01)
         for worker in self._workers:
             _send(worker, signal.SIGKILL)
-            os.waitpid(worker.pid, 0)
+        process.wait_gone({worker.pid: worker.started for worker in self._workers}, seconds)
         self._workers = []
 
     def _look_after(self, worker: Worker, wanted: set[Revision]) -> None:
@@ -192,7 +194,8 @@ class Fleet:
         if now < history.not_before:
             return
         self._serial += 1
-        ready_file = self._folder / f"{self._serial}.json"
+        # With our number: a worker that an earlier daemon started may yet write its own.
+        ready_file = self._folder / f"{os.getpid()}-{self._serial}.json"
         try:
             with crash_points.at("start"):
                 pid = self._spawn(revision, ready_file)
@@ -212,8 +215,18 @@ def key(revision: Revision) -> str:
     return f"{revision.version}@{revision.digest}"
 
 
+def digest(name: str) -> str | None:
+    """The digest in such a name; None in nobody's."""
+    return name.partition("@")[2] or None
+
+
+def bare(revision: Revision) -> Revision:
+    """Without what does not matter to a worker, so that the same model is the same key."""
+    return Revision(version=revision.version, digest=revision.digest)
+
+
 def _has_ended(worker: Worker) -> bool:
-    """Reap it if it has; the pid is ours until then, since it is our child."""
+    """Reap it if it is our child and has ended; the stack's keeper reaps the others."""
     try:
         return os.waitpid(worker.pid, os.WNOHANG)[0] == worker.pid
     except ChildProcessError:

@@ -1,21 +1,18 @@
 """The daemon's helpers that need MLflow or only the disk, once the endpoint has what it needs.
 
-house = Housekeeping(settings, logs, environment); house.step(state, missing=…, settled=…)      # never waits
+house = Housekeeping(settings, logs, environment, keeper); house.step(state, missing=…, settled=…)      # never waits
 """
 
 import sys
 import time
 from pathlib import Path
 
-from tokka.deployment.children import Child, MlflowPage
+from tokka.deployment.children import Child, Helper, MlflowPage
 from tokka.deployment.state import State
-from tokka.serving import process
 from tokka.settings import Settings
 
 # Importing MLflow costs seconds of processor time: that is not spent beside a rollout that moves.
 CALM_SECONDS = 5.0
-# Once it runs, the keeper of the aliases is back so soon after a failure.
-RETRY_SECONDS = 1.0
 # The request log is sealed and its oldest part deleted so often; not while the stack comes up.
 ARCHIVE_SECONDS = 600.0
 
@@ -23,12 +20,9 @@ ARCHIVE_SECONDS = 600.0
 class Housekeeping:
     """The MLflow page, the keeper of aliases and model folders, and the request log's archive."""
 
-    def __init__(self, settings: Settings, logs: Path, environment: dict[str, str]) -> None:
-        self.page = MlflowPage(settings, logs / "mlflow.log", environment)
-        # After a crash the aliases are to be right within seconds, also on a machine that has much to do.
-        niceness = process.STARTING_NICENESS
-        upkeep = logs / "upkeep.log"
-        self._upkeep = Child("upkeep", upkeep, environment, retry_seconds=RETRY_SECONDS, niceness=niceness)
+    def __init__(self, settings: Settings, logs: Path, environment: dict[str, str], keeper: int) -> None:
+        self.page = MlflowPage(settings, logs / "mlflow.log", environment, keeper)
+        self._upkeep = Helper("upkeep", settings.home / "stack", logs / "upkeep.log", environment, keeper)
         self._archive = Child("archive", logs / "archive.log", environment)
         self._archived = time.monotonic() - 0.9 * ARCHIVE_SECONDS
         self._generation, self._changed = -1, time.monotonic()
@@ -51,7 +45,6 @@ class Housekeeping:
             missing: a model folder that is wanted is not here.
             settled: everybody who is wanted answers, or has had the time to.
         """
-        self._upkeep.reap()
         self._archive.reap()
         if time.monotonic() - self._archived > ARCHIVE_SECONDS:
             self._archived = time.monotonic()
@@ -60,11 +53,12 @@ class Housekeeping:
         if not self.page.has_registry():
             return
         if missing or (settled and calm and state.generation > 0):
-            self._upkeep.start([sys.executable, "-P", "-m", "tokka.deployment.upkeep"], "upkeep")
+            self._upkeep.keep([sys.executable, "-P", "-m", "tokka.deployment.upkeep"])
         if settled:
             self.page.keep()
 
     def stop(self) -> None:
         """End them."""
-        for child in (self.page, self._upkeep, self._archive):
-            child.stop()
+        self.page.stop()
+        self._upkeep.stop()
+        self._archive.stop()

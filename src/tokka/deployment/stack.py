@@ -1,10 +1,10 @@
-"""The local stack: one daemon, the parent of gateway, workers, MLflow page and request log.
+"""The local stack: one daemon, which starts and ends gateway, workers, MLflow page and request log, and its keeper.
 
     info = ensure_up(settings, params)        # start it, or find that it runs
     info.endpoint                             # http://127.0.0.1:8080
     down(settings)
 
-    python -m tokka.deployment.stack          # what ensure_up starts: the daemon itself
+    python -m tokka.deployment.stack          # what ensure_up starts: the keeper, and the daemon as its child
 
 Two starters make one stack: both take `start.lock` first, and the daemon holds `daemon.lock` for its life. The files
 lie in TOKKA_HOME/stack, its logs in TOKKA_HOME/logs.
@@ -19,12 +19,12 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from tokka import files
+from tokka.deployment.stack_info import StackInfo
 from tokka.errors import TokkaError
 from tokka.params import Params
 from tokka.serving import process, structured_log
@@ -38,65 +38,6 @@ STOP_SECONDS = 25.0
 # A daemon that has written nothing for so long is stuck; it writes twice a second.
 STUCK_SECONDS = 30.0
 OF_A_RUN = ("TOKKA_EVENTS", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_CONTEXT")
-
-
-class WorkerInfo(BaseModel):
-    """One worker process."""
-
-    model_config = ConfigDict(frozen=True)
-
-    version: str
-    digest: str
-    pid: int
-    started: float
-    state: Literal["starting", "ready", "stopping"]
-    port: int = 0
-    grpc_port: int | None = None
-    seconds: float = 0.0
-
-    @property
-    def ready(self) -> bool:
-        """Whether it answers."""
-        return self.state == "ready"
-
-
-class StackInfo(BaseModel):
-    """The daemon's last word, in state.json.
-
-    updated is in seconds since 1970, moment by this machine's clock that nobody sets.
-    champion and challenger are digests, as HAProxy really splits; generation is the record's that is in force.
-    serving is False until the gateway listens. problems are sentences for people.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    pid: int
-    started: float
-    updated: float
-    moment: float = 0.0
-    name: str
-    endpoint: str
-    grpc_endpoint: str = ""
-    authentication: bool = False
-    mlflow: str = ""
-    admin: str = ""
-    admin_problem: str = ""
-    configuration: str = ""
-    serving: bool = False
-    generation: int = -1
-    champion: str | None = None
-    challenger: str | None = None
-    share: float = 0.0
-    wanted_champion: str | None = None
-    workers: tuple[WorkerInfo, ...] = ()
-    restarts: int = 0
-    problems: tuple[str, ...] = ()
-    processes: dict[int, float] = {}
-
-    @property
-    def settled(self) -> bool:
-        """Whether the gateway listens, and the champion that the record wants answers (or cannot, and says why)."""
-        return self.serving and (self.champion == self.wanted_champion or bool(self.problems))
 
 
 def ensure_up(settings: Settings, params: Params, timeout: float = 120.0) -> StackInfo:
@@ -147,13 +88,21 @@ def down(settings: Settings) -> bool:
 
 def status(settings: Settings) -> StackInfo | None:
     """What the running daemon last said; None when none runs."""
-    info = _last_word(settings)
+    info = last_word(settings)
     return info if info is not None and process.is_same(info.pid, info.started) else None
 
 
 def silent_s(info: StackInfo) -> float:
     """For how many seconds the daemon has said nothing."""
     return time.monotonic() - info.moment
+
+
+def last_word(settings: Settings) -> StackInfo | None:
+    """What a daemon of this home said last, whether it lives or not."""
+    try:
+        return StackInfo.model_validate_json((_folder(settings) / "state.json").read_bytes())
+    except (OSError, ValidationError):
+        return None
 
 
 def configuration(params: Params) -> str:
@@ -176,22 +125,32 @@ def publish(settings: Settings, info: StackInfo) -> None:
 
 
 def main() -> int:
-    """Become the daemon; returns to its starter at once."""
+    """Become the daemon and its keeper; returns to its starter at once."""
     structured_log.start("daemon")
     settings = Settings.from_environment()
     params = read_params(settings)
+    # Before the keeper forks: so a daemon that takes another one's place is there at once.
     from tokka.deployment.daemon import Daemon
+    from tokka.deployment.keeper import keep
+    from tokka.serving.forkserver import ForkServer
+    from tokka.serving.gateway_log import listen
+
+    def daemon(keeper: int) -> int:
+        try:
+            Daemon(settings, params, keeper, log, forks).run()
+        except TokkaError as error:
+            logger.error(error.message, extra={"hint": error.hint})
+            return error.exit_code
+        return 0
 
     if os.fork():
         os._exit(0)
     os.setsid()
-    with _alone(settings, "daemon", 5.0):
-        try:
-            Daemon(settings, params).run()
-        except TokkaError as error:
-            logger.error(error.message, extra={"hint": error.hint})
-            return error.exit_code
-    return 0
+    with _alone(settings, "daemon", 5.0), listen() as log:
+        # The keeper's as well: its imports take seconds.
+        environment = {**os.environ, **settings.environment()}
+        forks = ForkServer(settings.home / "logs" / "workers.log", environment, os.getpid())
+        return keep("daemon", daemon)
 
 
 def _spawn(settings: Settings, params: Params) -> None:
@@ -214,7 +173,7 @@ def _spawn(settings: Settings, params: Params) -> None:
     if code != 0:
         raise TokkaError(f"the stack does not start: {_tail(log)}", f"see {log}")
     deadline = time.monotonic() + 10
-    while _last_word(settings) is None and time.monotonic() < deadline:
+    while last_word(settings) is None and time.monotonic() < deadline:
         time.sleep(0.02)
 
 
@@ -245,7 +204,7 @@ def _down(settings: Settings) -> bool:
 
 def _end_leftovers(settings: Settings, more: dict[int, float] | None = None) -> int:
     """End what a killed daemon may have left, by pid and start time, and forget it; returns how many there were."""
-    info = _last_word(settings)
+    info = last_word(settings)
     known = {**(info.processes if info else {}), **(more or {})}
     # The kernel kills the children of a killed daemon, but not in no time.
     left = found = process.wait_gone(known, 1.0)
@@ -258,11 +217,8 @@ def _end_leftovers(settings: Settings, more: dict[int, float] | None = None) -> 
     return len(found)
 
 
-def _last_word(settings: Settings) -> StackInfo | None:
-    try:
-        return StackInfo.model_validate_json((_folder(settings) / "state.json").read_bytes())
-    except (OSError, ValidationError):
-        return None
+def _is_stuck(info: StackInfo) -> bool:
+    return silent_s(info) > STUCK_SECONDS
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import sys
 import time
 
 from tokka.deployment import stack
+from tokka.deployment.keeper import keep
 from tokka.deployment.reconcile import Registered, keep_aliases, show_last_verdict
 from tokka.deployment.record import Record
 from tokka.errors import TokkaError
@@ -25,6 +26,15 @@ def main() -> int:
     """Do it until somebody ends this process."""
     settings = Settings.from_environment()
     params = stack.read_params(settings)
+    # Here, so that a child that is killed costs no second import.
+    from tokka.registry.connection import import_mlflow
+
+    import_mlflow()
+    return keep("upkeep", lambda keeper: work(params, settings))
+
+
+def work(params: Params, settings: Settings) -> int:
+    """Look again and again."""
     from tokka.registry.publish import open_registry
 
     record, registry = Record(settings.record_url), open_registry(params, settings)

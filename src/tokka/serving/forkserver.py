@@ -7,6 +7,7 @@ twice, so that it becomes the child of the supervisor and not of this process: i
 outlives the fork server.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -25,35 +26,39 @@ logger = logging.getLogger("tokka.serving")
 
 
 class ForkServer:
-    """The supervisor's handle. The supervisor must have called `process.adopt_orphans`.
+    """The handle of whoever starts it, with whom it ends; a fork of that process may use it in its place.
 
     Args:
         log: file that receives the fork server's own output.
         environment: variables for it and for every worker.
+        supervisor: becomes the parent of every worker; an ancestor that has called `process.adopt_orphans`.
     """
 
-    def __init__(self, log: Path, environment: dict[str, str]) -> None:
-        supervisor = os.getpid()
+    def __init__(self, log: Path, environment: dict[str, str], supervisor: int) -> None:
+        self._supervisor, starter = supervisor, os.getpid()
         with log.open("ab") as output:
             self._child = subprocess.Popen(
                 [sys.executable, "-P", "-m", "tokka.serving.forkserver"],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=output,
                 env={**environment, **process.SINGLE_THREAD},
-                preexec_fn=lambda: lifetime.die_with_parent(supervisor),
+                preexec_fn=lambda: lifetime.die_with_parent(starter),
             )  # fmt: skip
         assert self._child.stdout is not None
         os.set_blocking(self._child.stdout.fileno(), False)
         self._lines, self._number = b"", 0
-        self.pid = self._child.pid
-        self._ready = False
+        self.pid, self._started = self._child.pid, process.identity(self._child.pid)
+        self._greeting, self._ready = "", False
 
     def alive(self) -> bool:
         """Whether the process lives."""
-        return self._child.poll() is None
+        return process.is_same(self.pid, self._started)
 
     def ready(self) -> bool:
-        """Whether its imports are done; never waits."""
-        self._ready = self._ready or self._read_line(0.0) is not None
+        """Whether its imports are done, so that it answers; never waits."""
+        if not self._ready:
+            with contextlib.suppress(OSError):
+                self._greeting = self._greeting or self._send({})
+            self._ready = bool(self._greeting) and self._answer(self._greeting, 0.0) is not None
         return self._ready
 
     def launch(self, arguments: list[str], log: Path) -> int:
@@ -62,25 +67,37 @@ class ForkServer:
         Raises:
             TokkaError: the fork server has died or does not answer within 5 seconds.
         """
-        self._number += 1
-        facts = {"number": self._number, "arguments": arguments, "log": str(log), "supervisor": os.getpid()}
-        request = json.dumps(facts) + "\n"
         try:
-            assert self._child.stdin is not None
-            self._child.stdin.write(request.encode())
-            self._child.stdin.flush()
+            number = self._send({"arguments": arguments, "log": str(log), "supervisor": self._supervisor})
         except OSError as error:
             raise TokkaError(f"the fork server is gone: {error}") from None
-        # An answer that came too late for its own request must not be taken for this one's.
-        while (answer := self._read_line(5.0)) is not None:
-            if answer.get("number") == self._number:
-                return int(answer["pid"])
-        raise TokkaError("the fork server does not answer")
+        answer = self._answer(number, 5.0)
+        if answer is None:
+            raise TokkaError("the fork server does not answer")
+        return int(answer["pid"])
+
+    def _send(self, request: dict[str, Any]) -> str:
+        """In one write, which a pipe takes whole or not at all; returns what the answer will be known by."""
+        self._number += 1
+        number = f"{os.getpid()}.{self._number}"
+        assert self._child.stdin is not None
+        self._child.stdin.write((json.dumps({"number": number, **request}) + "\n").encode())
+        self._child.stdin.flush()
+        return number
+
+    def _answer(self, number: str, seconds: float) -> dict[str, Any] | None:
+        """Of this request: one that came too late for its own must not be taken for another's."""
+        while (answer := self._read_line(seconds)) is not None:
+            if answer.get("number") == number:
+                return answer
+        return None
 
     def stop(self) -> None:
         """End it; its workers go on."""
-        self._child.kill()
-        self._child.wait()
+        process.send(self.pid, self._started, signal.SIGKILL)
+        # Reaps it where it is a child of this process.
+        self._child.poll()
+        process.wait_gone({self.pid: self._started}, 5.0)
         for stream in (self._child.stdin, self._child.stdout):
             if stream is not None:
                 stream.close()
@@ -107,9 +124,11 @@ def main() -> None:
     from tokka.serving import kserve_import, server
 
     kserve_import.preload()
-    _say({"ready": True, "seconds": round(time.process_time(), 2)})
     while line := sys.stdin.buffer.readline():
         request = json.loads(line)
+        if "arguments" not in request:
+            _say({"number": request["number"]})
+            continue
         pid = _fork_twice(request["supervisor"])
         if pid == 0:
             _become_worker(request, server.main)

@@ -21,6 +21,7 @@ from tokka.errors import TokkaError
 from tokka.serving.access import OWN_CLIENT, Access
 from tokka.serving.haproxy import Proxy
 from tokka.serving.runtime_api import RuntimeApi, Slot
+from tokka.serving.ward import adopting
 
 logger = logging.getLogger("tokka.serving")
 
@@ -54,7 +55,7 @@ class Split:
 
 
 class Gateway:
-    """Two HAProxy processes, children of this one.
+    """Two HAProxy processes, started for a guardian; those that run there already, if what they were told is the same.
 
     A request can be asked again while it lies whole in a buffer, and all buffers of a process have one size, which is
     copied for every request. So a body beyond 32 KiB goes to a second process, whose buffers hold the largest.
@@ -68,6 +69,7 @@ class Gateway:
         max_wait_ms: how long they do; then they are answered with 503.
         log: file for HAProxy's own messages.
         jobs: Unix socket that takes asynchronous requests, relative to `folder`; none when empty.
+        guardian: the process whose end ends them; this one by default.
 
     Raises:
         TokkaError: no HAProxy is installed, the port is taken, or HAProxy does not start.
@@ -75,28 +77,41 @@ class Gateway:
 
     def __init__(
         self, folder: Path, *, port: int, log_port: int, slots: int, max_body_bytes: int, log: Path, jobs: str = "",
-        access: Access | None = None, in_flight: int = 32, max_wait_ms: int = 50,
+        access: Access | None = None, in_flight: int = 32, max_wait_ms: int = 50, guardian: int | None = None,
     ) -> None:  # fmt: skip
         access = access or Access(grpc_port=port + 1)
-        require_free(port, access.host)
-        require_free(access.grpc_port, access.host, "TOKKA_GRPC_PORT")
-        self._folder, self._log = folder, log
+        self._folder, self._log, self._guardian = folder, log, guardian or adopting()
         self._values = {
             **access.values(), "share_map": SHARE_MAP, "names_map": NAMES_MAP, "own_client": OWN_CLIENT, "jobs": jobs,
             "port": port, "log_port": log_port, "slots": slots, "max_body_bytes": max_body_bytes,
             "in_flight": in_flight, "max_wait_ms": max_wait_ms,
         }  # fmt: skip
-        files.write_text(folder / SHARE_MAP, "share 0\n")
-        files.write_text(folder / NAMES_MAP, f"champion {NOBODY}\nchallenger {NOBODY}\nshare 0.0000\n")
-        self._front = Proxy(folder, FRONT, render(self._values), log)
+        self._front = self._find(FRONT) or self._start_front(port, access)
         self.pid = self._front.pid
         self.api = self._front.api
         self.port = port
         try:
-            self._large = self._start_large()
+            self._large = self._find(LARGE) or self._start(LARGE)
         except TokkaError:
             self._front.stop()
             raise
+
+    def _start_front(self, port: int, access: Access) -> Proxy:
+        require_free(port, access.host)
+        require_free(access.grpc_port, access.host, "TOKKA_GRPC_PORT")
+        files.write_text(self._folder / SHARE_MAP, "share 0\n")
+        files.write_text(self._folder / NAMES_MAP, f"champion {NOBODY}\nchallenger {NOBODY}\nshare 0.0000\n")
+        return self._start(FRONT)
+
+    def _find(self, name: str) -> Proxy | None:
+        """What a daemon that was killed has left goes on without a break."""
+        return Proxy.find(self._folder, name, self._render(name), self._guardian)
+
+    def _start(self, name: str) -> Proxy:
+        return Proxy.start(self._folder, name, self._render(name), self._guardian, self._log)
+
+    def _render(self, name: str) -> str:
+        return render(self._values, large=name == LARGE)
 
     @property
     def pids(self) -> tuple[int, int]:
@@ -136,13 +151,10 @@ class Gateway:
         """First: who is sent there finds whoever the split names; its death keeps up nobody with a smaller body."""
         try:
             if not self._large.alive():
-                self._large = self._start_large()
+                self._large = self._start(LARGE)
             self._large.api.run(place_workers(self._large.api.slots(), wanted))
         except TokkaError as error:
             logger.warning("large bodies are not answered: %s", error)
-
-    def _start_large(self) -> Proxy:
-        return Proxy(self._folder, LARGE, render(self._values, large=True), self._log)
 
     def observe(self) -> Split:
         """What HAProxy really does now: only servers that are up count.

@@ -20,20 +20,30 @@ _DATAGRAM_BYTES = 8192
 _LOOK_SECONDS, _GATHER_SECONDS, _MOST_AT_ONCE = 0.2, 0.005, 1000
 
 
+def listen() -> socket.socket:
+    """A free UDP port on loopback; whoever holds the socket loses nothing while nobody reads."""
+    found = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES)
+    found.bind((HOST, 0))
+    return found
+
+
 class Receiver:
     """A thread that takes datagrams until `close`; a thread, since the socket's buffer holds but a few hundred.
 
     Args:
         writer: where the records go.
         observe: is shown each record once it is written; it must be quick and raise nothing.
+        listening: what `listen` gave; what came before is in its buffer.
     """
 
-    def __init__(self, writer: Writer, observe: Callable[[dict[str, Any]], None] = lambda record: None) -> None:
+    def __init__(
+        self, writer: Writer, observe: Callable[[dict[str, Any]], None] = lambda record: None,
+        listening: socket.socket | None = None,
+    ) -> None:  # fmt: skip
         self._writer = writer
         self._observe = observe
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES)
-        self._socket.bind((HOST, 0))
+        self._socket = listening or listen()
         self._socket.settimeout(_LOOK_SECONDS)
         self.port: int = self._socket.getsockname()[1]
         self.received = 0

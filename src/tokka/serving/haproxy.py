@@ -1,61 +1,78 @@
-"""One HAProxy process: started from a configuration, asked over its socket, ended with the process that started it.
+"""One HAProxy process: started from a configuration, asked over its socket, ended with its guardian.
 
-proxy = Proxy(folder, "large", configuration, log)
+proxy = Proxy.find(folder, "large", configuration, guardian)             # what an earlier daemon has left
+proxy = Proxy.start(folder, "large", configuration, guardian, log)
 proxy.api.slots()
 """
 
 import contextlib
-import os
 import shutil
 import signal
-import subprocess
 import time
 from pathlib import Path
 
-from tokka import files, lifetime
+from tokka import files
 from tokka.errors import TokkaError
 from tokka.serving.runtime_api import RuntimeApi
+from tokka.serving.ward import Ward
+
+STOP_SECONDS = 4.0
 
 
 class Proxy:
-    """A child of this process.
+    """A process of its own, which outlives whoever started it; NAME.sock in its folder is its socket.
 
     Args:
-        folder: where it runs; its configuration lies in it as NAME.cfg, and it must make the socket NAME.sock there.
+        folder: where it runs; its configuration lies in it as NAME.cfg, and must make the socket there.
         name: of configuration and socket.
-        configuration: what HAProxy is told.
-        log: file for its messages.
-
-    Raises:
-        TokkaError: no HAProxy is installed, or it does not start.
+        ward: the process.
     """
 
-    def __init__(self, folder: Path, name: str, configuration: str, log: Path) -> None:
+    def __init__(self, folder: Path, name: str, ward: Ward) -> None:
+        self._ward, self.pid = ward, ward.pid
+        self.api = RuntimeApi(folder, f"{name}.sock")
+
+    @classmethod
+    def start(cls, folder: Path, name: str, configuration: str, guardian: int, log: Path) -> "Proxy":
+        """Start one, and wait until it answers.
+
+        Args:
+            configuration: what HAProxy is told.
+            guardian: the process with which it ends; see `Ward.start`.
+            log: file for its messages.
+
+        Raises:
+            TokkaError: no HAProxy is installed, or it does not start.
+        """
         files.write_text(folder / f"{name}.cfg", configuration)
         (folder / f"{name}.sock").unlink(missing_ok=True)
-        supervisor = os.getpid()
-        with log.open("ab") as output:
-            self._child = subprocess.Popen(
-                [find_haproxy(), "-db", "-f", f"{name}.cfg"], cwd=folder,
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                preexec_fn=lambda: lifetime.die_with_parent(supervisor),
-            )  # fmt: skip
-        self.pid = self._child.pid
-        self.api = RuntimeApi(folder, f"{name}.sock")
-        self._wait_started(log)
+        command = [find_haproxy(), "-db", "-f", f"{name}.cfg"]
+        made = cls(folder, name, Ward.start(command, guardian=guardian, folder=folder, log=log))
+        made._wait_started(log)
+        made._ward.remember(folder / f"{name}.pid.json")
+        return made
+
+    @classmethod
+    def find(cls, folder: Path, name: str, configuration: str, guardian: int) -> "Proxy | None":
+        """The guardian's, if it runs there already, was told the same and answers; any other one there is ended."""
+        ward = Ward.recall(folder / f"{name}.pid.json", guardian)
+        if ward is None:
+            return None
+        found = cls(folder, name, ward)
+        with contextlib.suppress(TokkaError, OSError):
+            if (folder / f"{name}.cfg").read_text(encoding="utf-8") == configuration:
+                found.api.slots()
+                return found
+        ward.stop(signal.SIGKILL, STOP_SECONDS)
+        return None
 
     def alive(self) -> bool:
         """Whether the process lives."""
-        return self._child.poll() is None
+        return self._ward.alive()
 
     def stop(self) -> None:
         """Take no new connection, finish what runs (at most 3 seconds), and end."""
-        if self.alive():
-            self._child.send_signal(signal.SIGUSR1)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._child.wait(4)
-        self._child.kill()
-        self._child.wait()
+        self._ward.stop(signal.SIGUSR1, STOP_SECONDS)
 
     def _wait_started(self, log: Path) -> None:
         deadline = time.monotonic() + 5

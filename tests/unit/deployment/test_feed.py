@@ -8,7 +8,7 @@ from tests.fakes.world import ENDPOINT, World
 from tokka.deployment import admin, reports, standing
 from tokka.deployment.feed import Feed
 from tokka.deployment.phases import Action
-from tokka.deployment.stack import StackInfo
+from tokka.deployment.stack_info import StackInfo
 from tokka.deployment.state import Revision
 from tokka.serving.metrics import LiveTraffic
 
