@@ -26,31 +26,34 @@ from tests.serving.world import World
 
 RESULTS = Path(__file__).parent / "results" / "crashes.md"
 SITES = ("record", "map", "start", "stop", "alias", "tag")
-# More writes of a kind than a rollout has; a series ends at the first that is not reached.
-MOST = 12
 
 
-def series() -> Iterator[tuple[Point, ...]]:
+def series() -> list[Iterator[Point]]:
     """For a version that is promoted and one that is rolled back: the writes of a kind, in their order."""
-    for version, site, moment in itertools.product("23", SITES, ("before", "after")):
-        yield tuple(Point(site, moment, number, version) for number in range(1, MOST))
+    kinds = itertools.product("23", SITES, ("before", "after"))
+    return [_writes(version, site, moment) for version, site, moment in kinds]
+
+
+def _writes(version: str, site: str, moment: str) -> Iterator[Point]:
+    return (Point(site, moment, number, version) for number in itertools.count(1))
 
 
 def measure(crashes: Crashes, runs: int, linger_s: float) -> list[Outcome]:
-    """Every point there is, and all over again, until so many rollouts were killed."""
+    """The first write of each kind, then the second, to the last that there is, and all over again."""
     found: list[Outcome] = []
+    left: list[Iterator[Point]] = []
     while len(found) < runs:
-        before = len(found)
-        for points in series():
-            for point in points:
-                outcome = crashes.run(point, linger_s=linger_s)
-                if not outcome.reached:
-                    break
+        left = left or series()
+        for points in list(left):
+            outcome = crashes.run(next(points), linger_s=linger_s)
+            if outcome.reached:
                 found.append(outcome)
                 print(line(outcome), flush=True)
-                if len(found) == runs:
-                    return found
-        if len(found) == before:
+            else:
+                left.remove(points)
+            if len(found) == runs:
+                break
+        if not found:
             raise SystemExit("no write of a rollout was reached: see the logs of the stack")
     return found
 
