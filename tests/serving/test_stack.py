@@ -69,7 +69,24 @@ def test_a_model_that_is_not_what_was_signed_is_not_served_and_the_last_one_goes
         shutil.copytree(tmp_path / "kept", folder)
 
 
-def test_a_killed_daemon_takes_its_children_along_and_a_rollout_mends_it(world):
+def test_a_killed_daemon_is_replaced_and_who_serves_goes_on(world):
+    before = serve(world)
+    (worker,) = world.workers("1")
+    os.kill(before.daemon, signal.SIGKILL)
+    assert world.ask().status_code == 200
+    world.wait(lambda: world.info().daemon != before.daemon, seconds=10)
+    assert world.ask().status_code == 200
+    after = world.info()
+    assert [one.pid for one in world.workers("1")] == [worker.pid]
+    gateways = [pid for pid in before.processes if "haproxy" in command_line_if_any(pid)]
+    assert len(gateways) == 2 and set(gateways) <= set(after.processes)
+    # It steers what it has taken over.
+    world.kill("1")
+    world.wait(lambda: [one.pid for one in world.workers("1")] not in ([], [worker.pid]), seconds=10)
+    assert world.ask().status_code == 200
+
+
+def test_a_killed_keeper_takes_everything_along_and_a_rollout_mends_it(world):
     serve(world)
     os.kill(world.info().pid, signal.SIGKILL)
     world.wait(lambda: not world.processes(), seconds=5)
@@ -157,6 +174,13 @@ def spoil(folder, damage, other):
 
 def command_line(pid):
     return Path(f"/proc/{pid}/cmdline").read_text()
+
+
+def command_line_if_any(pid):
+    try:
+        return command_line(pid)
+    except OSError:
+        return ""
 
 
 @pytest.mark.slow
