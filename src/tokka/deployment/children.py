@@ -40,11 +40,9 @@ class Child:
         self.name = name
         self._niceness = niceness
         self._retry_seconds = retry_seconds
-        self.purpose = ""
         self._log = log
         self._environment = environment
         self._child: subprocess.Popen[bytes] | None = None
-        self._pursued = ""
         self._not_before = 0.0
 
     @property
@@ -52,7 +50,7 @@ class Child:
         """The running process, if any."""
         return [self._child.pid] if self._child is not None else []
 
-    def start(self, command: list[str], purpose: str) -> bool:
+    def start(self, command: list[str]) -> bool:
         """Start a process unless one runs, or the last one failed a moment ago."""
         if self._child is not None or time.monotonic() < self._not_before:
             return False
@@ -62,7 +60,6 @@ class Child:
                 command, env=self._environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                 preexec_fn=lambda: self._become_child(supervisor),
             )  # fmt: skip
-        self._pursued = purpose
         return True
 
     def _become_child(self, supervisor: int) -> None:
@@ -70,12 +67,11 @@ class Child:
         os.nice(self._niceness)
 
     def reap(self) -> int | None:
-        """The exit code of a process that has ended since the last call; its purpose is served when that is 0."""
+        """The exit code of a process that has ended since the last call."""
         if self._child is None or (code := self._child.poll()) is None:
             return None
         self._child = None
         self._not_before = time.monotonic() + self._retry_seconds * (code != 0)
-        self.purpose = self._pursued if code == 0 else self.purpose
         return code
 
     def stop(self) -> None:

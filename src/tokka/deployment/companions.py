@@ -52,13 +52,13 @@ class Companions:
         for child in self._children:
             child.reap()
         if state.phase == "ab":
-            self._comparison.start([sys.executable, "-P", "-m", "tokka.deployment.ab"], state.rollout)
+            self._comparison.start([sys.executable, "-P", "-m", "tokka.deployment.ab"])
         if state.phase == "watch" and abandoned:
-            self._watch.start([sys.executable, "-P", "-m", "tokka.deployment.watching"], state.rollout)
+            self._watch.start([sys.executable, "-P", "-m", "tokka.deployment.watching"])
         # Once: what cannot be looked at is not tried again and again.
         if calm and state.rollout != self._viewed and standing.has_unseen_answers(self._home, state):
             command = [sys.executable, "-P", "-m", "tokka.monitoring.rollout_view", state.rollout]
-            self._viewed = state.rollout if self._view.start(command, state.rollout) else self._viewed
+            self._viewed = state.rollout if self._view.start(command) else self._viewed
 
     def stop(self) -> None:
         """End them."""

@@ -38,7 +38,7 @@ class Doorkeeper:
         """Start the authority when it should run and does not."""
         if self._wanted:
             self._child.reap()
-            self._child.start(self._command, "authority")
+            self._child.start(self._command)
 
     def stop(self) -> None:
         """End it."""

@@ -48,7 +48,7 @@ class Housekeeping:
         self._archive.reap()
         if time.monotonic() - self._archived > ARCHIVE_SECONDS:
             self._archived = time.monotonic()
-            self._archive.start([sys.executable, "-P", "-m", "tokka.deployment.archive"], "archive")
+            self._archive.start([sys.executable, "-P", "-m", "tokka.deployment.archive"])
         calm = self.is_calm(state)
         if not self.page.has_registry():
             return

@@ -55,7 +55,7 @@ class JobsChild:
             code = self._child.reap()
             if code:
                 self.problems = [f"asynchronous jobs: their process ended with code {code}: see logs/jobs.log"]
-            if self._child.start(self._command, "jobs"):
+            if self._child.start(self._command):
                 self._born = time.monotonic()
             elif self._child.pids and time.monotonic() - self._born > SETTLED_SECONDS:
                 self.problems = []
