@@ -30,12 +30,14 @@ SITES = ("record", "map", "start", "stop", "alias", "tag")
 
 def series() -> list[Iterator[Point]]:
     """For a version that is promoted and one that is rolled back: the writes of a kind, in their order."""
-    kinds = itertools.product("23", SITES, ("before", "after"))
-    return [_writes(version, site, moment) for version, site, moment in kinds]
+    moments = ("before", "after")
+    alone = [(*kind, "") for kind in itertools.product("23", SITES, moments)]
+    in_a_row = itertools.product("2", ("record",), ("after",), moments)
+    return [_writes(*kind) for kind in (*alone, *in_a_row)]
 
 
-def _writes(version: str, site: str, moment: str) -> Iterator[Point]:
-    return (Point(site, moment, number, version) for number in itertools.count(1))
+def _writes(version: str, site: str, moment: str, successor: str) -> Iterator[Point]:
+    return (Point(site, moment, number, version, successor) for number in itertools.count(1))
 
 
 def measure(crashes: Crashes, runs: int, linger_s: float) -> list[Outcome]:
@@ -72,10 +74,11 @@ def line(outcome: Outcome) -> str:
 
 def table(found: list[Outcome]) -> list[str]:
     """The outcomes by site and moment."""
-    groups: dict[tuple[str, str], list[Outcome]] = defaultdict(list)
+    groups: dict[str, list[Outcome]] = defaultdict(list)
     for outcome in found:
-        groups[outcome.point.site, outcome.point.moment].append(outcome)
-    rows = [_row(f"{moment} {site}", group) for (site, moment), group in sorted(groups.items())]
+        also = f", then {outcome.point.successor} its successor's" if outcome.point.successor else ""
+        groups[f"{outcome.point.site}, {outcome.point.moment}{also}"].append(outcome)
+    rows = [_row(name, group) for name, group in sorted(groups.items())]
     head = "| killed | runs | median s | highest s | requests | failed | of no named version |"
     return [head, "|---|---|---|---|---|---|---|", *rows, _row("all", found)]
 

@@ -41,8 +41,8 @@ CANARY = {
     "slow_margin": 1.0,
 }  # fmt: skip
 LIMIT_S = 10.0
-# Workers that are not wanted any more are ended within this.
-AFTERMATH_S = 2.0
+# Workers that are not wanted any more are ended within this, and a driver that has died is noticed.
+AFTERMATH_S = 3.0
 # A daemon follows the record within a fraction of this: who was named so shortly before may still have answered.
 LAG_S = 1.0
 QUESTION = "where is my card?"
@@ -55,16 +55,24 @@ FORKS.set_forkserver_preload(["tests.faults.crash_world", "mlflow", "sqlalchemy.
 class Point:
     """The nth write of a kind in the rollout of a version, and the moment just before or just after it.
 
-    Version 2 is promoted; 3 is proven worse in the shadow, and rolled back.
+    Version 2 is promoted; 3 is proven worse in the shadow, and rolled back. `successor` is the moment of the next write
+    to the record at which whoever makes it is killed as well: the daemon, or who goes on with a watch.
     """
 
     site: str
     moment: str
     number: int
     version: str = "2"
+    successor: str = ""
 
     def __str__(self) -> str:
-        return f"{self.site}:{self.moment}:{self.number}"
+        return "+".join(self.plans)
+
+    @property
+    def plans(self) -> tuple[str, ...]:
+        """For crash_points, one after the other."""
+        first = f"{self.site}:{self.moment}:{self.number}"
+        return (first, f"record:{self.successor}:1") if self.successor else (first,)
 
 
 @dataclass
@@ -169,11 +177,13 @@ class Crashes:
         """Roll out, be killed, wait until everything agrees and `linger_s` longer, and put version 1 back."""
         outcome = Outcome(point)
         done = self.plan.with_name(f"{self.plan.name}.done")
-        done.unlink(missing_ok=True)
         with Visitors(self.world.url) as visitors:
-            self.plan.write_text(str(point))
-            driver = self.start(point.version)
-            _wait_for(done, driver)
+            driver = None
+            for plan in point.plans:
+                done.unlink(missing_ok=True)
+                self.plan.write_text(plan)
+                driver = driver or self.start(point.version)
+                _wait_for(done, driver)
             outcome.reached = done.exists()
             self.plan.unlink(missing_ok=True)
             killed = done.stat().st_ctime if outcome.reached else time.time()

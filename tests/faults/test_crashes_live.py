@@ -15,7 +15,8 @@ from tokka.serving import request_log
 
 # The driver, whoever shows the record in the registry, and the daemon.
 POINTS = [
-    Point("record", "after", 2), Point("alias", "after", 1), Point("map", "after", 2), Point("stop", "before", 1, "3")
+    Point("record", "after", 2, successor="before"), Point("alias", "after", 1), Point("map", "after", 2),
+    Point("stop", "before", 1, version="3"),
 ]  # fmt: skip
 
 
