@@ -13,6 +13,7 @@ import psutil
 import yaml
 
 from tokka.data.sample import make_sample
+from tokka.deployment import stack
 from tokka.deployment.record import Record
 from tokka.params import Params, load_params
 from tokka.settings import Settings
@@ -107,6 +108,13 @@ class World:
             except psutil.Error:
                 continue
         return found
+
+    def processes_of_runs(self) -> list[psutil.Process]:
+        """Those that are not the stack's, which may be starting its helpers."""
+        info = stack.status(self.settings)
+        keeper = [psutil.Process(info.pid)] if info else []
+        stacks = {process.pid for one in keeper for process in (one, *one.children(recursive=True))}
+        return [process for process in self.processes() if process.pid not in stacks]
 
     def wait_until_quiet(self, timeout: float = 15.0) -> list[str]:
         """What is still running after a while; empty when nothing is."""

@@ -33,10 +33,10 @@ class Housekeeping:
         return [*self.page.pids, *self._upkeep.pids, *self._archive.pids]
 
     def is_calm(self, state: State) -> bool:
-        """Whether nothing rolls out, or has not moved for a while."""
+        """Whether the record has not moved for a while."""
         if state.generation != self._generation:
             self._generation, self._changed = state.generation, time.monotonic()
-        return state.phase == "idle" or time.monotonic() - self._changed > CALM_SECONDS
+        return time.monotonic() - self._changed > CALM_SECONDS
 
     def step(self, state: State, *, missing: bool, settled: bool) -> None:
         """Start what should run and does not.
@@ -49,7 +49,7 @@ class Housekeeping:
         if time.monotonic() - self._archived > ARCHIVE_SECONDS:
             self._archived = time.monotonic()
             self._archive.start([sys.executable, "-P", "-m", "tokka.deployment.archive"])
-        calm = self.is_calm(state)
+        calm = self.is_calm(state) or state.phase == "idle"
         if not self.page.has_registry():
             return
         if missing or (settled and calm and state.generation > 0):
