@@ -319,7 +319,7 @@ class World:
         given: dict[str, Any] = {
             "version": version, "registry": self.registry, "record": record or self.record, "target": self.target,
             "params": self.params, "settings": self.settings, "traffic": self.target.send, "clock": self.clock,
-            "read_log": self.target.reader(), "fetch": self.fetch,
+            "open_log": self.target.reader, "fetch": self.fetch,
         }  # fmt: skip
         return run_rollout(**{**given, **changes})
 

@@ -133,7 +133,7 @@ def die_in_the_watch(here: World) -> None:
 def go_on(here: World) -> RolloutResult | None:
     """As the daemon's child does."""
     return watching.go_on(
-        here.record, here.target, here.params, here.settings, watching.Unasked(), here.clock, here.target.read_log
+        here.record, here.target, here.params, here.settings, watching.Unasked(), here.clock, here.target.reader
     )
 
 

@@ -12,6 +12,7 @@ wins. What serves, and the registry's aliases, follow the record.
 import contextlib
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from tokka import files, progress
 from tokka.deployment import drivers, moments, standing
 from tokka.deployment.decisions import RolloutResult, Verdict, describe
 from tokka.deployment.gathering import Gatherer, ReadLog, RequestLog
-from tokka.deployment.phases import Action, next_action
+from tokka.deployment.phases import Action, Evidence, next_action
 from tokka.deployment.reconcile import keep_aliases, show_verdict
 from tokka.deployment.record import Clock, Record, Superseded
 from tokka.deployment.settling import settle
@@ -53,7 +54,7 @@ def run_rollout(
     traffic: Callable[..., Any] | None = None,
     again: bool = False,
     clock: Clock = time,
-    read_log: ReadLog | None = None,
+    open_log: Callable[[], ReadLog] | None = None,
     fetch: Callable[[str], Path] | None = None,
 ) -> RolloutResult:
     """Roll a registry version out, or go on with its rollout; return when it is promoted or rolled back.
@@ -61,14 +62,14 @@ def run_rollout(
     Args:
         traffic: as `tokka.serving.traffic.replay`; used when `canary.replay` is on and too little live traffic comes.
         again: try a version once more although evidence has rolled it back before.
-        clock, read_log, fetch: where time, request records and verified model folders come from.
+        clock, open_log, fetch: where time, request records and verified model folders come from.
 
     Raises:
         TokkaError: the registry or the record does not answer, or there is no such version. Nothing is half-way that
             calling this again would not finish.
     """
     rollout = _Rollout(version, registry, record, target, params, settings, clock)
-    rollout.read_log = read_log or RequestLog(settings.home / "requests")
+    rollout.open_log = open_log or (lambda: RequestLog(settings.home / "requests"))
     rollout.traffic = _through_gateway(traffic, settings)
     rollout.fetch = fetch or (lambda version: fetch_version(version, params, settings))
     try:
@@ -100,7 +101,7 @@ def rollback(record: Record, endpoint: str, reason: str) -> State:
 class _Rollout:
     """One call of `run_rollout`: it owns the generation that it wrote, and stops as soon as that is not the newest."""
 
-    read_log: ReadLog
+    open_log: Callable[[], ReadLog]
     traffic: Callable[..., Any] | None
     fetch: Callable[[str], Path]
 
@@ -197,8 +198,7 @@ class _Rollout:
         other = state.challenger
         if other is not None and not drivers.is_dead(state) and _is_newer(other.version, self.version):
             raise Superseded(f"version {other.version} is newer and rolls out now")
-        parts = [self.endpoint, revision.version, revision.digest, state.generation]
-        self.rollout = files.digest_json(parts)[:16]
+        self.rollout = files.digest_json([self.endpoint, revision.version, revision.digest, state.generation])[:16]
         standing.write_params(self.settings.home, self.rollout, self.params)
         return self.record.compare_and_set(
             state, challenger=revision, share=0.0, phase="warm_up", rollout=self.rollout, reason="",
@@ -211,17 +211,19 @@ class _Rollout:
     def _gatherer(self) -> Gatherer:
         return Gatherer(
             version=self.version, registry=self.registry, target=self.target, params=self.params,
-            home=self.settings.home, traffic=self.traffic, read_log=self.read_log, clock=self.clock,
+            home=self.settings.home, traffic=self.traffic, read_log=self.open_log(), clock=self.clock,
         )  # fmt: skip
 
     def _drive(self, state: State, gatherer: Gatherer) -> RolloutResult:
-        topic = ""
+        topic, evidence, usual = "", Evidence(), None
         while True:
             self._apply(state)
             if moments.has_jumped(state, self.clock):
                 progress.report(STEP, "somebody has set the clock: what was seen before counts no more")
-                state = self._take_over(state)
+                usual = evidence.before if state.phase == "watch" and usual is None else usual
+                state, gatherer = self._take_over(state), self._gatherer()
             evidence = gatherer.gather(state)
+            evidence = evidence if usual is None else replace(evidence, before=usual)
             action = next_action(state, evidence, self.params.canary, moments.now(state, self.clock))
             standing.write(self.settings.home, state, self.version, action, self.clock.time())
             if action.kind != "wait":

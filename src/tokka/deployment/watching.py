@@ -8,6 +8,7 @@ previous champion back needs nobody else. Its verdict is shown in the registry b
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ class Unasked:
 
 def go_on(
     record: Record, target: Target, params: Params, settings: Settings, registry: Any, clock: Clock = time,
-    read_log: ReadLog | None = None,
+    open_log: Callable[[], ReadLog] | None = None,
 ) -> RolloutResult | None:  # fmt: skip
     """Watch until the watch's time is over, counted from the promotion; None when nothing is watched.
 
@@ -52,7 +53,7 @@ def go_on(
     return run_rollout(
         version=state.champion.version, registry=registry, record=record, target=target,
         params=standing.read_params(settings.home, state.rollout) or params, settings=settings, clock=clock,
-        read_log=read_log,
+        open_log=open_log,
     )  # fmt: skip
 
 

@@ -49,7 +49,7 @@ def roll_out(here: World):
     def read_log(since: float):
         return sorted(traffic(since) + told(since), key=lambda entry: entry["time"])
 
-    return here.rollout(read_log=read_log)
+    return here.rollout(open_log=lambda: read_log)
 
 
 def tell_the_truth(here: World) -> None:
