@@ -57,7 +57,7 @@ class Serving(Section):
     max_body_bytes: Count = 1_000_000
     max_rows: Count = 256
     max_tokens: Count = 16_384
-    max_wait_ms: Count = 50
+    max_wait_ms: Count = 20
     asynchronous: Asynchronous = Asynchronous()
     authentication: Annotated[Literal["auto", "on", "off"], BeforeValidator(_word_of_yaml)] = "auto"
     jwt: Jwt = Jwt()

@@ -77,7 +77,7 @@ class Gateway:
 
     def __init__(
         self, folder: Path, *, port: int, log_port: int, slots: int, max_body_bytes: int, log: Path, jobs: str = "",
-        access: Access | None = None, in_flight: int = 32, max_wait_ms: int = 50, guardian: int | None = None,
+        access: Access | None = None, in_flight: int = 32, max_wait_ms: int = 20, guardian: int | None = None,
     ) -> None:  # fmt: skip
         access = access or Access(grpc_port=port + 1)
         self._folder, self._log, self._guardian = folder, log, guardian or adopting()

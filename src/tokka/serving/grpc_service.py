@@ -40,8 +40,8 @@ _FIELDS = {"BYTES": "bytes_contents", "FP64": "fp64_contents"}
 class MarkingServicer(InferenceServicer):  # type: ignore[misc]
     """Prediction id, version and canary as metadata behind the answer; models cannot be loaded or unloaded.
 
-    Behind it, since a head of its own is a turn of the event loop, a seventh of a short text's time. A refusal has no
-    answer, so there it is the head; of an answer the gateway makes a head from the message.
+    Behind it, so that a refusal, which has no answer, carries them too, in its head; of an answer the gateway makes a
+    head from the message.
     """
 
     def __init__(self, service: Service, dataplane: Any, repository: Any) -> None:
