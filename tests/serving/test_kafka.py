@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import shutil
+import time
 from urllib.parse import urlsplit
 
 import pytest
@@ -45,7 +46,7 @@ def test_duplicates_poison_and_kills_lose_nothing_and_double_nothing(world, brok
     bodies = make_load(unique=120, copies=24, poison=4)
     replies = asyncio.run(under_fire(world, broker.url, bodies, topic_of_replies, unique=120, kills=2))
     # Whoever is killed between a dead letter and its offset's commit sends it again.
-    dead = asyncio.run(everything(broker.url, QUEUES.dead))
+    dead = asyncio.run(everything(broker.url, QUEUES.dead, at_least=4))
     require_all_once(world, bodies, replies, dead)
 
 
@@ -63,12 +64,17 @@ async def topic_of_replies(url, collect):
         taking.cancel()
 
 
-async def everything(url, topic):
-    """What lies in a topic."""
+async def everything(url, topic, at_least, seconds=30.0):
+    """What lies in a topic: so many different messages, which may still be on their way, and a second more."""
+    found, deadline = [], time.monotonic() + seconds
     async with reader(url, topic) as consumer:
-        found = await consumer.getmany(timeout_ms=3000, max_records=1000)
-        more = await consumer.getmany(timeout_ms=1000, max_records=1000)
-    return [message.value for batch in (found, more) for messages in batch.values() for message in messages]
+        while len(set(found)) < at_least and time.monotonic() < deadline:
+            found += values(await consumer.getmany(timeout_ms=500, max_records=1000))
+        return found + values(await consumer.getmany(timeout_ms=1000, max_records=1000))
+
+
+def values(batches):
+    return [message.value for messages in batches.values() for message in messages]
 
 
 @contextlib.asynccontextmanager
