@@ -19,7 +19,7 @@ from tokka.params import Params, load_params
 from tokka.settings import Settings
 
 ROOT = Path(__file__).parents[2]
-TIMEOUT = 480
+TIMEOUT = 240
 
 
 def free_port() -> int:

@@ -181,17 +181,19 @@ def test_other_encoders(kind: str, prepared: Path, base: Path, make_params: Make
     )
     outcome = finetune(prepared, params, tmp_path / "model", tmp_path / "work")
     assert outcome["metrics"]["onnx_fp32_maximum_difference"] < 1e-3
-    # Of an encoder with random weights; how it rounds depends on the processor's instructions (0.104 was seen).
-    assert outcome["metrics"]["onnx_int8_mean_difference"] < 0.15
+    assert outcome["metrics"]["onnx_int8_mean_difference"] < 0.1
 
 
 def make_other_base(kind: str, base: Path, folder: Path) -> Path:
     import json
 
+    import torch
     from safetensors.torch import save_file
     from transformers import AutoConfig, AutoModel
 
     folder.mkdir()
+    # How much int8 loses depends on the weights: without a seed each run has others.
+    torch.manual_seed(0)
     sizes = {"vocab_size": 176, "max_position_embeddings": 66, "pad_token_id": 0}
     if kind == "distilbert":
         sizes |= {"dim": 32, "hidden_dim": 64, "n_layers": 2, "n_heads": 2}
