@@ -7,18 +7,17 @@ outcome.converged_s, outcome.failed
 
 import multiprocessing
 import os
-import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tests.serving.models import make_model
+from tests.serving.visitors import QUESTION, Answer, Visitors
 from tests.serving.world import NAME, World
 from tokka import crash_points
 from tokka.deployment import drivers, fleet
@@ -45,7 +44,6 @@ LIMIT_S = 10.0
 AFTERMATH_S = 3.0
 # A daemon follows the record within a fraction of this: who was named so shortly before may still have answered.
 LAG_S = 1.0
-QUESTION = "where is my card?"
 ROLES = ("champion", "challenger", "previous")
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["tests.faults.crash_world", "mlflow", "sqlalchemy.dialects.sqlite"])
@@ -91,45 +89,6 @@ class Outcome:
     failed: list[str] = field(default_factory=list)
     strangers: list[str] = field(default_factory=list)
     champion: str = ""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """When a request was sent and answered (seconds since 1970), by which version, or what went wrong."""
-
-    sent: float
-    came: float
-    version: str
-    error: str = ""
-
-
-class Visitors:
-    """Somebody who asks twenty times a second, until the end of the block."""
-
-    def __init__(self, url: str) -> None:
-        self.answers: list[Answer] = []
-        self._url, self._done = url, threading.Event()
-        self._thread = threading.Thread(target=self._ask)
-
-    def __enter__(self) -> "Visitors":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _ask(self) -> None:
-        with httpx.Client(base_url=self._url, trust_env=False, timeout=10) as client:
-            while not self._done.wait(0.05):
-                sent = time.time()
-                try:
-                    said = client.post("/predict", json={"text": QUESTION})
-                    error = "" if said.status_code == 200 else said.text
-                    version = "" if error else str(said.json()["model_version"])
-                except httpx.HTTPError as problem:
-                    version, error = "", repr(problem)
-                self.answers.append(Answer(sent, time.time(), version, error))
 
 
 def make_models(folder: Path) -> dict[str, Path]:

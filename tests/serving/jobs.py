@@ -4,11 +4,14 @@ import asyncio
 import contextlib
 import os
 import random
+import shutil
 import signal
 import time
 
 import httpx
 
+from tests.serving.conftest import free_port
+from tests.serving.world import World
 from tokka import files
 from tokka.serving.asynchronous.messages import Job, decode_result, encode
 from tokka.serving.asynchronous.results import Results
@@ -17,6 +20,21 @@ from tokka.serving.asynchronous.transport import Queues, Transport, open_transpo
 ASYNC = {"prefer": "respond-async"}
 QUEUES = Queues("helpdesk")
 NOT_COUNTED = ("tokka_job_duration_seconds_bucket", "tokka_job_duration_seconds_sum", "tokka_jobs_database_up")
+
+
+@contextlib.contextmanager
+def world_with(broker, models, home, **serving):
+    """A running stack whose jobs go through this broker."""
+    made = World(home, free_port(), models, **serving)
+    made.settings = made.settings.model_copy(update={"broker": broker.url})
+    try:
+        made.install("1")
+        made.up()
+        made.wait(lambda: post(made, "/predict", {"text": "are you there?"}).status_code == 202)
+        yield made
+    finally:
+        made.close()
+        shutil.rmtree(made.settings.home, ignore_errors=True)
 
 
 def make_load(unique, copies, poison):

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import shutil
 import subprocess
 import sys
 import uuid
@@ -13,7 +12,6 @@ import httpx
 import pytest
 
 from tests.serving.broker import SERVER, PrivateBroker
-from tests.serving.conftest import free_port
 from tests.serving.jobs import (
     QUEUES,
     answered,
@@ -27,8 +25,8 @@ from tests.serving.jobs import (
     settled,
     under_fire,
     until,
+    world_with,
 )
-from tests.serving.world import World
 from tokka.errors import TokkaError
 from tokka.serving.asynchronous.handling import Handler, Told, digest_of
 from tokka.serving.asynchronous.messages import Job, encode
@@ -49,14 +47,8 @@ def broker(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def world(models, tmp_path_factory, broker):
-    made = World(tmp_path_factory.mktemp("home"), free_port(), models, max_tokens=4096)
-    made.settings = made.settings.model_copy(update={"broker": broker.url})
-    made.install("1")
-    made.up()
-    made.wait(lambda: post(made, "/predict", {"text": "are you there?"}).status_code == 202)
-    yield made
-    made.close()
-    shutil.rmtree(made.settings.home, ignore_errors=True)
+    with world_with(broker, models, tmp_path_factory.mktemp("home"), max_tokens=4096) as made:
+        yield made
 
 
 def test_an_answer_that_can_wait_is_fetched_later(world):

@@ -2,16 +2,13 @@
 
 import asyncio
 import contextlib
-import shutil
 import time
 from urllib.parse import urlsplit
 
 import pytest
 
-from tests.serving.conftest import free_port
-from tests.serving.jobs import QUEUES, make_load, post, require_all_once, settled, under_fire
+from tests.serving.jobs import QUEUES, make_load, post, require_all_once, settled, under_fire, world_with
 from tests.serving.kafka_broker import AVAILABLE, VARIABLE, KafkaBroker
-from tests.serving.world import World
 
 pytestmark = pytest.mark.skipif(
     not AVAILABLE, reason=f"no Kafka ({VARIABLE}) and no confluent-kafka: jobs over Kafka were NOT tested"
@@ -27,14 +24,8 @@ def broker():
 
 @pytest.fixture(scope="module")
 def world(models, tmp_path_factory, broker):
-    made = World(tmp_path_factory.mktemp("home"), free_port(), models)
-    made.settings = made.settings.model_copy(update={"broker": broker.url})
-    made.install("1")
-    made.up()
-    made.wait(lambda: post(made, "/predict", {"text": "are you there?"}).status_code == 202)
-    yield made
-    made.close()
-    shutil.rmtree(made.settings.home, ignore_errors=True)
+    with world_with(broker, models, tmp_path_factory.mktemp("home")) as made:
+        yield made
 
 
 def test_an_answer_that_can_wait_is_fetched_later(world):

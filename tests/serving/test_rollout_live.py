@@ -3,14 +3,13 @@
 The models are untrained, so "right" is by decree what version 2 says.
 """
 
-import threading
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from tests.fakes.world import ADMITTED, FakeRegistry, VersionTags
+from tests.serving.visitors import Visitors
 from tests.serving.world import NAME
 from tokka.deployment.rollout import RolloutResult, rollback, run_rollout
 from tokka.serving.traffic import replay
@@ -52,31 +51,6 @@ def roll_out(world: Any, registry: FakeRegistry, version: str) -> RolloutResult:
     )  # fmt: skip
 
 
-class Visitors:
-    """Somebody who asks all the time, and counts what was not answered."""
-
-    def __init__(self, url: str) -> None:
-        self.url, self.asked, self.failed = url, 0, []
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._ask)
-
-    def __enter__(self) -> "Visitors":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _ask(self) -> None:
-        with httpx.Client(base_url=self.url, trust_env=False, timeout=10) as client:
-            while not self._done.wait(0.05):
-                answer = client.post("/predict", json={"text": "where is my card?"})
-                self.asked += 1
-                if answer.status_code != 200:
-                    self.failed.append(answer.text)
-
-
 def test_a_better_version_is_promoted_a_worse_one_comes_back_and_nobody_notices(world, registry):
     with Visitors(world.url) as visitors:
         better = roll_out(world, registry, "2")
@@ -86,7 +60,7 @@ def test_a_better_version_is_promoted_a_worse_one_comes_back_and_nobody_notices(
         worse = roll_out(world, registry, "3")
         assert worse.verdict == "rolled_back", worse.reasons
         assert "proven worse" in worse.reasons[0]
-    assert visitors.asked > 20 and visitors.failed == []
+    assert len(visitors.answers) > 20 and visitors.failed == []
     assert registry.alias == {"champion": "2", "previous": "1"}
     state = rollback(world.record, NAME, "by hand")
     assert world.wait(lambda: world.ask().json()["model_version"] == "1") < 5

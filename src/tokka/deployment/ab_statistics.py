@@ -20,7 +20,7 @@ import numpy as np
 
 from tokka.deployment import betting
 from tokka.deployment.betting import Floats
-from tokka.deployment.evidence import Traffic, first_of_each
+from tokka.deployment.evidence import Traffic, as_told, first_of_each
 
 METRICS = ("errors", "slow", "wrong")
 # Halvings of the interval: the bounds are exact to a ten-thousandth.
@@ -80,7 +80,7 @@ def _difference(traffic: Traffic, name: str, alpha: float) -> Difference:
     every = {"errors": traffic.failed, "slow": traffic.slow, "wrong": traffic.wrong}[name]
     known = np.flatnonzero(np.isfinite(every))
     if name == "wrong":
-        known = known[np.argsort(traffic.told[known], kind="stable")]
+        known = as_told(traffic, known)
     known = known[first_of_each(traffic.key[known])]
     event, here = every[known], traffic.where(known)
     rates = [_rate(event[here.canary == side]) for side in (0, 1)]

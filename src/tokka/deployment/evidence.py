@@ -92,6 +92,11 @@ def first_of_each(key: Floats) -> NDArray[np.intp]:
     return np.sort(np.unique(key, return_index=True)[1])
 
 
+def as_told(traffic: Traffic, positions: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Positions of requests in the order in which feedback on them came: nobody could bet on it before."""
+    return positions[np.argsort(traffic.told[positions], kind="stable")]
+
+
 def compare(champion: Answer, challenger: Answer, target: object, scale: float | None) -> tuple[float, float] | None:
     """(difference, disagreement) of one input; None when the champion itself has no answer to compare with.
 

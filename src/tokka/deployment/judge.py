@@ -14,11 +14,10 @@ user) the first request speaks, and the first event; and what was bet on stays i
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tokka.deployment import betting
 from tokka.deployment.betting import Floats
-from tokka.deployment.evidence import Traffic, first_of_each
+from tokka.deployment.evidence import Traffic, as_told, first_of_each
 from tokka.deployment.judgement import METRICS, NAMES, Judgement, e_value, unproven
 from tokka.params import Canary
 
@@ -151,16 +150,11 @@ def _column(traffic: Traffic, name: str) -> Floats:
     """The 0 or 1 of a metric for the requests on which it is known, in the order in which it became known."""
     column: Floats = _columns(traffic)[name]
     known = np.flatnonzero(np.isfinite(column))
-    return column[_as_told(traffic, known) if name == "wrong" else known]
+    return column[as_told(traffic, known) if name == "wrong" else known]
 
 
 def _columns(traffic: Traffic) -> dict[str, Floats]:
     return {"errors": traffic.failed, "slow": traffic.slow, "wrong": traffic.wrong, "refused": traffic.refused}
-
-
-def _as_told(traffic: Traffic, positions: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Feedback that comes late is bet on last: nobody could bet on it before."""
-    return positions[np.argsort(traffic.told[positions], kind="stable")]
 
 
 def is_calm(watched: Judgement) -> bool:
@@ -182,7 +176,7 @@ def _find_excesses(traffic: Traffic, canary: Canary, values: dict[str, float]) -
 def _excess(traffic: Traffic, name: str) -> tuple[float, int]:
     # At a share of 0 or 1 all traffic goes one way, and an event says nothing about which one is better.
     events = np.flatnonzero((_columns(traffic)[name] == 1) & (traffic.share > 0) & (traffic.share < 1))
-    events = _as_told(traffic, events) if name == "wrong" else events
+    events = as_told(traffic, events) if name == "wrong" else events
     events = events[first_of_each(traffic.key[events])]
     return betting.highest(betting.excess_on_canary(traffic.canary[events], traffic.share[events])), int(events.size)
 
