@@ -12,12 +12,15 @@ releases the interpreter's lock, so that the last answers are written and the ne
 
 import asyncio
 import contextlib
+import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, SimpleQueue
 from typing import Generic, NamedTuple, TypeAlias, TypeVar
+
+SPEEDS = 5
 
 Row = TypeVar("Row")
 Result = TypeVar("Result")
@@ -59,7 +62,8 @@ class Batcher(Generic[Row, Result]):
         self._max_delay = max_delay
         self._max_waiting = max_waiting
         self._max_wait = max_wait
-        self._row_seconds = 0.0
+        # Seconds per row of the last runs: their median, so that a slow run or two, be it the first, refuse nobody.
+        self._last_speeds = deque([0.0] * SPEEDS, maxlen=SPEEDS)
         self._unanswered = 0
         # When the model last gave something, or was first asked after it had nothing to do.
         self._last_sign = time.monotonic()
@@ -96,7 +100,7 @@ class Batcher(Generic[Row, Result]):
         return time.monotonic() - self._last_sign if self._unanswered else 0.0
 
     def _refuse_what_would_wait(self, rows: int) -> None:
-        ahead, expected = self._unanswered, self._unanswered * self._row_seconds
+        ahead, expected = self._unanswered, self._unanswered * statistics.median(self._last_speeds)
         if ahead and (ahead + rows > self._max_waiting or expected > self._max_wait):
             raise Overloaded(f"{ahead} rows wait already, for about {expected:.1f} s")
 
@@ -174,7 +178,7 @@ class Batcher(Generic[Row, Result]):
         if not run.waiting:
             return
         self.runs, self.rows = self.runs + 1, self.rows + len(run.waiting)
-        self._learn_speed(run.seconds / len(run.waiting))
+        self._last_speeds.append(run.seconds / len(run.waiting))
         for (_, future), outcome in zip(run.waiting, run.outcomes, strict=True):
             # Whoever hung up while the model ran has cancelled it.
             if future.done():
@@ -183,7 +187,3 @@ class Batcher(Generic[Row, Result]):
                 future.set_exception(outcome)
             else:
                 future.set_result(outcome)
-
-    def _learn_speed(self, row_seconds: float) -> None:
-        """Follow the last runs' seconds per row; one slow run alone must not refuse everybody."""
-        self._row_seconds = row_seconds if not self._row_seconds else 0.8 * self._row_seconds + 0.2 * row_seconds

@@ -104,6 +104,22 @@ def test_what_would_wait_too_long_is_refused_by_the_speed_of_the_last_batches():
     assert not run(refused(0.02, 1))
 
 
+def test_a_slow_first_run_refuses_nobody_and_three_in_a_row_do():
+    def slow(rows):
+        time.sleep(0.05)
+        return rows
+
+    async def taken(slow_runs):
+        batcher = Batcher(slow, max_rows=8, max_delay=0.0, max_wait=0.1)
+        for _ in range(slow_runs):
+            await batcher.submit([0])
+        answers = await asyncio.gather(*(batcher.submit([number]) for number in range(6)), return_exceptions=True)
+        return not any(isinstance(answer, Overloaded) for answer in answers)
+
+    assert run(taken(1)) and run(taken(2))
+    assert not run(taken(3))
+
+
 def test_every_row_gets_its_own_answer_whatever_the_sizes():
     async def scenario():
         batcher = Batcher(lambda rows: [row * 2 for row in rows], max_rows=7, max_delay=0.001)
@@ -153,7 +169,8 @@ def test_rows_that_run_count_as_work_that_lies_before_a_request():
 
     async def scenario():
         batcher = Batcher(slow, max_rows=8, max_delay=0.0, max_wait=0.1)
-        await batcher.submit([0])
+        for _ in range(3):
+            await batcher.submit([0])
         running = asyncio.create_task(batcher.submit(list(range(8))))
         await asyncio.sleep(0.02)
         with pytest.raises(Overloaded):
