@@ -18,7 +18,8 @@ install: $(VENV)/.installed ## create .venv and install requirements.lock
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	$(UV) pip install --quiet --python $(BIN)/python $(LINKS) -r requirements.lock
+	@# Compiled now: where PYTHONDONTWRITEBYTECODE is set, each process of a run would compile what it imports, for minutes.
+	$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python $(LINKS) -r requirements.lock
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps -e .
 	@touch $@
 
