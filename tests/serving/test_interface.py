@@ -150,6 +150,36 @@ def test_the_open_inference_protocol_over_grpc(world):
     assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
+@pytest.mark.parametrize(
+    "more", [{}, {"id": "mine"}, {"parameters": {"top_k": 3}}, {"parameters": {"top_k": 99}}, {"inputs": []}]
+)
+def test_plain_v2_requests_are_answered_as_kserve_would_answer_them(world, more):
+    tensor = {"name": "text", "shape": [2], "datatype": "BYTES", "data": ["my card", "mon café ☕"]}
+    with httpx.Client(base_url=f"http://127.0.0.1:{world.workers('1')[0].port}", trust_env=False) as client:
+        # A parameter of an input means nothing here, but it is KServe's to say so.
+        plain, kserve_s = (
+            client.post("/v2/models/helpdesk/infer", json={"inputs": [{**tensor, **odd}], **more})
+            for odd in ({}, {"parameters": {"odd": 1}})
+        )
+    assert plain.status_code == kserve_s.status_code
+    assert plain.headers["content-type"] == kserve_s.headers["content-type"]
+    assert without_ids(plain.json(), more) == without_ids(kserve_s.json(), more)
+    if plain.status_code == 200:
+        assert "parameters" in kserve_s.json()["outputs"][0] and "parameters" not in plain.json()["outputs"][0]
+
+
+def without_ids(tree, more):
+    """An answer without what differs from request to request."""
+    if "error" in tree:
+        return tree
+    assert tree["id"] == more.get("id") or len(tree["id"]) == 32
+    ids, *others = tree["outputs"]
+    assert ids["name"] == "prediction_id" and len(set(ids["data"])) == 2
+    # KServe writes what is not there as null.
+    outputs = [{name: part for name, part in one.items() if part is not None} for one in ({**ids, "data": []}, *others)]
+    return {**tree, "id": "", "outputs": outputs}
+
+
 def test_top_k_over_every_way_names_the_same_classes(world):
     import grpc
     from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages

@@ -19,12 +19,11 @@ from kserve.protocol.grpc.interceptors import ExceptionToStatusInterceptor
 from kserve.protocol.grpc.servicer import InferenceServicer
 
 from tokka.serving import protocol
+from tokka.serving.infer_answer import answer_id, answer_types, column
 from tokka.serving.model import (
     Busy,
     VersionNotServed,
-    answer_types,
     as_the_request_s_fault,
-    column,
     in_kserve_words,
     top_k_of,
 )
@@ -90,10 +89,10 @@ class MarkingServicer(InferenceServicer):  # type: ignore[misc]
         response = ModelInferResponse(
             model_name=options.name,
             model_version=options.version,
-            id=request.id or answers[0]["prediction_id"].partition(".")[0],
+            id=answer_id(request.id, answers),
             parameters={"canary": InferParameter(bool_param=self._service.is_canary(asked))},
         )
-        for name, datatype in {"prediction_id": "BYTES", **answer_types(engine.task, top_k)}.items():
+        for name, datatype in answer_types(engine.task, top_k).items():
             shape, values = column(name, answers)
             tensor = response.outputs.add(name=name, datatype=datatype, shape=shape)
             encoded = [value.encode() for value in values] if datatype == "BYTES" else values

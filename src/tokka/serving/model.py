@@ -19,10 +19,9 @@ from kserve.protocol.grpc.grpc_predict_v2_pb2 import InferParameter
 from tokka.serving import protocol
 from tokka.serving.batching import Overloaded
 from tokka.serving.engine import Row
+from tokka.serving.infer_answer import answer_id, answer_types, column
 from tokka.serving.protocol import BadRequest
 from tokka.serving.service import Context, Service
-
-_TOP_PARTS = {"top_labels": "label", "top_scores": "score"}
 
 
 class Busy(ModelNotReady):  # type: ignore[misc]
@@ -78,7 +77,7 @@ class SpecialistModel(Model):  # type: ignore[misc]
 
     def get_output_types(self) -> list[dict[str, Any]]:
         """The tensors that `predict` gives."""
-        types = {"prediction_id": "BYTES", **answer_types(self._service.engine.task)}
+        types = answer_types(self._service.engine.task)
         return [{"name": name, "datatype": datatype, "shape": [-1]} for name, datatype in types.items()]
 
     def _rows(self, request: InferRequest, top_k: int) -> list[Row]:
@@ -91,7 +90,7 @@ class SpecialistModel(Model):  # type: ignore[misc]
 
     def _wanted(self, request: InferRequest, top_k: int) -> dict[str, str]:
         """The output tensors that are asked for; all of them when none is named."""
-        types = {"prediction_id": "BYTES", **answer_types(self._service.engine.task, top_k)}
+        types = answer_types(self._service.engine.task, top_k)
         names = [output.name for output in request.request_outputs or ()]
         unknown = [name for name in names if name not in types]
         if unknown:
@@ -102,7 +101,7 @@ class SpecialistModel(Model):  # type: ignore[misc]
         self, request: InferRequest, answers: list[dict[str, Any]], types: dict[str, str], canary: bool
     ) -> InferResponse:
         return InferResponse(
-            response_id=request.id or answers[0]["prediction_id"].partition(".")[0],
+            response_id=answer_id(request.id, answers),
             model_name=self.name,
             model_version=self._service.options.version,
             infer_outputs=[_tensor(name, kind, *column(name, answers)) for name, kind in types.items()],
@@ -164,22 +163,6 @@ def in_kserve_words(name: str) -> Iterator[None]:
         raise (TooMuch if error.status == 422 else InvalidInput)(str(error)) from None
     except Overloaded:
         raise Busy(name) from None
-
-
-def answer_types(task: str, top_k: int = 0) -> dict[str, str]:
-    """The tensors of an answer after its prediction id, as {name: datatype}."""
-    if task == "regression":
-        return {"value": "FP64"}
-    best = {"label": "BYTES", "score": "FP64"}
-    return {**best, "top_labels": "BYTES", "top_scores": "FP64"} if top_k else best
-
-
-def column(name: str, answers: list[dict[str, Any]]) -> tuple[list[int], list[Any]]:
-    """Shape and values (row by row) of one tensor of an answer."""
-    part = _TOP_PARTS.get(name)
-    if part is None:
-        return [len(answers)], [row[name] for row in answers]
-    return [len(answers), len(answers[0]["top"])], [item[part] for row in answers for item in row["top"]]
 
 
 def top_k_of(parameters: Any) -> int:

@@ -13,14 +13,12 @@ from dataclasses import dataclass, replace
 
 from tokka.serving import protocol
 from tokka.serving.asynchronous.messages import Job
-from tokka.serving.asynchronous.tensors import INPUTS, parse_infer, require_outputs
 from tokka.serving.engine import Row
+from tokka.serving.infer_request import BINARY, INPUTS, parse_infer, require_outputs
 from tokka.serving.protocol import BadRequest
 from tokka.serving.service import ID
 
 KEY = "idempotency-key"
-# The head of a v2 request whose tensors follow its JSON as bytes.
-BINARY = "inference-header-content-length"
 _KEY_FORM = re.compile(r"[\x21-\x7e]{1,200}")
 # What tells callers apart: one caller's key must not find another's job.
 _CALLER = ("x-tokka-client", "authorization", "x-api-key")
