@@ -173,7 +173,7 @@ def bars(found: Samples, forms: Sequence[str], limits: dict[tuple[str, int], flo
     print("\nAt 16 clients:")
     for form in forms:
         through = [f"tokka, {protocol} through the gateway, 2 workers" for protocol in ("REST", "gRPC")]
-        for name in ("tokka, REST", "tokka, gRPC", *through):
+        for name in ("tokka, REST", "tokka, REST v2", "tokka, gRPC", *through):
             against = ratio(found, (name, form), ("LitServe, batch 16", form), 16)
             print(f"- {name}, {form}, against LitServe, {form}: {against}")
             for threads, other in (("", "torch"), (UNTUNED, "torch"), ("", form)):

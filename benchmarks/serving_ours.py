@@ -73,14 +73,21 @@ def text_body(text: str) -> dict[str, str]:
     return {"text": text}
 
 
+def infer_body(text: str) -> dict[str, Any]:
+    """The body of POST /v2/models/bench/infer."""
+    return {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": [text]}]}
+
+
 def ours(stack: contextlib.ExitStack, form: str, model: Path, logs: Path) -> list[Server]:
-    """One worker over REST and gRPC, and both again through the gateway: one worker, and two, which is the default."""
+    """One worker over REST, plain and v2, and gRPC; then all through the gateway: one worker, and two, the default."""
     first, second = (worker(stack, form, model, logs, number=number) for number in range(2))
     pid, facts = first
     rest = Server("tokka, REST", form, (pid,), RestTarget(facts["port"], "/predict", text_body), logs)
     grpc = Server("tokka, gRPC", form, (pid,), GrpcTarget(facts["grpc_port"], "bench"), logs)
+    infer = RestTarget(facts["port"], "/v2/models/bench/infer", infer_body)
     return [
         rest,
+        Server("tokka, REST v2", form, (pid,), infer, logs),
         grpc,
         *behind_gateway(stack, form, [first], logs),
         *behind_gateway(stack, form, [first, second], logs),

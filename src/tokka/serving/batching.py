@@ -1,6 +1,6 @@
 """Micro-batching: requests that wait at the same time share one run of the model.
 
-    batcher = Batcher(engine.predict, max_rows=16, max_delay=0.002)
+    batcher = Batcher(run, max_rows=16, max_delay=0.002)
     results = await batcher.submit(rows)
 
 Greedy: an idle worker runs what it has at once. A busy one, whose last run held several rows, waits up to
@@ -84,7 +84,7 @@ class Batcher(Generic[Row, Result]):
             Overloaded: the queue is full, or takes longer than `max_wait`.
             Exception: what `run` raised for one of these very rows.
         """
-        self._refuse_what_would_wait(len(rows))
+        self.require_room(len(rows))
         loop = asyncio.get_running_loop()
         futures = [loop.create_future() for _ in rows]
         if not self._fresh:
@@ -99,7 +99,12 @@ class Batcher(Generic[Row, Result]):
         """How long the model has given nothing to those who wait; 0 when nobody waits."""
         return time.monotonic() - self._last_sign if self._unanswered else 0.0
 
-    def _refuse_what_would_wait(self, rows: int) -> None:
+    def require_room(self, rows: int) -> None:
+        """See that so many rows would be taken now, before anything is done for them.
+
+        Raises:
+            Overloaded: see `submit`.
+        """
         ahead, expected = self._unanswered, self._unanswered * statistics.median(self._last_speeds)
         if ahead and (ahead + rows > self._max_waiting or expected > self._max_wait):
             raise Overloaded(f"{ahead} rows wait already, for about {expected:.1f} s")

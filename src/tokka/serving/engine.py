@@ -1,7 +1,7 @@
 """The model of one worker: verified, loaded once, warmed up, and asked in batches.
 
 engine = Engine.load(folder, digest="…", form="int8")
-engine.predict([Row("where is my card?")])      # [Result(label="card_arrival", score=0.97, …)]
+engine.predict(engine.prepare([Row("where is my card?")]))      # [Result(label="card_arrival", score=0.97, …)]
 """
 
 import math
@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from tokka.errors import Refused, TokkaError
 from tokka.settings import Settings
@@ -19,8 +19,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tokka.training.predictor import Predictor
+    from tokka.training.tokenising import Encoded
 
 Form = Literal["int8", "fp32", "torch"]
+# More of them take milliseconds to be made tokens: longer than others who ask should wait for one request's sake.
+LETTERS_AT_ONCE = 4_000
 _WARM_UP_TEXTS = ("a", "where is my card?", "I was charged twice for the same order last week, " * 4)
 
 
@@ -31,6 +34,13 @@ class Row:
     text: str
     pair: str | None = None
     top_k: int = 0
+
+
+class Prepared(NamedTuple):
+    """A row and its tokens; None when those are still to be made."""
+
+    row: Row
+    tokens: "Encoded | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +98,17 @@ class Engine:
             )
         return cls(predictor, digest=predictor.digest, pairs=predictor.config.text_pair)
 
-    def predict(self, rows: Sequence[Row]) -> list[Result]:
+    def prepare(self, rows: Sequence[Row]) -> list[Prepared]:
+        """Do what need not wait for the model's thread, while that one works: tokens, where it takes no time."""
+        texts, pairs = self._columns(rows)
+        if sum(map(len, texts)) + sum(map(len, pairs or ())) > LETTERS_AT_ONCE:
+            return [Prepared(row) for row in rows]
+        return list(map(Prepared, rows, self._predictor.encode(texts, pairs).by_row()))
+
+    def predict(self, prepared: Sequence[Prepared]) -> list[Result]:
         """Answer some rows, in order."""
-        found = self._predictor.predict(*self._columns(rows), batch=len(rows))
+        rows = [one.row for one in prepared]
+        found = self._predictor.predict_encoded(self._tokens(prepared), batch=len(rows))
         lengths, unknown = found.lengths.tolist(), found.unknown.tolist()
         if self.task == "regression":
             values = found.values.tolist()
@@ -101,6 +119,11 @@ class Engine:
             Result(label, score, None, *rest)
             for label, score, *rest in zip(found.labels, scores, lengths, unknown, tops, strict=True)
         ]
+
+    def _tokens(self, prepared: Sequence[Prepared]) -> "Encoded":
+        from tokka.training.tokenising import Encoded
+
+        return Encoded.join([one.tokens or self._predictor.encode(*self._columns([one.row])) for one in prepared])
 
     def _top(self, wanted: int, scores: "NDArray[np.float32]") -> tuple[tuple[str, float], ...]:
         if not wanted:
@@ -129,7 +152,7 @@ class Engine:
         began = time.perf_counter()
         rows = [Row(text, text if self.pairs else None) for text in _WARM_UP_TEXTS]
         for size in (1, len(rows), batch):
-            results = self.predict((rows * size)[:size])
+            results = self.predict(self.prepare((rows * size)[:size]))
         for result in results:
             number = result.value if self.task == "regression" else result.score
             if number is None or not math.isfinite(number):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tokka.serving.batching import Batcher
-from tokka.serving.engine import Engine, Result, Row
+from tokka.serving.engine import Engine, Prepared, Result, Row
 from tokka.serving.protocol import require_classes, require_few_tokens
 from tokka.serving.request_log import Writer
 
@@ -86,7 +86,7 @@ class Service:
         self._revision = f"{options.version}@{engine.digest}"
         self._writer = writer
         self._log_works = True
-        self._batcher: Batcher[Row, Result] = Batcher(
+        self._batcher: Batcher[Prepared, Result] = Batcher(
             engine.predict, max_rows=engine.rows_per_run(options.batch), max_delay=options.max_delay_ms / 1000
         )
 
@@ -119,8 +119,9 @@ class Service:
         """
         require_classes(rows, self.engine.task)
         require_few_tokens(rows, self.engine.count_tokens, self.options.max_tokens)
+        self._batcher.require_room(len(rows))
         began = time.perf_counter()
-        results = await self._batcher.submit(rows)
+        results = await self._batcher.submit(self.engine.prepare(rows))
         latency = (time.perf_counter() - began) * 1000
         canary = self.is_canary(context)
         names = [context.request_id] if len(rows) == 1 else [f"{context.request_id}.{i}" for i in range(len(rows))]

@@ -21,7 +21,7 @@ from tokka.errors import Refused, UsageError
 from tokka.training.configuration import check_encoder_config
 from tokka.training.engines import Engine, onnx_engine, rows_per_run, run_in_batches, torch_engine
 from tokka.training.model_folder import FORM_FILES, Form, ModelConfig, config_digest, model_digest, verify_model
-from tokka.training.tokenising import TextEncoder
+from tokka.training.tokenising import Encoded, TextEncoder
 
 __all__ = ["Predictions", "Predictor", "load_predictor", "model_digest"]
 
@@ -74,9 +74,20 @@ class Predictor:
         Raises:
             UsageError: pairs are missing, superfluous, or not one for each text.
         """
+        return self.predict_encoded(self.encode(texts, pairs), batch)
+
+    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Encoded:
+        """The first half of `predict`: token ids, of which texts beyond `max_tokens` have no more than that.
+
+        Raises:
+            UsageError: see `predict`.
+        """
         self._check(texts, pairs)
-        encoded = self._encoder.encode(texts, pairs)
-        if not texts:
+        return self._encoder.encode(texts, pairs)
+
+    def predict_encoded(self, encoded: Encoded, batch: int = 64) -> Predictions:
+        """The second half of `predict`, for rows in any number."""
+        if not encoded.ids:
             outputs = embeddings = np.empty((0, max(1, len(self.labels))), np.float32)
         else:
             config = self.config

@@ -38,6 +38,19 @@ class Encoded:
         """(rows,) tokens, with the special ones."""
         return np.fromiter((len(row) for row in self.ids), dtype=np.int64, count=len(self.ids))
 
+    def by_row(self) -> "list[Encoded]":
+        """Each row for itself."""
+        rows = zip(self.ids, self.types, range(len(self.ids)), strict=True)
+        return [Encoded([ids], [types], self.unknown[row : row + 1]) for ids, types, row in rows]
+
+    @classmethod
+    def join(cls, parts: "Sequence[Encoded]") -> "Encoded":
+        """The rows of all parts, in order."""
+        if len(parts) == 1:
+            return parts[0]
+        ids, types = ([row for part in parts for row in getattr(part, name)] for name in ("ids", "types"))
+        return cls(ids, types, np.concatenate([part.unknown for part in parts]) if parts else np.empty(0))
+
 
 class TextEncoder:
     """A tokenizer.json with our own truncation and no padding, whatever the file itself asks for."""

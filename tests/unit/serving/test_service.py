@@ -7,6 +7,7 @@ import pytest
 from tests.serving.models import LABELS, make_model
 from tokka.errors import Refused
 from tokka.serving.application import FrontDoor
+from tokka.serving.batching import Overloaded
 from tokka.serving.engine import Engine, Row
 from tokka.serving.protocol import BadRequest
 from tokka.serving.request_log import Writer, read
@@ -107,6 +108,30 @@ def test_headers_are_read_and_nonsense_counts_as_absent():
     assert len(Context.from_headers({}).request_id) == 32
 
 
+def test_rows_with_their_tokens_and_rows_without_are_answered_alike(engines):
+    rows = [Row("my card"), Row("where is my order? " * 300), Row("")]
+    engine = engines["classes"]
+    with_tokens = [one for row in rows[::2] for one in engine.prepare([row])]
+    assert all(one.tokens is not None for one in with_tokens)
+    without = engine.prepare(rows)
+    assert all(one.tokens is None for one in without), "too many letters to hold the others up for"
+    # Together, in one run, and each for itself.
+    for first, second, third in (without, [with_tokens[0], without[1], with_tokens[1]]):
+        assert engine.predict([first, second, third]) == [engine.predict([one])[0] for one in without]
+
+
+def test_what_is_refused_is_not_even_read(engines, monkeypatch):
+    service = Service(engines["classes"], Options("helpdesk", "7"), None)
+
+    def refuse(rows):
+        raise Overloaded(f"no room for {rows}")
+
+    monkeypatch.setattr(service._batcher, "require_room", refuse)
+    monkeypatch.setattr(service.engine, "prepare", lambda rows: pytest.fail("read"))
+    with pytest.raises(Overloaded):
+        asyncio.run(service.answer([Row("my card")], Context("id")))
+
+
 def test_a_worker_whose_model_gives_nothing_says_that_it_is_not_well(engines, monkeypatch):
     service = Service(engines["classes"], Options("helpdesk", "7"), None)
     door = FrontDoor(service, None)
@@ -135,6 +160,6 @@ def test_the_forms_agree(tmp_path):
     make_model(tmp_path / "model", seed=3)
     rows = [Row(f"order {number} refund") for number in range(20)]
     forms = [Engine.load(tmp_path / "model", form=form) for form in ("fp32", "int8")]
-    labels = [[result.label for result in engine.predict(rows)] for engine in forms]
+    labels = [[result.label for result in engine.predict(engine.prepare(rows))] for engine in forms]
     assert sum(one == other for one, other in zip(*labels, strict=True)) >= 18
     assert forms[0].warm_up(16) >= 0
