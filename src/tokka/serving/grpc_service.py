@@ -111,9 +111,20 @@ class MarkingServicer(InferenceServicer):  # type: ignore[misc]
 class StatusInterceptor(ExceptionToStatusInterceptor):  # type: ignore[misc]
     """KServe's exceptions as statuses; bytes that are no message are the client's mistake, the rest is logged."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        # A handler depends on its method alone: making one for each request costs a fortieth of it.
+        self._handlers: dict[str, Any] = {}
+
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
         """Have a message that cannot be read reach `intercept`: grpc itself would answer UNKNOWN."""
+        method = handler_call_details.method
+        handler = self._handlers.get(method) or await self._handler(continuation, handler_call_details)
+        if handler is not None:
+            self._handlers[method] = handler
+        return handler
 
+    async def _handler(self, continuation: Any, handler_call_details: Any) -> Any:
         async def tolerant(details: Any) -> Any:
             handler = await continuation(details)
             return handler and handler._replace(request_deserializer=_read_or_none(handler.request_deserializer))
