@@ -108,6 +108,37 @@ def test_failures_end_the_test_and_peeking_at_equal_versions_seldom_does():
     assert ab.look(RUNNING, Traffic(), seen, 31.0, Params()).topic == "lost"
 
 
+def by_users(made: Traffic, users: int, **columns: np.ndarray) -> Traffic:
+    """The same requests, asked by so many users in turn, each of whom stays on one side."""
+    who = np.arange(made.canary.size) % users
+    side = np.random.default_rng(7).random(users) < 0.5
+    return Traffic(**{**vars(made), "key": who.astype(float), "canary": side[who].astype(float), **columns})
+
+
+def test_one_user_who_always_fails_does_not_end_the_test():
+    made = by_users(traffic(600, 1.0, 1.0, 1, 0.5), 3)
+    value, reason = ab_statistics.failure(Traffic(**{**vars(made), "canary": np.ones(600)}), 0.05)
+    assert reason is None and value < 10, "three users are three drawings"
+    assert ab_statistics.failure(traffic(600, 0.0, 1.0, 1, 0.5), 0.05)[1]
+
+
+def test_what_the_model_server_refuses_is_in_no_interval():
+    made, refused = traffic(600, 0.2, 0.2, 1), (np.arange(600) % 2).astype(float)
+    found = ab_statistics.measure(Traffic(**{**vars(made), "refused": refused}), 0.05)
+    assert found["errors"].requests == 300
+    alone = made.where(refused == 0)
+    assert found == ab_statistics.measure(alone, 0.05)
+
+
+def test_labels_count_in_the_order_in_which_they_came():
+    made = traffic(600, 0.1, 0.3, 1, column="wrong")
+    order = np.random.default_rng(3).permutation(600)
+    late = Traffic(**{**vars(made), "told": order.astype(float)})
+    as_they_came = Traffic(**{name: column[np.argsort(order)] for name, column in vars(late).items()})
+    assert ab_statistics.measure(late, 0.05)["wrong"] == ab_statistics.measure(as_they_came, 0.05)["wrong"]
+    assert ab_statistics.measure(late, 0.05)["wrong"] != ab_statistics.measure(made, 0.05)["wrong"]
+
+
 @pytest.fixture
 def here(tmp_path):
     made = World(tmp_path)

@@ -232,6 +232,15 @@ def test_what_the_model_server_refuses_is_no_good_answer():
     assert judge_watch(traffic(500, 0.01, 0.01, 7), garbage, CANARY).verdict == "hold"
 
 
+def test_after_a_promotion_what_is_refused_does_not_hide_what_fails():
+    before, answered = traffic(500, 0.01, 0.01, 7), traffic(300, 0.2, 0.2, 8, share=0.0)
+    refused = traffic(3000, 0.0, 0.0, 9, share=0.0)
+    refused = Traffic(**{**vars(refused), "refused": np.ones(refused.size), "key": refused.key + 1e6})
+    order = np.argsort(np.concatenate([np.arange(300) * 10.0, np.arange(3000.0)]), kind="stable")
+    both = {name: np.concatenate([getattr(answered, name), getattr(refused, name)])[order] for name in vars(answered)}
+    assert judge_watch(before, Traffic(**both), CANARY).verdict == "roll_back"
+
+
 @st.composite
 def any_traffic(draw):
     n = draw(st.integers(0, 150))

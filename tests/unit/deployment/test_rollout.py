@@ -185,6 +185,25 @@ def test_live_traffic_that_fills_its_step_and_proves_too_little_is_helped_after_
     assert [len(rows) for rows in sent] == [here.params.canary.step_requests]
 
 
+@pytest.mark.parametrize(("users", "helped"), [(3, True), (450, False)])
+def test_a_few_users_fill_no_step_however_often_they_ask(here, users, helped):
+    state = here.record.compare_and_set(
+        here.state, challenger=Revision(version="2", digest=digest_of("2")), phase="step", share=0.5, rollout="r"
+    )
+    here.target.apply(state)
+    sent = []
+    gatherer = Gatherer(
+        version="2", registry=here.registry, target=here.target, params=here.params, home=here.settings.home,
+        traffic=sent.append, read_log=here.target.reader(), clock=here.clock,
+    )  # fmt: skip
+    here.target.send([{"text": f"message {number}"} for number in range(450)], rate=3.0, replayed=False)
+    requests = [record for record in here.target.log if record["kind"] == "request"]
+    for number, record in enumerate(requests):
+        record["key"] = str(number % users)
+    gatherer.gather(state)
+    assert bool(sent) == helped
+
+
 def test_progress_is_reported(here, capsys):
     here.rollout()
     said = capsys.readouterr().err

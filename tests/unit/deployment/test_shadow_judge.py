@@ -98,6 +98,10 @@ def test_replayed_rows_do_not_outvote_live_ones():
 def test_a_loss_on_live_inputs_alone_rolls_back_whatever_replayed_rows_say():
     lost = judge_pairs(mixed(pairs(400, 0.0, 0.1, 3), pairs(1000, 0.1, 0.0, 4)), CANARY)
     assert lost.verdict == "roll_back"
+    # Not even when the replayed ones came first.
+    later = mixed(pairs(400, 0.0, 0.1, 3), pairs(4000, 0.1, 0.0, 4))
+    later = Pairs(**{name: column[::-1] for name, column in vars(later).items() if np.ndim(column)})
+    assert judge_pairs(later, CANARY).verdict == "roll_back"
 
 
 def test_mixed_pairs_at_the_margin_are_promoted_and_equal_ones_rolled_back_less_often_than_alpha():
