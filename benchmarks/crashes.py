@@ -112,7 +112,8 @@ def main() -> int:
     met = sum(map(is_met, found))
     text = "\n".join([*table(found), "", f"{met} of {len(found)} runs met: all agree within {LIMIT_S:g} s, 0 failed"])
     print(text)
-    RESULTS.write_text(f"# benchmarks/crashes.py, {len(found)} runs\n\n{text}\n", encoding="utf-8")
+    head = f"# benchmarks/crashes.py --runs {len(found)} --linger {given.linger:g}"
+    RESULTS.write_text(f"{head}\n\n{text}\n", encoding="utf-8")
     return 0 if met == len(found) else 1
 
 

@@ -13,8 +13,10 @@ import pytest
 PROGRAM = """
 import os, signal, sys, time
 from pathlib import Path
+from tokka.deployment import keeper as module
 from tokka.deployment.keeper import keep
 
+module.PAUSE_SECONDS = float(sys.argv[2])
 lives = Path(sys.argv[1])
 
 def work(keeper):
@@ -28,8 +30,8 @@ sys.exit(keep("work", work))
 """
 
 
-def start(tmp_path, work):
-    command = [sys.executable, "-c", PROGRAM.replace("WORK", work), str(tmp_path / "lives")]
+def start(tmp_path, work, pause=0.1):
+    command = [sys.executable, "-c", PROGRAM.replace("WORK", work), str(tmp_path / "lives"), str(pause)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -67,6 +69,31 @@ def test_one_that_dies_again_and_again_is_given_up(tmp_path):
     _, said = keeper.communicate(timeout=60)
     assert keeper.returncode == 1
     assert len(lives(tmp_path)) == 5 and "not started again" in said
+
+
+SERVES = """
+    if number == 1:
+        import subprocess
+        nowhere = subprocess.DEVNULL
+        subprocess.Popen(["sleep", "20"], start_new_session=True, stdout=nowhere, stderr=nowhere)
+"""
+
+
+def test_while_something_serves_it_is_not_given_up(tmp_path):
+    keeper = start(tmp_path, f"{SERVES}\n    if number < 8: os.kill(os.getpid(), signal.SIGKILL)\n    return 4")
+    _, said = keeper.communicate(timeout=60)
+    assert keeper.returncode == 4
+    assert len(lives(tmp_path)) == 8 and "not started again" not in said
+
+
+def test_it_can_be_ended_while_it_waits_to_start_the_next_one(tmp_path):
+    keeper = start(tmp_path, f"{SERVES}\n    os.kill(os.getpid(), signal.SIGKILL)", pause=50)
+    until(lambda: len(lives(tmp_path)) == 5)
+    time.sleep(1.5)
+    keeper.send_signal(signal.SIGTERM)
+    _, said = keeper.communicate(timeout=10)
+    assert keeper.returncode == 0 and "Traceback" not in said
+    assert len(lives(tmp_path)) == 5
 
 
 def test_it_ends_its_child_when_it_is_told_to_and_takes_it_along_when_it_is_killed(tmp_path):
