@@ -11,7 +11,6 @@ Sites: record (compare-and-set), alias and tag (registry), map (the gateway's co
 
 import argparse
 import itertools
-import socket
 import statistics
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.faults.crash_world import LIMIT_S, Crashes, Outcome, Point, make_models
+from tests.ports import free_port
 from tests.serving.world import World
 
 RESULTS = Path(__file__).parent / "results" / "crashes.md"
@@ -90,19 +90,13 @@ def _row(name: str, group: list[Outcome]) -> str:
     return f"| {name} | {len(group)} | {times} | {sum(one.asked for one in group)} | {counts[0]} | {counts[1]} |"
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return min(int(probe.getsockname()[1]), 64_000)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=120, help="how many rollouts are killed")
     parser.add_argument("--linger", type=float, default=LIMIT_S, help="seconds of requests after all agree")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        world = World(Path(folder) / "home", _free_port(), make_models(Path(folder)))
+        world = World(Path(folder) / "home", free_port(), make_models(Path(folder)))
         try:
             crashes = Crashes(world)
             crashes.prepare()

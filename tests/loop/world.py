@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 import psutil
 import yaml
 
+from tests.ports import free_port
 from tokka.data.sample import make_sample
 from tokka.deployment import stack
 from tokka.deployment.record import Record
@@ -20,13 +20,6 @@ from tokka.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT = 240
-
-
-def free_port() -> int:
-    """A port whose neighbours (MLflow's page) are most likely free as well."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return min(probe.getsockname()[1], 64000)
 
 
 class World:

@@ -1,12 +1,12 @@
 """Three real models, and a stack of its own for whoever asks."""
 
 import shutil
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
 from tests.serving.models import make_model
 from tests.serving.world import World
 
@@ -40,19 +40,3 @@ def world(make_world: Callable[..., World]) -> World:
     made.install("1")
     made.up()
     return made
-
-
-def free_port() -> int:
-    """A port with nobody on it, nor one or ten above it."""
-    for _ in range(50):
-        with socket.socket() as probe, socket.socket() as above, socket.socket() as next_one:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-            try:
-                above.bind(("127.0.0.1", port + 10))
-                next_one.bind(("127.0.0.1", port + 1))
-            except OSError:
-                continue
-            if port < 65_000:
-                return int(port)
-    raise RuntimeError("no free port")

@@ -10,7 +10,7 @@ import time
 
 import httpx
 
-from tests.serving.conftest import free_port
+from tests.ports import free_port
 from tests.serving.world import World
 from tokka import files
 from tokka.serving.asynchronous.messages import Job, decode_result, encode

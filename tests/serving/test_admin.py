@@ -4,7 +4,7 @@ import socket
 
 import httpx
 
-from tests.serving.conftest import free_port
+from tests.ports import free_port
 from tokka.serving.traffic import replay
 
 

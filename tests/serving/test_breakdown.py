@@ -15,7 +15,7 @@ import pytest
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 
-from tests.serving.conftest import free_port
+from tests.ports import free_port
 from tests.serving.world import NAME
 from tokka.serving.gateway import Gateway, Split
 

@@ -13,7 +13,7 @@ from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceSt
 from tests.serving.worker import LoneWorker
 from tests.serving.world import NAME
 
-ROWS = ["my card and my order and my printer and my password and my refund " * 4] * 60
+ROWS = ["my card and my order and my printer and my password and my refund " * 4] * 240
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import time
 import grpc
 import pytest
 
-from tests.serving.conftest import free_port
+from tests.ports import free_port
 from tokka.serving.gateway import MAX_HEAD_BYTES, MAX_HEADERS, SMALL_BODY_BYTES, Gateway, Split
 
 

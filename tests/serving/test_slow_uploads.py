@@ -11,7 +11,7 @@ import grpc
 import httpx
 import pytest
 
-from tests.serving.conftest import free_port
+from tests.ports import free_port
 from tokka.serving.gateway import LARGE_PLACES as PLACES
 from tokka.serving.gateway import LARGE_PLACES_EACH as PLACES_EACH
 from tokka.serving.gateway import Gateway, Split
