@@ -9,7 +9,6 @@ waiting. First a calm stretch with the same split, then 5 promotions, 5 rollback
 
 import argparse
 import asyncio
-import socket
 import sys
 import tempfile
 import threading
@@ -23,6 +22,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from tests.ports import free_port
 from tests.serving.models import make_model
 from tests.serving.world import NAME, World
 from tokka.deployment.rollout import rollback
@@ -180,19 +180,13 @@ def is_met(result: Result) -> bool:
     return result.load.failed == 0 and near and result.p99_ratio <= P99_BAR
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=180.0, help="length of the load")
     seconds = parser.parse_args().seconds
     with tempfile.TemporaryDirectory() as folder:
         models = {make_model(Path(folder) / str(seed), seed=seed): Path(folder) / str(seed) for seed in (1, 2)}
-        world = World(Path(folder) / "home", min(_free_port(), 64_000), models)
+        world = World(Path(folder) / "home", free_port(), models)
         try:
             world.install("1")
             world.up()

@@ -8,6 +8,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from tests.ports import free_port
+
 # The one on the path is a wrapper that changes the user first.
 SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 
@@ -20,7 +22,7 @@ class PrivateBroker:
     """
 
     def __init__(self, folder: Path) -> None:
-        port, distribution, epmd = _free_ports(3)
+        port, distribution, epmd = (free_port() for _ in range(3))
         (folder / "plugins").write_text("[].")
         (folder / "rabbit.conf").write_text(f"listeners.tcp.1 = 127.0.0.1:{port}\nloopback_users.guest = true\n")
         self.url = f"amqp://guest:guest@127.0.0.1:{port}/"
@@ -70,14 +72,3 @@ class PrivateBroker:
             time.sleep(0.1)
         self.stop()
         raise AssertionError(f"RabbitMQ did not listen within {seconds} s: {self._log.read_text()[-2000:]}")
-
-
-def _free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()

@@ -117,7 +117,7 @@ class StatusInterceptor(ExceptionToStatusInterceptor):  # type: ignore[misc]
         self._handlers: dict[str, Any] = {}
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
-        """Have a message that cannot be read reach `intercept`: grpc itself would answer UNKNOWN."""
+        """The method's handler, which is made once."""
         method = handler_call_details.method
         handler = self._handlers.get(method) or await self._handler(continuation, handler_call_details)
         if handler is not None:
@@ -125,6 +125,8 @@ class StatusInterceptor(ExceptionToStatusInterceptor):  # type: ignore[misc]
         return handler
 
     async def _handler(self, continuation: Any, handler_call_details: Any) -> Any:
+        """Have a message that cannot be read reach `intercept`: grpc itself would answer UNKNOWN."""
+
         async def tolerant(details: Any) -> Any:
             handler = await continuation(details)
             return handler and handler._replace(request_deserializer=_read_or_none(handler.request_deserializer))

@@ -118,8 +118,8 @@ class Service:
             Overloaded: too much waits already.
         """
         require_classes(rows, self.engine.task)
-        require_few_tokens(rows, self.engine.count_tokens, self.options.max_tokens)
         self._batcher.require_room(len(rows))
+        require_few_tokens(rows, self.engine.count_tokens, self.options.max_tokens)
         began = time.perf_counter()
         results = await self._batcher.submit(self.engine.prepare(rows))
         latency = (time.perf_counter() - began) * 1000

@@ -168,7 +168,8 @@ def test_who_goes_on_with_a_watch_does_not_take_its_failures_for_the_usual_ones(
     assert (seen.before.size, seen.after.size) == (2, 3)
 
 
-def test_live_traffic_that_fills_its_step_and_proves_too_little_is_helped_after_a_while(here):
+def on_a_step(here):
+    """Half of the traffic goes to version 2: the state, who gathers, and where the rows go that it replays."""
     state = here.record.compare_and_set(
         here.state, challenger=Revision(version="2", digest=digest_of("2")), phase="step", share=0.5, rollout="r"
     )
@@ -178,6 +179,11 @@ def test_live_traffic_that_fills_its_step_and_proves_too_little_is_helped_after_
         version="2", registry=here.registry, target=here.target, params=here.params, home=here.settings.home,
         traffic=sent.append, read_log=here.target.reader(), clock=here.clock,
     )  # fmt: skip
+    return state, gatherer, sent
+
+
+def test_live_traffic_that_fills_its_step_and_proves_too_little_is_helped_after_a_while(here):
+    state, gatherer, sent = on_a_step(here)
     for _ in range(2):
         # Three requests a second: enough to fill a step of a hundred within a minute, over and over.
         here.target.send([{"text": f"message {number}"} for number in range(450)], rate=3.0, replayed=False)
@@ -187,15 +193,7 @@ def test_live_traffic_that_fills_its_step_and_proves_too_little_is_helped_after_
 
 @pytest.mark.parametrize(("users", "helped"), [(3, True), (450, False)])
 def test_a_few_users_fill_no_step_however_often_they_ask(here, users, helped):
-    state = here.record.compare_and_set(
-        here.state, challenger=Revision(version="2", digest=digest_of("2")), phase="step", share=0.5, rollout="r"
-    )
-    here.target.apply(state)
-    sent = []
-    gatherer = Gatherer(
-        version="2", registry=here.registry, target=here.target, params=here.params, home=here.settings.home,
-        traffic=sent.append, read_log=here.target.reader(), clock=here.clock,
-    )  # fmt: skip
+    state, gatherer, sent = on_a_step(here)
     here.target.send([{"text": f"message {number}"} for number in range(450)], rate=3.0, replayed=False)
     requests = [record for record in here.target.log if record["kind"] == "request"]
     for number, record in enumerate(requests):

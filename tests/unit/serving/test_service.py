@@ -1,6 +1,7 @@
 """One revision's answers: what is said, what is logged, who is a canary; with a real model in this process."""
 
 import asyncio
+import json
 
 import pytest
 
@@ -118,6 +119,33 @@ def test_rows_with_their_tokens_and_rows_without_are_answered_alike(engines):
     # Together, in one run, and each for itself.
     for first, second, third in (without, [with_tokens[0], without[1], with_tokens[1]]):
         assert engine.predict([first, second, third]) == [engine.predict([one])[0] for one in without]
+
+
+@pytest.mark.parametrize(
+    ("model", "texts", "names"),
+    [
+        ("classes", {"text": ["my card", "my order"]}, ["prediction_id", "label", "score"]),
+        ("value", {"text": ["my card"]}, ["prediction_id", "value"]),
+        ("pairs", {"text": ["my card"], "text_pair": ["my order"]}, ["prediction_id", "label", "score"]),
+    ],
+)
+def test_a_plain_v2_request_needs_no_kserve(engines, model, texts, names):
+    door = FrontDoor(Service(engines[model], Options("helpdesk", "7"), None), None)
+    inputs = [{"name": name, "datatype": "BYTES", "shape": [len(rows)], "data": rows} for name, rows in texts.items()]
+    body, sent = json.dumps({"id": "mine", "inputs": inputs}).encode(), []
+
+    async def receive():
+        return {"type": "http.request", "body": body}
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "path": "/v2/models/helpdesk/versions/7/infer", "method": "POST", "headers": []}
+    asyncio.run(door(scope, receive, send))
+    answer = json.loads(sent[1]["body"])
+    assert (sent[0]["status"], answer["id"], answer["model_version"]) == (200, "mine", "7")
+    assert [output["name"] for output in answer["outputs"]] == names
+    assert all(output["shape"] == [len(texts["text"])] == [len(output["data"])] for output in answer["outputs"])
 
 
 def test_what_is_refused_is_not_even_read(engines, monkeypatch):
