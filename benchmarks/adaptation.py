@@ -29,7 +29,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tokka.data.preprocessing import prepare
+from tokka.data.preparation.preprocessing import prepare
 from tokka.data.rows import Row
 from tokka.params import Params, parse_params
 from tokka.training.finetuning import finetune
@@ -116,8 +116,8 @@ def measure(table: str, method: str, seed: int, quick: bool, overrides: dict[str
     """Prepare, train and answer the test rows; flat figures."""
     from sklearn.metrics import f1_score
 
-    from tokka.data.prepared import load
-    from tokka.training.predictor import load_predictor
+    from tokka.data.preparation.prepared import load
+    from tokka.model.predictor import load_predictor
 
     labelled, unlabelled, test = TABLES[table](random.Random(seed))
     if quick:

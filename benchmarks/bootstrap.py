@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from tokka.evaluation import metrics, resampling
-from tokka.evaluation.metrics import Floats, Integers
+from tokka.evaluation.metrics import metrics, resampling
+from tokka.evaluation.metrics.metrics import Floats, Integers
 
 LOOPS = 5
 

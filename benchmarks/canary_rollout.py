@@ -1,4 +1,4 @@
-"""A rollout of the product, simulated request by request: `tokka.deployment.phases.next_action` decides, nothing else.
+"""A rollout of the product, simulated request by request: `phases.next_action` decides, nothing else.
 
     outcome = rollout(case, rate, random, Canary())
 
@@ -16,10 +16,10 @@ from dataclasses import replace
 import numpy as np
 
 from benchmarks.canary_world import Case, Floats, Outcome, Requests, Users, join, latencies, simulate
-from tokka.deployment.evidence import Pairs, Traffic
-from tokka.deployment.phases import Action, Evidence, next_action
-from tokka.deployment.state import Revision, State
-from tokka.deployment.targets.base import Observed
+from tokka.deployment.judge.evidence import Pairs, Traffic
+from tokka.deployment.judge.phases import Action, Evidence, next_action
+from tokka.deployment.record.state import Revision, State
+from tokka.deployment.record.target import Observed
 from tokka.params import Canary
 
 # Held-out rows are replayed at this rate, in inputs per second.

@@ -21,8 +21,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.faults.crash_world import LIMIT_S, Crashes, Outcome, Point, make_models
-from tests.ports import free_port
-from tests.serving.world import World
+from tests.fixtures.ports import free_port
+from tests.fixtures.world import World
 
 RESULTS = Path(__file__).parent / "results" / "crashes.md"
 SITES = ("record", "map", "start", "stop", "alias", "tag")

@@ -85,11 +85,11 @@ def ours(prepared: Path, params: Any, work: Path) -> Any:
     import numpy as np
     from finetuning_peers import Clock, texts_and_targets
 
-    from tokka.data.prepared import load as load_prepared
-    from tokka.training.base import resolve_base
+    from tokka.data.preparation.prepared import load as load_prepared
+    from tokka.model.base import resolve_base
+    from tokka.model.predictor import load_predictor
     from tokka.training.export import export
-    from tokka.training.job import own_randomness_and_threads, prepare_job
-    from tokka.training.predictor import load_predictor
+    from tokka.training.setup.job import own_randomness_and_threads, prepare_job
     from tokka.training.train import train
 
     data, base = load_prepared(prepared), resolve_base(params.model, work)
@@ -112,10 +112,10 @@ def one(method: str, seed: int, prepared: Path, source: Path, texts: int, thread
     import torch
     from finetuning_peers import PEERS, texts_and_targets
 
-    from tokka.data.prepared import load as load_prepared
-    from tokka.evaluation.metrics import classification
-    from tokka.training.base import resolve_base
-    from tokka.training.precision import has_fast_bf16
+    from tokka.data.preparation.prepared import load as load_prepared
+    from tokka.evaluation.metrics.metrics import classification
+    from tokka.model.base import resolve_base
+    from tokka.training.setup.precision import has_fast_bf16
 
     torch.set_num_threads(threads)
     overrides = (f"finetuning.seed={seed}", f"finetuning.threads={threads}")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tokka.data.prepared import Prepared
+from tokka.data.preparation.prepared import Prepared
 
 Floats = NDArray[np.floating[Any]]
 EPOCHS, LEARNING_RATE = 3, 5e-5  # the Trainer's own defaults

@@ -22,11 +22,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.ports import free_port
-from tests.serving.models import make_model
-from tests.serving.world import NAME, World
+from tests.fixtures.models import make_model
+from tests.fixtures.ports import free_port
+from tests.fixtures.world import NAME, World
 from tokka.deployment.rollout import rollback
-from tokka.serving import request_log
+from tokka.request_log import log
 
 RATE = 100.0
 SHARE = 0.3
@@ -147,7 +147,7 @@ def split(world: World, since: float, wanted: int) -> tuple[int, float]:
     """(requests at the wanted share, the part of them that the challenger answered), by the gateway's log."""
 
     def logged() -> list[dict]:
-        return [one for one in request_log.read(world.settings.home / "requests", since) if one["kind"] == "request"]
+        return [one for one in log.read(world.settings.home / "requests", since) if one["kind"] == "request"]
 
     deadline = time.monotonic() + 5
     while len(logged()) < wanted and time.monotonic() < deadline:

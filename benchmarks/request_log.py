@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tokka.serving.framing import frame
-from tokka.serving.request_log import Writer
+from tokka.request_log.framing import frame
+from tokka.request_log.log import Writer
 
 RECORDS, TURNS = 4_000, 5
 RECORD = {

@@ -110,8 +110,8 @@ def behind_gateway(
     stack: contextlib.ExitStack, form: str, workers: Sequence[tuple[int, Any]], logs: Path
 ) -> list[Server]:
     """The gateway, with its request log, in front of workers that run already: asked over REST, and over gRPC."""
-    from tokka.serving.access import Access
-    from tokka.serving.gateway import Gateway, Split
+    from tokka.gateway.exposure import Access
+    from tokka.gateway.gateway import Gateway, Split
 
     folder, public = logs / f"gateway-{form}-{len(workers)}", free_port()
     folder.mkdir()

@@ -21,7 +21,7 @@ BATCH, BATCH_SECONDS = 16, 0.005
 
 def open_model(folder: Path, form: str, threads: int = 1) -> Any:
     """The predictor, on one thread unless told otherwise."""
-    from tokka.training.predictor import load_predictor
+    from tokka.model.predictor import load_predictor
 
     return load_predictor(folder, form=form, threads=threads)  # type: ignore[arg-type]
 

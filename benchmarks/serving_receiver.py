@@ -7,8 +7,8 @@ import sys
 import threading
 from pathlib import Path
 
-from tokka.serving.gateway_log import Receiver
-from tokka.serving.request_log import Writer
+from tokka.gateway.access_log import Receiver
+from tokka.request_log.log import Writer
 
 if __name__ == "__main__":
     print(Receiver(Writer(Path(sys.argv[1]), "gateway")).port, flush=True)

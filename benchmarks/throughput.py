@@ -32,8 +32,8 @@ HF_BATCHES = (8, 32, 64)
 
 def lightning(prepared: Any, params: Any, base: Any, work: Path) -> Callable[[], None]:
     """The pipeline's own training, from a fresh model."""
-    from tokka.training.fitting import fit
-    from tokka.training.job import prepare_job
+    from tokka.training.fit.fit import fit
+    from tokka.training.setup.job import prepare_job
 
     job = prepare_job(prepared, params, base)
     return lambda: void(fit(job, work, time.monotonic()))
@@ -43,10 +43,10 @@ def bare(prepared: Any, params: Any, base: Any, work: Path) -> Callable[[], None
     """The same steps, validation and checkpoint in a loop of torch."""
     import torch
 
-    from tokka.training.augmentation import drop_words
-    from tokka.training.datamodule import inputs_of
-    from tokka.training.job import prepare_job
-    from tokka.training.optimisation import Schedule, make_optimizer
+    from tokka.training.setup.augmentation import drop_words
+    from tokka.training.setup.datamodule import inputs_of
+    from tokka.training.setup.job import prepare_job
+    from tokka.training.setup.optimisation import Schedule, make_optimizer
 
     job = prepare_job(prepared, params, base)
     model, data, tuning = job.model, job.data, params.finetuning
@@ -85,7 +85,7 @@ def hugging_face(batch: int) -> Callable[[Any, Any, Any, Path], Callable[[], Non
     """One epoch of the Hugging Face Trainer."""
 
     def make(prepared: Any, params: Any, base: Any, work: Path) -> Callable[[], None]:
-        from tokka.training.precision import choose_precision
+        from tokka.training.setup.precision import choose_precision
 
         bf16 = choose_precision(params.finetuning) == "bf16-mixed"
         runner = trainer(prepared, base.path, work, batch=batch, seed=7, bf16=bf16, epochs=1)
@@ -119,8 +119,8 @@ def small(prepared: Any, rows: int) -> Any:
 
 def measure(prepared: Any, params: Any, rounds: int) -> dict[str, list[tuple[float, float]]]:
     """Each way's (wall, processor) seconds of every round; the first round warms up and is not counted."""
-    from tokka.training.base import resolve_base
-    from tokka.training.job import own_randomness_and_threads
+    from tokka.model.base import resolve_base
+    from tokka.training.setup.job import own_randomness_and_threads
 
     ways: dict[str, Any] = {"tokka (Lightning)": lightning, "bare loop": bare}
     ways |= {f"Hugging Face Trainer, batch {batch}": hugging_face(batch) for batch in HF_BATCHES}
@@ -163,7 +163,7 @@ def main() -> None:
         print(f"{arguments.source}: no train.csv and test.csv of BANKING77 here: left out (set TOKKA_SHARED_DATA)")
         return
     with tempfile.TemporaryDirectory() as home:
-        from tokka.data.prepared import load as load_prepared
+        from tokka.data.preparation.prepared import load as load_prepared
 
         source = arguments.source.resolve()
         data = load_prepared(arguments.prepared or prepare(Path(home), source))

@@ -21,7 +21,7 @@ def evaluate(
     import shutil
     from pathlib import Path
 
-    from tokka.evaluation.artifacts import show_classification, show_metrics
+    from tokka.evaluation.report.kubeflow import show_classification, show_metrics
     from tokka.params import parse_params
     from tokka.settings import Settings
     from tokka.steps import evaluate as step

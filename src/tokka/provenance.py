@@ -27,8 +27,8 @@ STEP_SECTIONS = {
 STEP_CODE = {
     "validate_data": ("data",),
     "preprocess": ("data",),
-    "training": ("data", "training"),
-    "finetune": ("data", "training"),
+    "training": ("data", "model", "training"),
+    "finetune": ("data", "model", "training"),
 }
 LIBRARIES = ("torch", "transformers", "lightning", "pyarrow", "great-expectations", "scikit-learn", "onnxruntime")
 

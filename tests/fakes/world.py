@@ -15,10 +15,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tokka.deployment.record import Record
+from tokka.deployment.record.record import Record
+from tokka.deployment.record.state import Revision, State
+from tokka.deployment.record.target import Answer, Observed
 from tokka.deployment.rollout import RolloutResult, run_rollout
-from tokka.deployment.state import Revision, State
-from tokka.deployment.targets.base import Answer, Observed
 from tokka.errors import Refused, TokkaError
 from tokka.params import Params, parse_params
 from tokka.settings import Settings

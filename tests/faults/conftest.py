@@ -5,9 +5,9 @@ import pytest
 
 from tests.faults.crash_world import make_models
 from tests.faults.victim import Victim
+from tests.fixtures.stacks import make_world  # noqa: F401
 from tests.fixtures.tiny_model import make_tiny_base
 from tests.loop.world import World
-from tests.serving.conftest import make_world  # noqa: F401
 
 
 @pytest.fixture(scope="session")

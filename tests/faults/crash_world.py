@@ -16,23 +16,24 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tests.serving.models import make_model
-from tests.serving.visitors import QUESTION, Answer, Visitors
-from tests.serving.world import NAME, World
-from tokka import crash_points
-from tokka.deployment import drivers, fleet
-from tokka.deployment.record import Record
+from tests.fixtures.models import make_model
+from tests.fixtures.visitors import QUESTION, Answer, Visitors
+from tests.fixtures.world import NAME, World
+from tokka import failpoints
+from tokka.deployment.record import owner
+from tokka.deployment.record.record import Record
+from tokka.deployment.record.state import State
 from tokka.deployment.rollout import run_rollout
-from tokka.deployment.state import State
-from tokka.deployment.targets.local import LocalTarget
 from tokka.errors import TokkaError
+from tokka.gateway.gateway import NAMES_MAP, NOBODY, SOCKET
+from tokka.gateway.replay import replay
+from tokka.gateway.runtime_api import RuntimeApi
 from tokka.params import Params
 from tokka.registry import entities
 from tokka.registry.mlflow_client import Registry
-from tokka.serving.gateway import NAMES_MAP, NOBODY, SOCKET
-from tokka.serving.runtime_api import RuntimeApi
-from tokka.serving.traffic import replay
 from tokka.settings import Settings
+from tokka.stack import workers
+from tokka.stack.local_target import LocalTarget
 
 CANARY = {
     "shadow_rows": 20, "steps": (0.3,), "step_requests": 20, "quality_margin": 0.4, "watch_s": 2.0,
@@ -99,7 +100,7 @@ def make_models(folder: Path) -> dict[str, Path]:
 
 def drive(home: str, port: int, params: Params, version: str, plan: Path, said: Path) -> None:
     """A rollout in a process of its own; its verdict is written into a file."""
-    os.environ[crash_points.VARIABLE] = str(plan)
+    os.environ[failpoints.VARIABLE] = str(plan)
     settings = Settings.from_environment({"TOKKA_HOME": home, "TOKKA_ROOT": home, "TOKKA_PORT": str(port)})
     result = run_rollout(
         version=version, registry=Registry(settings, NAME), record=Record(settings.record_url),
@@ -182,13 +183,13 @@ class Crashes:
         except (TokkaError, AssertionError) as error:
             return [repr(error)]
         named = {role: getattr(state, role) for role in ROLES if getattr(state, role)}
-        keys = {role: fleet.key(named[role]) if role in named else NOBODY for role in ROLES[:2]}
+        keys = {role: workers.key(named[role]) if role in named else NOBODY for role in ROLES[:2]}
         ports = {slot.port for slot in slots if slot.backend == "champion" and slot.enabled and slot.running}
         workers = sorted((one.version, one.state) for one in info.workers)
         count = self.world.params.serving.workers
         wanted = sorted((one.version, "ready") for one in named.values() for _ in range(count))
         beliefs = {
-            "driver": (state.phase != "idle" and drivers.is_dead(state), False),
+            "driver": (state.phase != "idle" and owner.is_dead(state), False),
             "aliases": (aliases, {role: one.version for role, one in named.items()}),
             "map": (names, {**keys, "share": f"{state.share:.4f}"}),
             "generation": (info.generation, state.generation),
@@ -258,8 +259,8 @@ def _named(history: list[dict[str, Any]], answer: Answer) -> set[str]:
 @contextmanager
 def _plan_in_environment(plan: Path):
     # This process has passed a crash point already, without a plan: it is nobody's victim.
-    os.environ[crash_points.VARIABLE] = str(plan)
+    os.environ[failpoints.VARIABLE] = str(plan)
     try:
         yield
     finally:
-        del os.environ[crash_points.VARIABLE]
+        del os.environ[failpoints.VARIABLE]

@@ -3,8 +3,8 @@
 import pytest
 
 from tests.fakes.world import ENDPOINT, Model, World
-from tokka.deployment import drivers, moments
 from tokka.deployment.reconcile import Silence, end_abandoned
+from tokka.deployment.record import clock, owner
 
 HOURS = 5 * 3600.0
 SHORT = {"quality_margin": 0.1, "step_requests": 40, "watch_s": 20, "maximum_wait_s": 120}
@@ -98,14 +98,14 @@ def test_a_living_driver_is_not_ended_and_a_newer_version_not_interrupted(tmp_pa
 def test_a_clock_that_is_kept_by_the_network_has_not_jumped(tmp_path):
     here = World(tmp_path)
     here.clock.set_by = 0.9
-    assert moments.restart(here.state, here.clock) == {}
+    assert clock.restart(here.state, here.clock) == {}
     here.clock.set_by = -6.0
-    assert moments.restart(here.state, here.clock) == {"started": here.clock.time()}
+    assert clock.restart(here.state, here.clock) == {"started": here.clock.time()}
 
 
 def test_after_a_restart_of_the_machine_no_moment_is_compared(tmp_path, monkeypatch):
     here = World(tmp_path, challenger=Model())
-    assert not moments.has_jumped(here.state, here.clock)
-    monkeypatch.setattr(drivers, "place", lambda: "another boot")
-    assert moments.has_jumped(here.state, here.clock)
-    assert not drivers.is_dead(here.state), "nobody can tell from here"
+    assert not clock.has_jumped(here.state, here.clock)
+    monkeypatch.setattr(owner, "place", lambda: "another boot")
+    assert clock.has_jumped(here.state, here.clock)
+    assert not owner.is_dead(here.state), "nobody can tell from here"

@@ -10,8 +10,8 @@ import time
 import pytest
 
 from tests.faults.crash_world import LIMIT_S, Crashes, Point
-from tests.serving.world import NAME
-from tokka.serving import request_log
+from tests.fixtures.world import NAME
+from tokka.request_log import log
 
 # The driver, whoever shows the record in the registry, and the daemon.
 POINTS = [
@@ -57,7 +57,7 @@ def test_the_watch_of_a_killed_driver_goes_on_and_puts_the_previous_champion_bac
 
 def fail(world, version):
     """A hundred failed requests, as the gateway would log them."""
-    writer = request_log.Writer(world.settings.home / "requests", "test")
+    writer = log.Writer(world.settings.home / "requests", "test")
     facts = {"kind": "request", "route": "predict", "share": 0.0, "latency_ms": 5.0, "replayed": False, "retries": 0}
     more = {"canary": False, "stand_in": False, "version": version, "status": 503}
     writer.append([{**facts, **more, "prediction_id": f"f{number}", "time": time.time()} for number in range(100)])

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from tests.fakes.world import ENDPOINT, Clock, Killed, Model, World
-from tokka.deployment import watching
 from tokka.deployment.reconcile import end_abandoned, show_last_verdict
-from tokka.deployment.record import Record
+from tokka.deployment.record.record import Record
 from tokka.deployment.rollout import RolloutResult, rollback
+from tokka.stack import drive
 
 SHORT = {"quality_margin": 0.1, "step_requests": 40, "watch_s": 0.6}
 PROMOTED = {"champion": "2", "previous": "1"}
@@ -132,8 +132,8 @@ def die_in_the_watch(here: World) -> None:
 
 def go_on(here: World) -> RolloutResult | None:
     """As the daemon's child does."""
-    return watching.go_on(
-        here.record, here.target, here.params, here.settings, watching.Unasked(), here.clock, here.target.reader
+    return drive.go_on(
+        here.record, here.target, here.params, here.settings, drive.Unasked(), here.clock, here.target.reader
     )
 
 

@@ -348,7 +348,7 @@ def test_params_that_do_not_exist_stop_a_run(victim):
 
 
 def test_a_taken_port_is_named_and_nothing_starts(victim, tmp_path):
-    from tokka.deployment.stack import ensure_up
+    from tokka.stack.stack import ensure_up
 
     settings = victim.settings.model_copy(update={"home": tmp_path / "other"})
     with pytest.raises(TokkaError, match=str(victim.settings.port)):

@@ -5,10 +5,10 @@ import shutil
 import uuid
 from pathlib import Path
 
-from tokka.deployment.record import Record
+from tokka.deployment.record.record import Record
+from tokka.gateway.client import predict
 from tokka.params import Params
 from tokka.registry.mlflow_client import Registry
-from tokka.serving.client import predict
 from tokka.steps import canary, evaluate, finetune, gate, preprocess, register, review, validate_data
 
 QUESTION = "where is my parcel"

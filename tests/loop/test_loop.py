@@ -10,8 +10,8 @@ import time
 
 import pytest
 
+from tokka.gateway.client import predict
 from tokka.registry import review
-from tokka.serving.client import predict
 
 pytestmark = pytest.mark.slow
 AGAIN = "finetuning.seed=8"

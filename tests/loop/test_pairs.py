@@ -8,7 +8,7 @@ from tests.fixtures.prepared_rows import FILLERS, TOPICS
 from tests.fixtures.tiny_model import make_tiny_base
 from tests.loop.messages import messages, write
 from tests.loop.world import World
-from tokka.serving.client import predict
+from tokka.gateway.client import predict
 
 pytestmark = pytest.mark.slow
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import psutil
 import yaml
 
-from tests.ports import free_port
+from tests.fixtures.ports import free_port
 from tokka.data.sample import make_sample
-from tokka.deployment import stack
-from tokka.deployment.record import Record
+from tokka.deployment.record.record import Record
 from tokka.params import Params, load_params
 from tokka.settings import Settings
+from tokka.stack import stack
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT = 240

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from components import IMAGE
-from tokka.triggers.kubeflow import compile_pipelines
+from tokka.runs.kubeflow import compile_pipelines
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"

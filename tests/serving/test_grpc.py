@@ -9,8 +9,8 @@ import pytest
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 
-from tests.serving.world import NAME
-from tokka.serving import request_log
+from tests.fixtures.world import NAME
+from tokka.request_log import log
 
 WANTED = messages.ModelInferRequest.InferRequestedOutputTensor
 TEXTS = ["my card is late", "the printer smokes", "漢字"]
@@ -88,7 +88,7 @@ def test_what_a_model_server_refuses_is_logged_with_its_version_and_what_the_gat
     assert (too_many.status_code, too_large.status_code) == (422, 413)
 
     def logged():
-        found = [one for one in request_log.read(world.settings.home / "requests", since) if one["kind"] == "request"]
+        found = [one for one in log.read(world.settings.home / "requests", since) if one["kind"] == "request"]
         return sorted((one["protocol"], one["status"], one["version"]) for one in found if one["status"] != 200)
 
     world.wait(lambda: len(logged()) == 3)

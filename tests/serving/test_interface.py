@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
-from tokka.serving.client import predict
+from tokka.gateway.client import predict
 from tokka.serving.kserve_import import load_transport
 
 

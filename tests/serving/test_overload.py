@@ -9,7 +9,7 @@ import pytest
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 
-from tests.serving.world import NAME
+from tests.fixtures.world import NAME
 
 BURST = 150
 

@@ -32,13 +32,13 @@ def start(
     Example: `tokka ab start 3 --share 0.3`
     """
     from tokka.deployment import ab
-    from tokka.deployment.record import Record
-    from tokka.deployment.stack import ensure_up
-    from tokka.deployment.targets.local import LocalTarget
+    from tokka.deployment.record.record import Record
     from tokka.errors import Refused
     from tokka.registry.entities import SNAPSHOT
     from tokka.registry.publish import fetch_version, open_registry
     from tokka.registry.review import review_version
+    from tokka.stack.local_target import LocalTarget
+    from tokka.stack.stack import ensure_up
 
     parsed, settings = load(params, overrides)
 
@@ -64,12 +64,13 @@ def status(params: ParamsFile = DEFAULT_PARAMS, overrides: Overrides = None, jso
 
     Example: `tokka ab status`
     """
-    from tokka.deployment import ab, ab_statistics
-    from tokka.deployment.record import Record
+    from tokka.deployment import ab
+    from tokka.deployment.judge import confidence_sequences
+    from tokka.deployment.record.record import Record
 
     parsed, settings = load(params, overrides)
     state = Record(settings.record_url).read(parsed.registry.model)
-    found = ab_statistics.measure(ab.read_traffic(state, parsed, settings), parsed.canary.alpha)
+    found = confidence_sequences.measure(ab.read_traffic(state, parsed, settings), parsed.canary.alpha)
     table = Table(*SHOWN, box=None, pad_edge=False)
     for name, one in found.items():
         table.add_row(name, str(one.requests), *_cells(one.as_dict()), one.verdict)
@@ -96,7 +97,7 @@ def stop(
     """
     from tokka.deployment import ab
     from tokka.deployment.reconcile import keep_aliases, show_verdict
-    from tokka.deployment.record import Record
+    from tokka.deployment.record.record import Record
     from tokka.errors import TokkaError
     from tokka.registry.publish import open_registry
 

@@ -87,7 +87,7 @@ class Progress:
 @contextmanager
 def progress(out: Console, settings: Settings) -> Iterator[Progress]:
     """A `Progress` for a run: Ctrl-C leaves the terminal as it was, and no stack up that was not up before."""
-    from tokka.deployment import stack
+    from tokka.stack import stack
 
     shown, was_up = Progress(out), stack.status(settings) is not None
     try:

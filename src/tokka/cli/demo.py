@@ -11,7 +11,7 @@ from tokka.cli.console import DEFAULT_PARAMS, Json, ParamsFile, console, load, p
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from tokka.demo.life import Fact
+    from tokka.runs.demo import Fact
     from tokka.settings import Settings
 
 PORT_OFFSET = 200
@@ -35,8 +35,8 @@ def demo(
 
     Example: `tokka demo --keep`
     """
-    from tokka.demo.life import OVERRIDES, Life
-    from tokka.deployment.stack import down
+    from tokka.runs.demo import OVERRIDES, Life
+    from tokka.stack.stack import down
 
     settings = _own_settings()
     parsed, _ = load(params, [*OVERRIDES], str(settings.home / "sample.csv"))

@@ -30,7 +30,7 @@ def create(
 
     Example: `tokka keys create crm --scope predict --days 30`
     """
-    from tokka.serving.keys import KeyStore
+    from tokka.gateway.api_keys import KeyStore
     from tokka.settings import Settings
 
     secret, key = KeyStore(Settings.from_environment().home).create(name, scope or ["predict", "feedback"], days=days)
@@ -52,7 +52,7 @@ def list_keys(json: Json = False) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from tokka.serving.keys import KeyStore
+    from tokka.gateway.api_keys import KeyStore
     from tokka.settings import Settings
 
     found = KeyStore(Settings.from_environment().home).list()
@@ -75,8 +75,8 @@ def revoke(
 
     Example: `tokka keys revoke 3f9c01ab`
     """
-    from tokka.serving.gateway import forget_grants
-    from tokka.serving.keys import KeyStore
+    from tokka.gateway.api_keys import KeyStore
+    from tokka.gateway.gateway import forget_grants
     from tokka.settings import Settings
 
     settings = Settings.from_environment()

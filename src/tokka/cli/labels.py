@@ -31,7 +31,7 @@ def labels(
 
     Example: `tokka review labels --set 5f1c=refund --set 07ab=card_arrival`
     """
-    from tokka.deployment import labels as wanted_labels
+    from tokka.deployment import label_requests as wanted_labels
 
     parsed, settings = load(params, None)
     out = console(json)

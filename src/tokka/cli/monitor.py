@@ -26,7 +26,7 @@ def monitor(
     Example: `tokka monitor --once`
     """
     from tokka.cli.run import EXIT_REFUSED, was_refused
-    from tokka.triggers.execute import Request, execute
+    from tokka.runs.execute import Request, execute
 
     parsed, settings = load(params, overrides)
     out = console(json)

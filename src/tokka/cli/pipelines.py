@@ -22,8 +22,8 @@ def compile_(
 
     Example: `tokka compile --out build/pipelines`
     """
+    from tokka.runs.kubeflow import compile_pipelines
     from tokka.settings import Settings
-    from tokka.triggers.kubeflow import compile_pipelines
 
     paths = compile_pipelines(Settings.from_environment().root, out.resolve())
     for path in paths:
@@ -40,9 +40,9 @@ def stage(
 
     Example: `tokka stage preprocess`
     """
-    from tokka.steps import stages
+    from tokka.steps import dvc_stages
 
-    if name not in stages.STAGES:
-        raise UsageError(f"there is no stage {name!r}", f"the stages are {', '.join(stages.STAGES)}")
+    if name not in dvc_stages.STAGES:
+        raise UsageError(f"there is no stage {name!r}", f"the stages are {', '.join(dvc_stages.STAGES)}")
     parsed, settings = load(params, None)
-    stages.STAGES[name](parsed, settings, Path.cwd())
+    dvc_stages.STAGES[name](parsed, settings, Path.cwd())

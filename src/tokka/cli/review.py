@@ -87,7 +87,7 @@ def approve(
     """
     from tokka.cli.run import EXIT_REFUSED, was_refused
     from tokka.registry import review
-    from tokka.triggers.execute import Request, execute
+    from tokka.runs.execute import Request, execute
 
     parsed, settings = load(params, overrides)
     review.approve(version, reviewer, comment, parsed, settings)

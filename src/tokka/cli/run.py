@@ -32,7 +32,7 @@ def run(
 
     Example: `tokka run --data tickets.csv --set task.text=body --set task.target=intent`
     """
-    from tokka.triggers.execute import Request, execute
+    from tokka.runs.execute import Request, execute
 
     out, began = console(json), time.monotonic()
     parsed, settings = load(params, overrides, data)
@@ -49,10 +49,10 @@ def run(
 
 def with_answer(final: dict[str, Any], params: Any, settings: Any) -> dict[str, Any]:
     """Bring the endpoint up when a champion exists, and let it answer one message of the data."""
-    from tokka.deployment.record import Record
-    from tokka.deployment.stack import ensure_up
-    from tokka.serving.client import predict
-    from tokka.serving.keys import own_headers
+    from tokka.deployment.record.record import Record
+    from tokka.gateway.api_keys import own_headers
+    from tokka.gateway.client import predict
+    from tokka.stack.stack import ensure_up
 
     if Record(settings.record_url).read(params.registry.model).champion is None:
         return final

@@ -20,7 +20,7 @@ def up(params: ParamsFile = DEFAULT_PARAMS, overrides: Overrides = None, json: J
 
     Example: `TOKKA_PORT=9000 tokka up`
     """
-    from tokka.deployment.stack import ensure_up
+    from tokka.stack.stack import ensure_up
 
     parsed, settings = load(params, overrides)
     info = ensure_up(settings, parsed)
@@ -36,8 +36,8 @@ def down(json: Json = False) -> None:
 
     Example: `tokka down`
     """
-    from tokka.deployment.stack import down as stop
     from tokka.settings import Settings
+    from tokka.stack.stack import down as stop
 
     stopped = stop(Settings.from_environment())
     console(json).print("the stack is down" if stopped else "no stack was running")
@@ -57,7 +57,7 @@ def status(
 
     Example: `tokka status --watch`
     """
-    from tokka.deployment.overview import overview, render
+    from tokka.cli.overview import overview, render
 
     parsed, settings = load(params, overrides)
     out = console(json)
@@ -84,9 +84,9 @@ def predict(
 
     Example: `tokka predict "where is my parcel" "cancel my plan"`
     """
-    from tokka.deployment.stack import status as stack_status
-    from tokka.serving.client import predict as ask
-    from tokka.serving.keys import own_headers
+    from tokka.gateway.api_keys import own_headers
+    from tokka.gateway.client import predict as ask
+    from tokka.stack.stack import status as stack_status
 
     if not all(text.strip() for text in texts):
         raise UsageError("an empty message has no answer", 'for example: tokka predict "where is my parcel"')
@@ -111,11 +111,11 @@ def rollback(
 
     Example: `tokka rollback --reason "complaints about refunds"`
     """
-    from tokka.deployment.record import Record
+    from tokka.deployment.record.record import Record
     from tokka.deployment.rollout import rollback as roll_back
     from tokka.deployment.settling import settle
-    from tokka.deployment.stack import status as stack_status
-    from tokka.deployment.targets.local import LocalTarget
+    from tokka.stack.local_target import LocalTarget
+    from tokka.stack.stack import status as stack_status
 
     parsed, settings = load(params, overrides)
     state = roll_back(Record(settings.record_url), parsed.registry.model, reason)

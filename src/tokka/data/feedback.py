@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tokka.data import optional, reading
+from tokka.data import optional_columns, reading
 from tokka.data.reading import Reading
 from tokka.errors import UsageError
 from tokka.params import Params, Task
@@ -31,5 +31,5 @@ def read_feedback(path: Path, params: Params) -> Reading:
         type=task.type, text=text, target=target, text_pair=task.text_pair, group=task.group, time=time, slices=slices
     )
     found = reading.read(path, known, params.data)
-    found.rows[:] = optional.padded(found.rows, known, task)
+    found.rows[:] = optional_columns.padded(found.rows, known, task)
     return found

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tokka import files, progress
-from tokka.data import delimited, fetching, json_lines, optional, parquet, streams
+from tokka.data import delimited, fetching, json_lines, optional_columns, parquet, streams
 from tokka.data.canonical import Unusable, to_row
 from tokka.data.records import RAW_CHARACTERS, Record
 from tokka.data.rows import Row
@@ -69,7 +69,7 @@ def read(path: Path, task: Task, limits: Data) -> Reading:
         TokkaError: the file cannot be trusted as a whole; the message has file, line and reason.
         UsageError: a column that the task names does not exist; the message has those that do.
     """
-    here = optional.present(task, header(path, limits))
+    here = optional_columns.present(task, header(path, limits))
     records = _reader(path, limits).read(path, here, limits)
     reading = Reading(path, files.digest_file(path))
     for record in records:
@@ -83,7 +83,7 @@ def read(path: Path, task: Task, limits: Data) -> Reading:
             progress.report("validate_data", f"{reading.read:,} rows read")
     if reading.read == 0:
         raise TokkaError(f"{path} has a header and no rows", "a table with at least one row is needed")
-    reading.rows[:] = optional.padded(reading.rows, here, task)
+    reading.rows[:] = optional_columns.padded(reading.rows, here, task)
     return reading
 
 
@@ -94,7 +94,7 @@ def first_row(params: Params, settings: Settings) -> Row | None:
         TokkaError: as `read`.
     """
     path = fetching.fetch(params.data.source, params.data, settings)
-    here = optional.present(params.task, header(path, params.data))
+    here = optional_columns.present(params.task, header(path, params.data))
     for record in _reader(path, params.data).read(path, here, params.data):
         try:
             if record.cells is not None:

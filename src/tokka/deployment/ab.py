@@ -1,7 +1,7 @@
 """An A/B test on request: a version beside the champion at a fixed share until a person names the winner.
 
     start(version, 0.3, fetch=…, record=record, target=target, params=params)   # verify, warm up, split
-    ab_statistics.measure(read_traffic(state, params, settings), alpha)         # confidence sequences per metric
+    confidence_sequences.measure(read_traffic(state, params, settings), alpha)         # confidence sequences per metric
     stop(winner, record, params, settings)                                      # one compare-and-set
 
     python -m tokka.deployment.ab             # what the daemon keeps running while a test runs: beat, look, fail safe
@@ -19,18 +19,20 @@ from pathlib import Path
 from typing import Any
 
 from tokka import files
-from tokka.deployment import ab_statistics, moments, stack, standing
-from tokka.deployment.decisions import describe
-from tokka.deployment.evidence import Traffic
-from tokka.deployment.gathering import SMOKE_TEXTS
-from tokka.deployment.phases import Action, Evidence, is_applied, is_ready, next_action, roll_back
-from tokka.deployment.record import Clock, Record, Superseded
-from tokka.deployment.state import Revision, State
-from tokka.deployment.targets.base import Answer, Observed, Target
-from tokka.deployment.traffic_log import TrafficLog
+from tokka.deployment import rollout_files
+from tokka.deployment.collector import SMOKE_TEXTS
+from tokka.deployment.judge import confidence_sequences
+from tokka.deployment.judge.decisions import describe
+from tokka.deployment.judge.evidence import Traffic
+from tokka.deployment.judge.phases import Action, Evidence, is_applied, is_ready, next_action, roll_back
+from tokka.deployment.record.record import Clock, Record, Superseded
+from tokka.deployment.record.state import Revision, State
+from tokka.deployment.record.target import Answer, Observed, Target
+from tokka.deployment.traffic_columns import TrafficLog
 from tokka.errors import Refused, TokkaError, UsageError
 from tokka.params import Params
 from tokka.settings import Settings
+from tokka.stack import stack
 
 POLL_S = 0.5
 # A look goes over the whole test: a long one is looked at less often, for a twentieth of a core at most, but
@@ -62,7 +64,7 @@ def start(
         state, challenger=revision, share=0.0, phase="warm_up", rollout=name, reason="", started=clock.time()
     )
     while True:
-        action = next_action(state, _warm_evidence(state, revision, target), params.canary, moments.now(state, clock))
+        action = next_action(state, _warm_evidence(state, revision, target), params.canary, now(state, clock))
         if action.kind == "roll_back":
             record.compare_and_set(state, decision=describe(action, state, version, clock.time()), **action.changes)
             raise Refused(f"version {version} does not serve: {'; '.join(action.reasons)}", "see tokka status")
@@ -92,14 +94,14 @@ def stop(winner: str, record: Record, params: Params, settings: Settings) -> Sta
     reason = f"the A/B test was ended by hand, version {winner} won"
     changes: dict[str, Any] = {"challenger": None, "share": 0.0, "phase": "idle", "reason": reason}
     changes |= {"champion": challenger, "previous": champion} if won else {}
-    found = ab_statistics.measure(read_traffic(state, params, settings), params.canary.alpha)
+    found = confidence_sequences.measure(read_traffic(state, params, settings), params.canary.alpha)
     action = Action("promote" if won else "finish", "ab", (reason, *words(found)), changes)
     return record.compare_and_set(
         state, decision=describe(action, state, challenger.version, record.clock.time()), **changes
     )
 
 
-def words(found: dict[str, ab_statistics.Difference]) -> tuple[str, ...]:
+def words(found: dict[str, confidence_sequences.Difference]) -> tuple[str, ...]:
     """Each metric as a sentence."""
     return tuple(
         f"{name}: {one.difference:+.4f} [{one.low:+.4f}, {one.high:+.4f}] over {one.requests} requests, {one.verdict}"
@@ -137,7 +139,7 @@ def look(state: State, traffic: Traffic, observed: Observed | None, lost_s: floa
     canary = params.canary
     if lost_s > canary.lost_s:
         return roll_back(state, "lost", f"no worker of version {challenger.version} was ready for {canary.lost_s:g} s")
-    value, reason = ab_statistics.failure(traffic, canary.alpha)
+    value, reason = confidence_sequences.failure(traffic, canary.alpha)
     values = {"errors": round(value, 6), "errors_limit": 1.0 / canary.alpha, "requests": float(traffic.size)}
     if reason is not None:
         return roll_back(state, "live", reason, values=values)
@@ -157,7 +159,7 @@ def watch(record: Record, target: Target, params: Params, settings: Settings, cl
         missing_since = (missing_since or clock.monotonic()) if missing else None
         lost_s = clock.monotonic() - missing_since if missing_since else 0.0
         action = look(state, read_traffic(state, params, settings, log), observed, lost_s, params)
-        standing.write(settings.home, state, challenger.version, action, clock.time())
+        rollout_files.write(settings.home, state, challenger.version, action, clock.time())
         try:
             if action.kind == "roll_back":
                 decision = describe(action, state, challenger.version, clock.time())
@@ -207,7 +209,7 @@ def _observe(target: Target) -> Observed | None:
 
 def main() -> int:
     """Watch the test of this home's endpoint; the exit code is 0 once none runs."""
-    from tokka.deployment.targets.local import LocalTarget
+    from tokka.stack.local_target import LocalTarget
 
     settings = Settings.from_environment()
     try:

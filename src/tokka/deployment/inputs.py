@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from tokka.data import normalising, splitting
+from tokka.data import normalising
+from tokka.data.preparation import splitting
 from tokka.data.rows import Row
 from tokka.params import Params
 

@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from tokka.deployment import drivers
-from tokka.deployment.decisions import describe
-from tokka.deployment.phases import is_applied, is_ready, roll_back
-from tokka.deployment.record import Record, Superseded
-from tokka.deployment.state import State
-from tokka.deployment.targets.base import Observed
+from tokka.deployment.judge.decisions import describe
+from tokka.deployment.judge.phases import is_applied, is_ready, roll_back
+from tokka.deployment.record import owner
+from tokka.deployment.record.record import Record, Superseded
+from tokka.deployment.record.state import State
+from tokka.deployment.record.target import Observed
 
 ROLES = ("champion", "challenger", "previous")
 # Far longer than any one action of a living rollout takes.
@@ -174,7 +174,7 @@ def is_abandoned(state: State, silent_s: float) -> bool:
             or that is on another machine; one that was killed here is known at once.
     """
     # An A/B test is driven by the daemon's child, whoever started it.
-    dead = state.phase != "ab" and drivers.is_dead(state)
+    dead = state.phase != "ab" and owner.is_dead(state)
     return state.phase != "idle" and (dead or silent_s > ABANDONED_S)
 
 
@@ -187,7 +187,7 @@ def end_abandoned(record: Record, endpoint: str, silent_s: float) -> State | Non
     state = record.read(endpoint)
     if state.phase == "watch" or not is_abandoned(state, silent_s):
         return None
-    how = "has ended" if drivers.is_dead(state) else f"gave no sign of life for {silent_s:.0f} s"
+    how = "has ended" if owner.is_dead(state) else f"gave no sign of life for {silent_s:.0f} s"
     action = roll_back(state, "abandoned", f"abandoned: whoever drove this rollout {how}")
     on_trial = state.challenger.version if state.challenger else ""
     decision = describe(action, state, on_trial, record.clock.time())

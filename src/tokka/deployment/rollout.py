@@ -17,21 +17,23 @@ from pathlib import Path
 from typing import Any
 
 from tokka import files, progress
-from tokka.deployment import drivers, moments, standing
-from tokka.deployment.decisions import RolloutResult, Verdict, describe
-from tokka.deployment.gathering import Gatherer, ReadLog, RequestLog
-from tokka.deployment.phases import Action, Evidence, next_action
+from tokka.deployment import rollout_files
+from tokka.deployment.collector import Gatherer, ReadLog, RequestLog
+from tokka.deployment.judge.decisions import RolloutResult, Verdict, describe
+from tokka.deployment.judge.phases import Action, Evidence, next_action
 from tokka.deployment.reconcile import keep_aliases, show_verdict
-from tokka.deployment.record import Clock, Record, Superseded
+from tokka.deployment.record import owner
+from tokka.deployment.record.clock import has_jumped, now, restart
+from tokka.deployment.record.record import Clock, Record, Superseded
+from tokka.deployment.record.state import Revision, State
+from tokka.deployment.record.target import Target
 from tokka.deployment.settling import settle
-from tokka.deployment.state import Revision, State
-from tokka.deployment.targets.base import Target
 from tokka.errors import Refused, TokkaError
+from tokka.gateway.exposure import reachable
 from tokka.params import Params
 from tokka.registry.entities import SNAPSHOT
 from tokka.registry.publish import fetch_version
 from tokka.registry.review import decide_review
-from tokka.serving.access import reachable
 from tokka.settings import Settings
 
 STEP = "canary"
@@ -60,7 +62,7 @@ def run_rollout(
     """Roll a registry version out, or go on with its rollout; return when it is promoted or rolled back.
 
     Args:
-        traffic: as `tokka.serving.traffic.replay`; used when `canary.replay` is on and too little live traffic comes.
+        traffic: as `tokka.gateway.replay.replay`; used when `canary.replay` is on and too little live traffic comes.
         again: try a version once more although evidence has rolled it back before.
         clock, open_log, fetch: where time, request records and verified model folders come from.
 
@@ -196,17 +198,17 @@ class _Rollout:
             progress.report(STEP, f"version {self.version}: going on from phase {state.phase}")
             return self._take_over(state)
         other = state.challenger
-        if other is not None and not drivers.is_dead(state) and _is_newer(other.version, self.version):
+        if other is not None and not owner.is_dead(state) and _is_newer(other.version, self.version):
             raise Superseded(f"version {other.version} is newer and rolls out now")
         self.rollout = files.digest_json([self.endpoint, revision.version, revision.digest, state.generation])[:16]
-        standing.write_params(self.settings.home, self.rollout, self.params)
+        rollout_files.write_params(self.settings.home, self.rollout, self.params)
         return self.record.compare_and_set(
             state, challenger=revision, share=0.0, phase="warm_up", rollout=self.rollout, reason="",
             started=self.clock.time(),
         )  # fmt: skip
 
     def _take_over(self, state: State) -> State:
-        return self.record.compare_and_set(state, **moments.restart(state, self.clock))
+        return self.record.compare_and_set(state, **restart(state, self.clock))
 
     def _gatherer(self) -> Gatherer:
         return Gatherer(
@@ -218,14 +220,14 @@ class _Rollout:
         topic, evidence, usual = "", Evidence(), None
         while True:
             self._apply(state)
-            if moments.has_jumped(state, self.clock):
+            if has_jumped(state, self.clock):
                 progress.report(STEP, "somebody has set the clock: what was seen before counts no more")
                 usual = evidence.before if state.phase == "watch" and usual is None else usual
                 state, gatherer = self._take_over(state), self._gatherer()
             evidence = gatherer.gather(state)
             evidence = evidence if usual is None else replace(evidence, before=usual)
-            action = next_action(state, evidence, self.params.canary, moments.now(state, self.clock))
-            standing.write(self.settings.home, state, self.version, action, self.clock.time())
+            action = next_action(state, evidence, self.params.canary, now(state, self.clock))
+            rollout_files.write(self.settings.home, state, self.version, action, self.clock.time())
             if action.kind != "wait":
                 state, topic = self._move(state, action), ""
                 if state.phase == "idle":

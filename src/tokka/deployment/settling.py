@@ -3,9 +3,9 @@
 settle(target, state, clock)      # False when it still does not after SETTLE_S seconds
 """
 
-from tokka.deployment.record import Clock
-from tokka.deployment.state import State
-from tokka.deployment.targets.base import Target
+from tokka.deployment.record.record import Clock
+from tokka.deployment.record.state import State
+from tokka.deployment.record.target import Target
 from tokka.errors import TokkaError
 
 # The daemon follows the record within a fraction of a second; a stack that has to be started takes a few.

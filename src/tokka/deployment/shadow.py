@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from tokka.deployment.evidence import Pairs, compare, compare_speed, is_sound, pairs_of
 from tokka.deployment.inputs import Input
-from tokka.deployment.state import Revision
-from tokka.deployment.targets.base import Answer
+from tokka.deployment.judge.evidence import Pairs, compare, compare_speed, is_sound, pairs_of
+from tokka.deployment.record.state import Revision
+from tokka.deployment.record.target import Answer
 
 Ask = Callable[[str, Sequence[dict[str, Any]]], list[Answer]]
 

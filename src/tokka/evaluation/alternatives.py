@@ -17,15 +17,17 @@ from typing import Any
 
 from tokka import progress
 from tokka.errors import TokkaError
-from tokka.evaluation import decision, linear_baseline, prices, prompted_sample, subjects, training_spent
-from tokka.evaluation.decision import Row, Rule
-from tokka.evaluation.learning_curve import learning_curve, reading
-from tokka.evaluation.metrics import HIGHER_IS_BETTER
-from tokka.evaluation.prompted_sample import Sampled
-from tokka.evaluation.subjects import Scored, Specialist
-from tokka.evaluation.testset import TestSet
+from tokka.evaluation.gate import recommendation
+from tokka.evaluation.gate.recommendation import Row, Rule
+from tokka.evaluation.metrics import prices, training_spent
+from tokka.evaluation.metrics.metrics import HIGHER_IS_BETTER
+from tokka.evaluation.metrics.test_set import TestSet
+from tokka.evaluation.models import linear_probe, prompted_sample, scoring
+from tokka.evaluation.models.learning_curve import learning_curve, reading
+from tokka.evaluation.models.prompted_sample import Sampled
+from tokka.evaluation.models.scoring import Scored, Specialist
+from tokka.model.profile import budgets
 from tokka.params import Params
-from tokka.training.profile import budgets
 
 STEP = "evaluate"
 SERVED = "one process with the ONNX runtime for each task; train anew when the world drifts"
@@ -79,13 +81,13 @@ def weigh(
     """
     money, rule = bench.params.evaluation.prices, bench.rule
     ways = list(_ways(bench, evaluation, scored, models))
-    leader = decision.best([way.row for way in ways], money, rule)
+    leader = recommendation.best([way.row for way in ways], money, rule)
     rows = [_against(way, next((it for it in ways if it.row is leader), None), bench) for way in ways]
     curve = _curve(bench, rows[0])
     return {
         "metric": bench.metric,
-        "rows": [decision.as_dict(row, money) for row in rows],
-        "recommendation": decision.recommend(rows, money, rule).as_dict(),
+        "rows": [recommendation.as_dict(row, money) for row in rows],
+        "recommendation": recommendation.recommend(rows, money, rule).as_dict(),
         "rule": rule.sentence(),
         "formula": prices.formula(money),
         "prices": money.model_dump(mode="json"),
@@ -136,7 +138,7 @@ def _specialist(
 def _other_form(model: Specialist, bench: Bench) -> Iterator[Way]:
     """int8 where fp32 is served and the other way round; not torch, which nobody would serve for speed."""
     served, present = model.predictor.form, model.predictor.config.files
-    from tokka.training.model_folder import FORM_FILES
+    from tokka.model.folder import FORM_FILES
 
     others = [form for form in ("int8", "fp32") if form != served and FORM_FILES[form] in present]
     if not others:
@@ -144,8 +146,8 @@ def _other_form(model: Specialist, bench: Bench) -> Iterator[Way]:
     name, title = others[0], f"This specialist, {others[0]}"
     progress.report(STEP, f"the candidate as {name}", fraction=0.72)
     try:
-        opened = subjects.open_specialist("candidate", "", model.folder, name)
-        found = subjects.score(opened, bench.test, bench.params.evaluation.country)
+        opened = scoring.open_specialist("candidate", "", model.folder, name)
+        found = scoring.score(opened, bench.test, bench.params.evaluation.country)
     except TokkaError as error:
         yield Way(Row(name, "specialist", title, problem=error.message))
         return
@@ -157,11 +159,11 @@ def _other_form(model: Specialist, bench: Bench) -> Iterator[Way]:
 def _linear(bench: Bench) -> Way:
     title = "General: linear head on the un-tuned encoder"
     try:
-        found = subjects.score_linear(bench.test, bench.data, bench.params, bench.cache)
+        found = scoring.score_linear(bench.test, bench.data, bench.params, bench.cache)
     except TokkaError as error:
         return Way(Row("linear", "general", title, problem=error.message))
     row = _measured(_row("linear", "general", title, found, bench), found.scores, bench.test, bench)
-    used = min(bench.data.train.num_rows, linear_baseline.MAXIMUM_ROWS)
+    used = min(bench.data.train.num_rows, linear_probe.MAXIMUM_ROWS)
     row = replace(row, training_cpu_seconds=found.footprint.fit_cpu_seconds, labelled_rows=used)
     return Way(row, found.scores)
 
@@ -176,7 +178,7 @@ def _prompted(bench: Bench, candidate: Scored) -> Way:
         return Way(Row("prompted", "general", title, problem=error.message))
     part = _part(bench.test, asked.rows)
     row = _measured(_prompted_row(title, asked, bench), asked.scores, part, bench)
-    same = subjects.measure(part, candidate.scores[asked.rows], bench.params).get(bench.metric, {})
+    same = scoring.measure(part, candidate.scores[asked.rows], bench.params).get(bench.metric, {})
     return Way(replace(row, same_rows=same), asked.scores, asked.rows)
 
 
@@ -233,7 +235,7 @@ def _with_subject(row: Row, subject: Mapping[str, Any], metric: str) -> Row:
 
 
 def _measured(row: Row, scores: Any, test: TestSet, bench: Bench) -> Row:
-    return _with_quality(row, subjects.measure(test, scores, bench.params).get(bench.metric, {}))
+    return _with_quality(row, scoring.measure(test, scores, bench.params).get(bench.metric, {}))
 
 
 def _with_quality(row: Row, found: Mapping[str, float]) -> Row:
@@ -242,7 +244,7 @@ def _with_quality(row: Row, found: Mapping[str, float]) -> Row:
 
 def _against(way: Way, leader: Way | None, bench: Bench) -> Row:
     """The row with its paired difference to the best one, on the rows that both answered."""
-    from tokka.evaluation.comparison import compare
+    from tokka.evaluation.metrics.comparison import compare
 
     if leader is None or way is leader or way.scores is None:
         return way.row

@@ -15,17 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tokka import files
-from tokka.evaluation.behaviour_file import (
-    Behaviour,
-    Case,
-    Directional,
-    Functionality,
-    Invariance,
-    load_behaviour,
-)
+from tokka.evaluation.behaviour_suite import Behaviour, Case, Directional, Functionality, Invariance, load_behaviour
+from tokka.evaluation.metrics.slices import PREFIX
+from tokka.evaluation.metrics.test_set import TestSet
 from tokka.evaluation.perturbations import change_text
-from tokka.evaluation.slices import PREFIX
-from tokka.evaluation.testset import TestSet
 from tokka.params import Params
 
 EXAMPLES = 5

@@ -45,14 +45,15 @@ def evaluate(
         TokkaError: the candidate, the data or the base model cannot be used. A champion that cannot be used does
             not raise: it makes the status "unreachable", which the gate refuses.
     """
-    from tokka.data.prepared import load
-    from tokka.evaluation import behaviour, evidence, subjects
-    from tokka.evaluation.testset import open_test
+    from tokka.data.preparation.prepared import load
+    from tokka.evaluation import behaviour, evidence
+    from tokka.evaluation.metrics.test_set import open_test
+    from tokka.evaluation.models import scoring
 
     began = time.monotonic()
     behaviour.wanted_behaviour(params)  # a wrong file is said now, not after everything has been measured
     data = load(prepared)
-    offered = subjects.open_specialist("candidate", "", candidate)
+    offered = scoring.open_specialist("candidate", "", candidate)
     champion, serving = _open_champion(champion, data.task)
     models = [offered, *([serving] if serving else [])]
     known = [label for model in models for label in model.predictor.labels]
@@ -75,24 +76,24 @@ def _score(
     models: Sequence[Any], data: Any, test: Any, params: Params, cache: Path | None
 ) -> tuple[dict[str, Any], str]:
     """Every model's and the general baseline's answers, by subject; and why there are none of the champion's."""
-    from tokka.evaluation import subjects
+    from tokka.evaluation.models import scoring
 
     country, lost = params.evaluation.country, ""
-    scored = {"candidate": subjects.score(models[0], test, country)}
+    scored = {"candidate": scoring.score(models[0], test, country)}
     for serving in models[1:]:
         try:
-            scored["champion"] = subjects.score(serving, test, country)
+            scored["champion"] = scoring.score(serving, test, country)
         except TokkaError as error:
             lost = error.message
     if params.evaluation.general.measure:
         progress.report(STEP, "the general baseline", fraction=0.4)
-        scored["general"] = subjects.score_general(test, data, params, cache or _default_cache())
+        scored["general"] = scoring.score_general(test, data, params, cache or _default_cache())
     return scored, lost
 
 
 def _open_champion(champion: Champion, task: str) -> tuple[Champion, Any]:
     """The champion's model, or a status that says why there is none to compare with."""
-    from tokka.evaluation.subjects import open_specialist
+    from tokka.evaluation.models.scoring import open_specialist
 
     if champion.status != "present":
         return champion, None
@@ -109,7 +110,7 @@ def _open_champion(champion: Champion, task: str) -> tuple[Champion, Any]:
 
 def _sliced_by_confidence(test: Any, scored: dict[str, Any], params: Params) -> Any:
     """The test with two slices more: where the champion, or the first version itself, is least sure and surest."""
-    from tokka.evaluation.slices import by_confidence
+    from tokka.evaluation.metrics.slices import by_confidence
 
     if not test.classification:
         return test
@@ -123,7 +124,7 @@ def _quality(
 ) -> dict[str, Any]:
     """What details.behaviour and details.insight hold: they inform, and no rule reads them."""
     from tokka.evaluation.behaviour import evaluate_behaviour
-    from tokka.evaluation.insight import evaluate_insight
+    from tokka.evaluation.label_quality import evaluate_insight
 
     progress.report(STEP, "behaviour and data insight", fraction=0.9)
     found: dict[str, Any] = {"behaviour": evaluate_behaviour(params, test, models), "insight": None}
@@ -146,7 +147,7 @@ def _unreachable(champion: Champion, reason: str) -> Champion:
 
 def _latencies(models: Sequence[Any], scored: dict[str, Any], test: Any) -> dict[str, Any]:
     """Candidate and champion in turns; the general baseline as its own process measured it."""
-    from tokka.evaluation.cost import latency_in_turns
+    from tokka.evaluation.metrics.cost import latency_in_turns
 
     found = latency_in_turns({model.name: model.ask for model in models}, test.texts, test.pairs)
     return {name: found.get(name, part.footprint.latency) for name, part in scored.items()}
@@ -155,12 +156,14 @@ def _latencies(models: Sequence[Any], scored: dict[str, Any], test: Any) -> dict
 def _evaluation(
     data: Any, test: Any, scored: dict[str, Any], latencies: dict[str, Any], champion: Champion, params: Params
 ) -> dict[str, Any]:
-    from tokka.evaluation import rules, schema, subjects, testset
-    from tokka.evaluation.metrics import HIGHER_IS_BETTER
+    from tokka.evaluation.gate import rules, schema
+    from tokka.evaluation.metrics import test_set
+    from tokka.evaluation.metrics.metrics import HIGHER_IS_BETTER
+    from tokka.evaluation.models import scoring
 
     metric = rules.gated_metric(params, data.task)
     found: dict[str, Any] = {
-        name: subjects.subject(part, test, latencies[name], params) for name, part in scored.items()
+        name: scoring.subject(part, test, latencies[name], params) for name, part in scored.items()
     }
     tree = {
         "format": 1,
@@ -169,7 +172,7 @@ def _evaluation(
         "higher_is_better": HIGHER_IS_BETTER[metric],
         "test": {"rows": test.rows, "digest": test.digest, "labels": list(data.labels), "scale": test.scale},
         "data_digest": data.digest,
-        "overlap": testset.overlap(data),
+        "overlap": test_set.overlap(data),
         **{name: found.get(name) for name in ("candidate", "champion", "general")},
         "champion_status": champion.status,
         "champion_reason": champion.reason,
@@ -179,7 +182,7 @@ def _evaluation(
 
 
 def _compare(name: str, metric: str, test: Any, scored: dict[str, Any], params: Params) -> dict[str, Any] | None:
-    from tokka.evaluation.comparison import compare
+    from tokka.evaluation.metrics.comparison import compare
 
     if name not in scored:
         return None

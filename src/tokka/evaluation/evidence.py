@@ -20,10 +20,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tokka import files
-from tokka.evaluation import cost, curves, forms, metrics, resampling, temperature
-from tokka.evaluation.intervals import intervals
-from tokka.evaluation.subjects import Scored, Specialist
-from tokka.evaluation.testset import TestSet, pairs
+from tokka.evaluation.metrics import cost, curves, metrics, resampling, temperature
+from tokka.evaluation.metrics.intervals import intervals
+from tokka.evaluation.metrics.test_set import TestSet, pairs
+from tokka.evaluation.models import forms
+from tokka.evaluation.models.scoring import Scored, Specialist
 from tokka.params import Params
 
 
@@ -40,8 +41,8 @@ def write(
     more: Mapping[str, Any] | None = None,
 ) -> None:
     """Write every file; evaluation.json comes last, so that a folder that has it is whole. `more` joins the details."""
-    from tokka.evaluation.gate import decide
-    from tokka.evaluation.report import render
+    from tokka.evaluation.gate.gate import decide
+    from tokka.evaluation.report.report import render
 
     out.mkdir(parents=True, exist_ok=True)
     found = (

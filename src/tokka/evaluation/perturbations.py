@@ -9,7 +9,7 @@ import random
 import re
 from collections.abc import Callable
 
-from tokka.evaluation.behaviour_file import Invariance
+from tokka.evaluation.behaviour_suite import Invariance
 
 # A slip in a shorter word may make another word of it.
 WORD = re.compile(r"[^\W\d_]{4,}")

@@ -16,10 +16,10 @@ from typing import Any
 from tokka import files, provenance
 from tokka.errors import TokkaError
 from tokka.monitoring import report, snapshot
-from tokka.monitoring.columns import Columns, from_reference
-from tokka.monitoring.drift import REFERENCE_ROWS, WindowDrift, detect
-from tokka.monitoring.policy import CAUSES_WITH_FEEDBACK, Attempt, Decision, Facts, decide, learned_until
-from tokka.monitoring.windows import Cut, Window, count_since, cut, labelled
+from tokka.monitoring.drift.columns import Columns, from_reference
+from tokka.monitoring.drift.drift import REFERENCE_ROWS, WindowDrift, detect
+from tokka.monitoring.drift.policy import CAUSES_WITH_FEEDBACK, Attempt, Decision, Facts, decide, learned_until
+from tokka.monitoring.drift.windows import Cut, Window, count_since, cut, labelled
 from tokka.params import Params
 from tokka.settings import Settings
 
@@ -126,7 +126,7 @@ def _inputs(facts: Facts, champion_version: str) -> dict[str, Any]:
 
 
 def _read(folder: Path) -> tuple[list[dict[str, Any]], int]:
-    from tokka.serving.request_log import scan
+    from tokka.request_log.log import scan
 
     found = scan(folder)
     return found.records, found.torn + found.damaged

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from tokka import files
-from tokka.monitoring.columns import Columns, comparable, from_window
-from tokka.monitoring.drift import WindowDrift
-from tokka.monitoring.windows import Window
+from tokka.monitoring.drift.columns import Columns, comparable, from_window
+from tokka.monitoring.drift.drift import WindowDrift
+from tokka.monitoring.drift.windows import Window
 
 # Classes beyond these are shown together: a chi-square over cells of one row each means nothing.
 SHOWN_CLASSES = 30

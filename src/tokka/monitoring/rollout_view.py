@@ -34,11 +34,11 @@ def write(home: Path, rollout: str) -> dict[str, Any]:
     Raises:
         TokkaError: the rollout left no answers.
     """
-    from tokka.serving import request_log
+    from tokka.request_log import log
 
     folder = home / "rollouts" / rollout
     asked = files.read_json(folder / ANSWERS)
-    records = request_log.read(home / "requests", since=float(asked["started"]))
+    records = log.read(home / "requests", since=float(asked["started"]))
     live = [_of_version(records, asked[role]) for role in ("champion", "challenger")]
     parts = {"predictions": (asked["answers"]["champion"], asked["answers"]["challenger"]), "predictions_live": live}
     summary: dict[str, Any] = {"champion": asked["champion"], "challenger": asked["challenger"]}

@@ -16,9 +16,9 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from tokka import crash_points, files
+from tokka import failpoints, files
 from tokka.errors import TokkaError
-from tokka.registry import address, entities, page, runs
+from tokka.registry import address, entities, mlmodel, runs
 from tokka.registry.connection import Connection, import_mlflow
 from tokka.registry.entities import Dataset, Figure, RunInfo, VersionInfo
 from tokka.registry.locks import locked
@@ -161,7 +161,7 @@ class Registry:
                 uri,
                 run_id,
                 tags={name: str(value) for name, value in tags.items()},
-                description=page.shortened(description),
+                description=mlmodel.shortened(description),
                 await_creation_for=0,
             )
             first = self._version_of(run_id) or str(made.version)
@@ -199,7 +199,7 @@ class Registry:
         """Set tags on a version."""
         with self._translated(f"tag version {version}"):
             for name, value in tags.items():
-                with crash_points.at("tag"):
+                with failpoints.at("tag"):
                     self._client.set_model_version_tag(self.model, version, name, value)
 
     def _version_of(self, run_id: str) -> str | None:
@@ -209,7 +209,7 @@ class Registry:
     def _make_registered_model(self) -> None:
         mlflow = import_mlflow()
         try:
-            self._client.create_registered_model(self.model, description=page.MODEL_DESCRIPTION)
+            self._client.create_registered_model(self.model, description=mlmodel.MODEL_DESCRIPTION)
         except mlflow.exceptions.MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
@@ -228,13 +228,13 @@ class Registry:
 
     def set_alias(self, alias: str, version: str) -> None:
         """Point an alias at a version (a blind overwrite: MLflow knows no compare-and-set)."""
-        with self._translated(f"set alias {alias}"), crash_points.at("alias"):
+        with self._translated(f"set alias {alias}"), failpoints.at("alias"):
             self._client.set_registered_model_alias(self.model, alias, version)
 
     def delete_alias(self, alias: str) -> None:
         """Remove an alias; one that does not exist is no error."""
         if alias in self.aliases():
-            with self._translated(f"delete alias {alias}"), crash_points.at("alias"):
+            with self._translated(f"delete alias {alias}"), failpoints.at("alias"):
                 self._client.delete_registered_model_alias(self.model, alias)
 
     def download_model(self, version: str, into: Path) -> None:
@@ -256,4 +256,4 @@ class Registry:
         with tempfile.TemporaryDirectory(dir=into.parent, prefix=".download-") as staging:
             with self._translated(f"download {name} of run {run_id}"):
                 found = Path(self._client.download_artifacts(run_id, name, staging))
-            page.move(found, into, without_page_files=name == entities.MODEL_FOLDER)
+            mlmodel.move(found, into, without_page_files=name == entities.MODEL_FOLDER)

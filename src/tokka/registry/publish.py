@@ -16,7 +16,7 @@ from typing import Any
 from tokka import files
 from tokka.errors import Refused
 from tokka.params import Params
-from tokka.registry import card, entities, page, quality_record, served, signing, training_record
+from tokka.registry import card, entities, mlmodel, model_cache, quality_record, signing, training_record
 from tokka.registry.entities import Dataset, RunInfo
 from tokka.registry.mlflow_client import Registry
 from tokka.settings import Settings
@@ -46,12 +46,12 @@ def log_evaluation(
     """
     evaluation = files.read_json(evidence / "evaluation.json")
     registry = open_registry(params, settings)
-    digest = served.digest(model)
+    digest = model_cache.digest(model)
     if provenance.get("model_digest", digest) != digest:
         raise Refused(f"{model} is not the model that was evaluated: its digest is {digest[:16]}…", "train it again")
     tags = {tag: str(provenance[name]) for name, tag in PROVENANCE_TAGS.items() if provenance.get(name)}
     tags |= {entities.MODEL_DIGEST: digest, entities.SYNTHETIC: str(is_synthetic(provenance)).lower()}
-    tags |= {entities.FORM: served.form(model), entities.PROFILE: params.export.profile}
+    tags |= {entities.FORM: model_cache.form(model), entities.PROFILE: params.export.profile}
     settings.home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=settings.home, prefix=".publish-") as staging:
         return registry.log_run(
@@ -92,7 +92,7 @@ def register_candidate(run_id: str, params: Params, settings: Settings, override
         gate = folder / "gate.json"
         decision = files.read_json(gate) if gate.is_file() else {}
         _require_admitted(run, decision, override.strip())
-        served.materialise(
+        model_cache.materialise(
             settings,
             run.tags.get(entities.MODEL_DIGEST, ""),
             lambda into: registry.download_artifacts(run_id, entities.MODEL_FOLDER, into),
@@ -100,7 +100,7 @@ def register_candidate(run_id: str, params: Params, settings: Settings, override
         text = _card(folder, decision, run, params, override.strip())
         files.write_text(Path(staging) / CARD, text)
         registry.log_artifact(run_id, Path(staging) / CARD)
-    registry.tag_run(run_id, {"mlflow.note.content": page.shortened(text)})
+    registry.tag_run(run_id, {"mlflow.note.content": mlmodel.shortened(text)})
     version = registry.register(run_id, description=text, tags=_version_tags(run, params, override.strip()))
     _name_challenger(registry, version)
     return version
@@ -115,7 +115,7 @@ def fetch_version(version: str, params: Params, settings: Settings) -> Path:
     """
     registry = open_registry(params, settings)
     found = registry.version(version)
-    return served.materialise(settings, found.digest, lambda into: registry.download_model(version, into))
+    return model_cache.materialise(settings, found.digest, lambda into: registry.download_model(version, into))
 
 
 def fetch_reference(version: str, params: Params, settings: Settings) -> Path:
@@ -224,7 +224,7 @@ def _staged_model(model: Path, target: Path, settings: Settings) -> Path:
 
 def _staged_page(target: Path, params: Params) -> Path:
     target.mkdir()
-    page.write_page_files(
+    mlmodel.write_page_files(
         target,
         classification=params.task.type == "classification",
         pair=params.task.text_pair is not None,

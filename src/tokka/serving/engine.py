@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from tokka.training.predictor import Predictor
-    from tokka.training.tokenising import Encoded
+    from tokka.model.predictor import Predictor
+    from tokka.model.tokenising import Encoded
 
 Form = Literal["int8", "fp32", "torch"]
 # More of them take milliseconds to be made tokens: longer than others who ask should wait for one request's sake.
@@ -84,7 +84,7 @@ class Engine:
             TokkaError: the folder is damaged or missing.
             Refused: it is not the model that was promised, or its signature does not hold.
         """
-        from tokka.training.predictor import load_predictor
+        from tokka.model.predictor import load_predictor
 
         if settings is not None:
             from tokka.registry import signing
@@ -121,7 +121,7 @@ class Engine:
         ]
 
     def _tokens(self, prepared: Sequence[Prepared]) -> "Encoded":
-        from tokka.training.tokenising import Encoded
+        from tokka.model.tokenising import Encoded
 
         return Encoded.join([one.tokens or self._predictor.encode(*self._columns([one.row])) for one in prepared])
 

@@ -18,9 +18,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tokka import lifetime
 from tokka.errors import TokkaError
-from tokka.serving import process, structured_log
+from tokka.processes import json_log, lifetime, process
 
 logger = logging.getLogger("tokka.serving")
 
@@ -120,7 +119,7 @@ def main() -> None:
     """Import once, then fork for every line."""
     lifetime.die_with_parent(os.getppid())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    structured_log.start("fork server")
+    json_log.start("fork server")
     from tokka.serving import kserve_import, server
 
     kserve_import.preload()

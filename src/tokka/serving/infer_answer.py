@@ -5,7 +5,7 @@ infer_answer(asked, answers, task="classification", name="helpdesk")
 
 from typing import Any
 
-from tokka.serving.infer_request import Asked
+from tokka.serving.v2_json import Asked
 
 _TOP_PARTS = {"top_labels": "label", "top_scores": "score"}
 

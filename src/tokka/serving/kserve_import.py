@@ -35,5 +35,5 @@ def load_transport() -> ModuleType:
 def preload() -> None:
     """Import what every worker needs and what may be forked: not onnxruntime, which starts a thread."""
     load_transport()
-    for name in ("model_signing.verifying", "tokenizers", "tokka.registry.signing", "tokka.training.predictor"):
+    for name in ("model_signing.verifying", "tokenizers", "tokka.registry.signing", "tokka.model.predictor"):
         importlib.import_module(name)

@@ -16,11 +16,11 @@ from kserve.errors import InvalidInput, ModelNotFound, ModelNotReady
 from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.grpc.grpc_predict_v2_pb2 import InferParameter
 
-from tokka.serving import protocol
+from tokka.serving import predict_api
 from tokka.serving.batching import Overloaded
 from tokka.serving.engine import Row
 from tokka.serving.infer_answer import answer_id, answer_types, column
-from tokka.serving.protocol import BadRequest
+from tokka.serving.predict_api import BadRequest
 from tokka.serving.service import Context, Service
 
 
@@ -86,7 +86,7 @@ class SpecialistModel(Model):  # type: ignore[misc]
             raise BadRequest(f"unknown input {unknown[0][:40]!r}: send text (BYTES)")
         found = {item.name: _strings(item) for item in request.inputs}
         limit, pairs = self._service.options.max_rows, self._service.engine.pairs
-        return protocol.make_rows(found.get("text"), found.get("text_pair"), limit, pairs, top_k)
+        return predict_api.make_rows(found.get("text"), found.get("text_pair"), limit, pairs, top_k)
 
     def _wanted(self, request: InferRequest, top_k: int) -> dict[str, str]:
         """The output tensors that are asked for; all of them when none is named."""
@@ -169,7 +169,7 @@ def top_k_of(parameters: Any) -> int:
     """How many classes a request's parameters want named: plain ones as in JSON, or those of a gRPC message.
 
     Raises:
-        BadRequest: see `protocol.parse_top_k`.
+        BadRequest: see `predict_api.parse_top_k`.
     """
     if not parameters or "top_k" not in parameters:
         return 0
@@ -177,7 +177,7 @@ def top_k_of(parameters: Any) -> int:
     if isinstance(value, InferParameter):
         chosen = value.WhichOneof("parameter_choice")
         value = getattr(value, chosen) if chosen else ""
-    return protocol.parse_top_k(value)
+    return predict_api.parse_top_k(value)
 
 
 def _strings(item: InferInput) -> list[str]:
@@ -202,7 +202,7 @@ def _require_sound(request: InferRequest) -> None:
             raise InvalidInput("parameters must be an object")
     names = [item.name for item in (*request.inputs, *(request.request_outputs or ()))]
     for what, word in (("id", request.id or ""), *(("name", name) for name in names)):
-        if not isinstance(word, str) or not protocol.is_unicode(word):
+        if not isinstance(word, str) or not predict_api.is_unicode(word):
             raise InvalidInput(f"{what} must be a string of valid Unicode")
 
 

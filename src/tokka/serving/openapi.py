@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
-from tokka.serving.protocol import MAX_LABEL_CHARACTERS, MAX_TEXT_CHARACTERS, MAX_TOP_K
+from tokka.serving.predict_api import MAX_LABEL_CHARACTERS, MAX_TEXT_CHARACTERS, MAX_TOP_K
 
 _TEXT = {"type": "string", "maxLength": MAX_TEXT_CHARACTERS}
 _TEXTS = {"type": "array", "items": _TEXT, "minItems": 1}

@@ -20,10 +20,10 @@ from typing import Any
 
 from tokka import files
 from tokka.errors import TokkaError
-from tokka.serving import process, structured_log
+from tokka.processes import json_log, process
+from tokka.request_log.log import Writer
 from tokka.serving.engine import Engine
 from tokka.serving.kserve_import import load_transport
-from tokka.serving.request_log import Writer
 from tokka.serving.service import Options, Service
 from tokka.settings import Settings
 
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     began = time.perf_counter()
     wanted = _parser().parse_args(arguments)
     revision = f"{wanted.version}@{wanted.digest[:12]}"
-    structured_log.start("worker", quoting=wanted.store_text, model=wanted.name, revision=revision)
+    json_log.start("worker", quoting=wanted.store_text, model=wanted.name, revision=revision)
     try:
         service = process.gently(lambda: make_service(wanted))
         sockets = {"rest": _bind(wanted.host, wanted.port)}

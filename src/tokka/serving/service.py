@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tokka.request_log.log import Writer
 from tokka.serving.batching import Batcher
 from tokka.serving.engine import Engine, Prepared, Result, Row
-from tokka.serving.protocol import require_classes, require_few_tokens
-from tokka.serving.request_log import Writer
+from tokka.serving.predict_api import require_classes, require_few_tokens
 
 logger = logging.getLogger("tokka.serving")
 

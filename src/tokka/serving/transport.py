@@ -22,11 +22,11 @@ from kserve.protocol.rest.server import RESTServer
 from kserve.protocol.rest.v2_endpoints import register_v2_endpoints
 from starlette.exceptions import HTTPException
 
-from tokka.serving.application import FrontDoor
-from tokka.serving.grpc_service import MarkingServicer, StatusInterceptor
 from tokka.serving.model import GuardedDataPlane, SpecialistModel, TooMuch
 from tokka.serving.openapi import DescribedApplication
+from tokka.serving.rest import FrontDoor
 from tokka.serving.service import Service
+from tokka.serving.v2_grpc import MarkingServicer, StatusInterceptor
 
 
 class Server(kserve.ModelServer):  # type: ignore[misc]

@@ -16,14 +16,14 @@ def run(params: Params, settings: Settings, version: str, out: Path) -> dict[str
     Raises:
         TokkaError: nothing can serve (a taken port, a missing program).
     """
-    from tokka.deployment.attempts import FAILED, OUTCOMES, Attempts
-    from tokka.deployment.record import Record
+    from tokka.deployment.record.record import Record
+    from tokka.deployment.record.retrainings import FAILED, OUTCOMES, Attempts
     from tokka.deployment.rollout import run_rollout
-    from tokka.deployment.stack import ensure_up
-    from tokka.deployment.targets.local import LocalTarget
+    from tokka.gateway.api_keys import own_headers
+    from tokka.gateway.replay import replay
     from tokka.registry.mlflow_client import Registry
-    from tokka.serving.keys import own_headers
-    from tokka.serving.traffic import replay
+    from tokka.stack.local_target import LocalTarget
+    from tokka.stack.stack import ensure_up
 
     def traffic(*arguments: Any, **named: Any) -> Any:
         return replay(*arguments, headers=own_headers(settings.home), **named)

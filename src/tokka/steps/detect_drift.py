@@ -16,8 +16,8 @@ def run(params: Params, settings: Settings, cause: str, out: Path) -> dict[str, 
     Raises:
         TokkaError: the request log or the reference cannot be read.
     """
-    from tokka.deployment.attempts import Attempts
-    from tokka.deployment.record import Record
+    from tokka.deployment.record.record import Record
+    from tokka.deployment.record.retrainings import Attempts
     from tokka.monitoring.observe import detect_drift
     from tokka.registry.publish import fetch_reference, fetch_replay
 

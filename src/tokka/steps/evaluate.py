@@ -35,7 +35,7 @@ def run(
 
 def find_champion(params: Params, settings: Settings) -> Champion:
     """The model that serves now, fetched and verified; unreachable is a state of its own, never "none"."""
-    from tokka.deployment.record import Record
+    from tokka.deployment.record.record import Record
     from tokka.registry.publish import fetch_version
 
     try:
@@ -52,7 +52,7 @@ def lineage(params: Params, settings: Settings, prepared: Path, model: Path, sna
     """Everything that made this candidate, from raw file to model: what `tokka reproduce` walks."""
     from tokka.data.fetching import source_digest
     from tokka.data.sample import is_sample
-    from tokka.training.predictor import model_digest
+    from tokka.model.predictor import model_digest
 
     lock = prepared / "dvc.lock"
     return {

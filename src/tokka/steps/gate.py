@@ -16,8 +16,8 @@ def run(params: Params, settings: Settings, *, evaluation: Path, run_id: str, ou
 
     An evaluation that cannot be read is a refusal with that reason, not a crash.
     """
-    from tokka.deployment.attempts import Attempts
-    from tokka.evaluation.gate import decide
+    from tokka.deployment.record.retrainings import Attempts
+    from tokka.evaluation.gate.gate import decide
     from tokka.registry.publish import record_decision
 
     with progress.step(STEP):

@@ -51,7 +51,7 @@ def key(params: Params, settings: Settings, snapshot: str = "") -> str:
         TokkaError: the data or the base model cannot be read.
     """
     from tokka.data.fetching import digest, source_digest
-    from tokka.training.base import resolve_base
+    from tokka.model.base import resolve_base
 
     base = resolve_base(params.model, settings.home / "base")
     source = source_digest(params, settings, Path(snapshot) if snapshot else None)
@@ -103,7 +103,7 @@ def _data(params: Params, settings: Settings) -> Check:
 
 
 def _behaviour(params: Params, settings: Settings) -> Check:
-    from tokka.evaluation.behaviour_file import load_behaviour
+    from tokka.evaluation.behaviour_suite import load_behaviour
 
     if params.evaluation.behaviour is None:
         return Check(name="behaviour tests", well=True, found="none are asked for")
@@ -115,7 +115,7 @@ def _behaviour(params: Params, settings: Settings) -> Check:
 
 
 def _base_model(params: Params, settings: Settings) -> Check:
-    from tokka.training.base import resolve_base
+    from tokka.model.base import resolve_base
 
     try:
         base = resolve_base(params.model, settings.home / "base")
@@ -139,7 +139,7 @@ def _tracking(settings: Settings) -> Check:
 
 
 def _record(settings: Settings, endpoint: str) -> Check:
-    from tokka.deployment.record import Record
+    from tokka.deployment.record.record import Record
 
     try:
         state = Record(settings.record_url).read(endpoint)
@@ -150,7 +150,7 @@ def _record(settings: Settings, endpoint: str) -> Check:
 
 
 def _gateway_program() -> Check:
-    from tokka.serving.haproxy import find_haproxy
+    from tokka.gateway.haproxy import find_haproxy
 
     try:
         return Check(name="gateway", well=True, found=str(find_haproxy()))

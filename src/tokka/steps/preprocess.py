@@ -16,7 +16,7 @@ def run(params: Params, settings: Settings, rows: Path, out: Path) -> dict[str, 
     Raises:
         TokkaError: too little is left after cleaning, or DVC failed.
     """
-    from tokka.data.versioning import preprocess
+    from tokka.data.preparation.versioning import preprocess
 
     with progress.step(STEP):
         outcome = preprocess(rows, params, settings, out)

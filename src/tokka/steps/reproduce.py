@@ -64,8 +64,8 @@ def registered(version: str, lineage: Mapping[str, Any], params: Params, setting
 def inputs(lineage: Mapping[str, Any], params: Params, settings: Settings) -> list[Link]:
     """The links that exist before any work: data, base model, code, libraries."""
     from tokka.data.fetching import source_digest
+    from tokka.model.base import resolve_base
     from tokka.steps import preflight
-    from tokka.training.base import resolve_base
 
     base = resolve_base(params.model, settings.home / "base")
     source = source_digest(params, settings, Path(lineage["snapshot"]) if lineage["snapshot"] else None)

@@ -12,8 +12,8 @@ import yaml
 from tokka import files, progress
 from tokka.errors import UsageError
 from tokka.params import Params, parse_params
-from tokka.params_file import edited, unified_diff
 from tokka.settings import Settings
+from tokka.tuning.params_file import edited, unified_diff
 
 STEP = "tune"
 
@@ -39,7 +39,7 @@ def run(
         TokkaError: the data cannot be prepared, or the present values cannot be trained.
         KeyboardInterrupt: Ctrl-C; the same call goes on.
     """
-    from tokka.training.search_space import make_space
+    from tokka.tuning.search_space import make_space
 
     space = make_space(params.finetuning, overrides)
     prepared = _prepare(params, settings)
@@ -71,9 +71,9 @@ def _search(
     timeout: float | None,
     dry_run: bool,
 ) -> dict[str, Any]:
+    from tokka.model.base import resolve_base
     from tokka.registry.mlflow_client import Registry
-    from tokka.training.base import resolve_base
-    from tokka.training.search import Search, Trial
+    from tokka.tuning.search import Search, Trial
 
     search = Search(prepared, params, settings, resolve_base(params.model, settings.home / "base"), space)
     registry = Registry(settings, params.registry.model)
@@ -143,7 +143,7 @@ def _changes(text: str, values: dict[str, float]) -> dict[str, float]:
     Raises:
         UsageError: the section means nothing without --set.
     """
-    from tokka.training.search_space import present_values
+    from tokka.tuning.search_space import present_values
 
     tree = yaml.safe_load(text) or {}
     present = present_values(parse_params({"finetuning": tree.get("finetuning") or {}}).finetuning)

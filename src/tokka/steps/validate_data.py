@@ -17,7 +17,7 @@ def run(params: Params, settings: Settings, out: Path, snapshot: str = "") -> di
         Refused: a critical expectation failed.
         TokkaError: the file cannot be read.
     """
-    from tokka.data.validation import validate_source
+    from tokka.data.validation.validation import validate_source
 
     with progress.step(STEP):
         outcome = validate_source(params, settings, out, feedback=Path(snapshot) if snapshot else None)

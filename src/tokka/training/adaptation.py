@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 from tokka import files, progress
 from tokka.errors import Refused, TokkaError
+from tokka.model.tokenising import Ids, pad
 from tokka.training.adaptation_losses import ContrastiveLoss, MaskedLoss
-from tokka.training.batches import LengthBatches
-from tokka.training.job import Job
-from tokka.training.optimisation import Schedule
-from tokka.training.tokenising import Ids, pad
+from tokka.training.setup.batches import LengthBatches
+from tokka.training.setup.job import Job
+from tokka.training.setup.optimisation import Schedule
 
 ADAPTED = "adapted.safetensors"
 FACTS = "adapted.json"

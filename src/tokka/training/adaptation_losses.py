@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tokka.training.model import Specialist
+from tokka.model.network import Specialist
 
 # Of the tokens to be named, so many become [MASK] and so many another token; the rest stays as it is (Devlin, 2019).
 MASKED, REPLACED = 0.8, 0.1

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tokka.training.validation import Floats
+from tokka.training.fit.validation import Floats
 
 LOWEST, HIGHEST = 0.05, 20.0
 BINS = 15

@@ -13,13 +13,13 @@ import torch
 
 from tokka import files, progress
 from tokka.errors import TokkaError
+from tokka.model.engines import Floats, onnx_engine, rows_per_run, run_in_batches
+from tokka.model.folder import CONFIG, FORM_FILES, Form, write_model_config
+from tokka.model.network import FEATURE_SCALE
+from tokka.model.tokenising import Encoded
 from tokka.training.calibration import expected_calibration_error, fit_temperature
-from tokka.training.engines import Floats, onnx_engine, rows_per_run, run_in_batches
-from tokka.training.job import Job
-from tokka.training.model import FEATURE_SCALE
-from tokka.training.model_folder import CONFIG, FORM_FILES, Form, write_model_config
 from tokka.training.onnx_forms import write_fp32, write_int8
-from tokka.training.tokenising import Encoded
+from tokka.training.setup.job import Job
 
 CHECK_BATCH = 64
 

@@ -15,13 +15,13 @@ from typing import Any
 from filelock import FileLock
 
 from tokka import files, progress, provenance
-from tokka.data.unlabelled import unlabelled_digest, unlabelled_file
+from tokka.data.preparation.unlabelled import unlabelled_digest, unlabelled_file
+from tokka.model import profile
+from tokka.model.base import BaseModelFolder, resolve_base
+from tokka.model.folder import model_digest
 from tokka.params import Params
 from tokka.settings import Settings
 from tokka.store import StepStore
-from tokka.training import profile
-from tokka.training.base import BaseModelFolder, resolve_base
-from tokka.training.model_folder import model_digest
 
 STEP = "finetune"
 TRAINING = "training"
@@ -113,20 +113,20 @@ def _train_and_export(
     place: Path,
     unlabelled: Path | None,
 ) -> dict[str, Any]:
-    from tokka.data.prepared import load
-    from tokka.training import kept
+    from tokka.data.preparation.prepared import load
+    from tokka.training import trained_weights
     from tokka.training.export import export
-    from tokka.training.job import own_randomness_and_threads, prepare_job
+    from tokka.training.fit.validation import validation_metrics
+    from tokka.training.setup.job import own_randomness_and_threads, prepare_job
     from tokka.training.train import train
-    from tokka.training.validation import validation_metrics
 
     rows = load(prepared)
     with own_randomness_and_threads(params) as threads:
         job = prepare_job(rows, params, base, unlabelled)
-        found = kept.load(place, job)
+        found = trained_weights.load(place, job)
         if found:
             progress.report(STEP, "these weights were trained before: only the export is made anew", fraction=0.9)
-        trained = found or kept.save(place, job, train(job, work))
+        trained = found or trained_weights.save(place, job, train(job, work))
         facts = export(job, trained.outputs, out)
     steering = validation_metrics(rows.task, trained.outputs, job.validation.targets)
     return {

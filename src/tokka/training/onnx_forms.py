@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from tokka.training.engines import onnx_engine
-from tokka.training.model import Specialist
-from tokka.training.tokenising import pad
+from tokka.model.engines import onnx_engine
+from tokka.model.network import Specialist
+from tokka.model.tokenising import pad
 
 OPSET = 17
 _PROBED_LENGTHS = (2, 5, 9)

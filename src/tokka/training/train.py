@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tokka import progress
+from tokka.model.engines import Floats
 from tokka.training.adaptation import Practice, adapt
-from tokka.training.course import OnEpoch
-from tokka.training.engines import Floats
-from tokka.training.fitting import fit, predict_outputs
-from tokka.training.job import Job
-from tokka.training.memory import explained, within_memory
-from tokka.training.optimisation import known_rate
-from tokka.training.precision import choose_device
-from tokka.training.strategies import merge_adapters
-from tokka.training.warm_start import fit_head
+from tokka.training.fit.callbacks import OnEpoch
+from tokka.training.fit.fit import fit, predict_outputs
+from tokka.training.fit.out_of_memory import explained, within_memory
+from tokka.training.setup.job import Job
+from tokka.training.setup.optimisation import known_rate
+from tokka.training.setup.precision import choose_device
+from tokka.training.setup.strategies import merge_adapters
+from tokka.training.setup.warm_start import fit_head
 
 
 @dataclass(frozen=True)

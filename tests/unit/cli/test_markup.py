@@ -4,8 +4,7 @@ import io
 
 from rich.console import Console
 
-from tokka.cli import labels, review
-from tokka.deployment import overview
+from tokka.cli import labels, overview, review
 
 ODD = "please [/b] cancel [red]my[/ops] order"
 

@@ -7,8 +7,8 @@ import pytest
 
 from tokka.params import load_params
 from tokka.steps.tune import decide
-from tokka.training.search import Trial
-from tokka.training.search_space import present_values
+from tokka.tuning.search import Trial
+from tokka.tuning.search_space import present_values
 
 
 class Ended:

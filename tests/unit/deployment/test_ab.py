@@ -8,12 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fakes.world import Model, World
-from tokka.deployment import ab, ab_statistics
-from tokka.deployment.evidence import Traffic
+from tokka.deployment import ab
+from tokka.deployment.judge import confidence_sequences
+from tokka.deployment.judge.evidence import Traffic
 from tokka.deployment.reconcile import end_abandoned
+from tokka.deployment.record.state import Revision, State
+from tokka.deployment.record.target import Observed
 from tokka.deployment.rollout import rollback
-from tokka.deployment.state import Revision, State
-from tokka.deployment.targets.base import Observed
 from tokka.errors import Refused, UsageError
 from tokka.params import Params
 
@@ -40,7 +41,7 @@ def test_the_interval_of_a_few_users_is_one_of_users_and_not_of_requests():
         side, at_fault, who = random.random(30) < 0.5, random.random(30) < 0.2, random.integers(0, 30, 1500)
         made = traffic(1500, 0.0, 0.0, seed, 0.5)
         columns = {"canary": side[who].astype(float), "failed": at_fault[who].astype(float), "key": who.astype(float)}
-        found = ab_statistics.measure(Traffic(**{**vars(made), **columns}), 0.05)["errors"]
+        found = confidence_sequences.measure(Traffic(**{**vars(made), **columns}), 0.05)["errors"]
         missed += found.verdict != "undecided"
         assert found.requests == 30
     assert missed / 60 <= 0.05
@@ -51,7 +52,7 @@ def test_the_interval_holds_the_truth_at_all_times_together(champion, challenger
     """Each bound is the outermost over all looks so far, so the last one says whether any look was ever wrong."""
     trials, missed = 150, 0
     for seed in range(trials):
-        found = ab_statistics.measure(traffic(1500, champion, challenger, seed, share), alpha=0.3)["errors"]
+        found = confidence_sequences.measure(traffic(1500, champion, challenger, seed, share), alpha=0.3)["errors"]
         missed += not found.low <= challenger - champion <= found.high
     # alpha is split over three metrics; three standard deviations of 150 draws.
     assert missed / trials <= 0.1 + 3 * math.sqrt(0.1 * 0.9 / trials)
@@ -61,9 +62,9 @@ def test_the_interval_holds_the_truth_at_all_times_together(champion, challenger
 @settings(max_examples=30, deadline=None)
 def test_more_requests_never_widen_an_interval_and_it_stays_in_its_range(seed, share, rates):
     every = traffic(400, *rates, seed, share)
-    before = ab_statistics.measure(every.where(np.arange(400) < 150), 0.05)["errors"]
-    after = ab_statistics.measure(every, 0.05)["errors"]
-    step = 2.0 ** (1 - ab_statistics.HALVINGS)
+    before = confidence_sequences.measure(every.where(np.arange(400) < 150), 0.05)["errors"]
+    after = confidence_sequences.measure(every, 0.05)["errors"]
+    step = 2.0 ** (1 - confidence_sequences.HALVINGS)
     assert -1 <= before.low <= after.low + step and after.high <= before.high + step <= 1 + step
 
 
@@ -72,25 +73,25 @@ def test_more_requests_never_widen_an_interval_and_it_stays_in_its_range(seed, s
 def test_the_two_sides_are_mirror_images(seed, data):
     one = traffic(300, data.draw(st.floats(0, 1)), data.draw(st.floats(0, 1)), seed, 0.4)
     other = Traffic(**{**vars(one), "canary": 1 - one.canary, "share": 1 - one.share})
-    found, mirrored = (ab_statistics.measure(each, 0.05)["errors"] for each in (one, other))
+    found, mirrored = (confidence_sequences.measure(each, 0.05)["errors"] for each in (one, other))
     assert (found.low, found.high) == pytest.approx((-mirrored.high, -mirrored.low), abs=1e-3)
 
 
 @pytest.mark.parametrize("column", ["failed", "slow", "wrong"])
 def test_a_real_difference_is_found_on_its_own_metric(column):
-    found = ab_statistics.measure(traffic(4000, 0.05, 0.2, 1, 0.3, column), 0.05)
+    found = confidence_sequences.measure(traffic(4000, 0.05, 0.2, 1, 0.3, column), 0.05)
     name = {"failed": "errors"}.get(column, column)
     assert found[name].verdict == "worse"
     assert {one.verdict for other, one in found.items() if other != name} == {"undecided"}
-    better = ab_statistics.measure(traffic(4000, 0.2, 0.05, 1, 0.3, column), 0.05)
+    better = confidence_sequences.measure(traffic(4000, 0.2, 0.05, 1, 0.3, column), 0.05)
     assert better[name].verdict == "better"
 
 
 def test_nothing_seen_is_nothing_known():
-    found = ab_statistics.measure(Traffic(), 0.05)["errors"]
+    found = confidence_sequences.measure(Traffic(), 0.05)["errors"]
     assert (found.low, found.high, found.difference, found.verdict) == (-1.0, 1.0, None, "undecided")
     blind = traffic(500, 0.0, 0.0, 1)
-    unlabelled = ab_statistics.measure(Traffic(**{**vars(blind), "wrong": np.full(500, np.nan)}), 0.05)
+    unlabelled = confidence_sequences.measure(Traffic(**{**vars(blind), "wrong": np.full(500, np.nan)}), 0.05)
     assert (unlabelled["wrong"].low, unlabelled["wrong"].requests) == (-1.0, 0)
     assert unlabelled["errors"].high < 0.1
 
@@ -117,17 +118,17 @@ def by_users(made: Traffic, users: int, **columns: np.ndarray) -> Traffic:
 
 def test_one_user_who_always_fails_does_not_end_the_test():
     made = by_users(traffic(600, 1.0, 1.0, 1, 0.5), 3)
-    value, reason = ab_statistics.failure(Traffic(**{**vars(made), "canary": np.ones(600)}), 0.05)
+    value, reason = confidence_sequences.failure(Traffic(**{**vars(made), "canary": np.ones(600)}), 0.05)
     assert reason is None and value < 10, "three users are three drawings"
-    assert ab_statistics.failure(traffic(600, 0.0, 1.0, 1, 0.5), 0.05)[1]
+    assert confidence_sequences.failure(traffic(600, 0.0, 1.0, 1, 0.5), 0.05)[1]
 
 
 def test_what_the_model_server_refuses_is_in_no_interval():
     made, refused = traffic(600, 0.2, 0.2, 1), (np.arange(600) % 2).astype(float)
-    found = ab_statistics.measure(Traffic(**{**vars(made), "refused": refused}), 0.05)
+    found = confidence_sequences.measure(Traffic(**{**vars(made), "refused": refused}), 0.05)
     assert found["errors"].requests == 300
     alone = made.where(refused == 0)
-    assert found == ab_statistics.measure(alone, 0.05)
+    assert found == confidence_sequences.measure(alone, 0.05)
 
 
 def test_labels_count_in_the_order_in_which_they_came():
@@ -135,8 +136,10 @@ def test_labels_count_in_the_order_in_which_they_came():
     order = np.random.default_rng(3).permutation(600)
     late = Traffic(**{**vars(made), "told": order.astype(float)})
     as_they_came = Traffic(**{name: column[np.argsort(order)] for name, column in vars(late).items()})
-    assert ab_statistics.measure(late, 0.05)["wrong"] == ab_statistics.measure(as_they_came, 0.05)["wrong"]
-    assert ab_statistics.measure(late, 0.05)["wrong"] != ab_statistics.measure(made, 0.05)["wrong"]
+    assert (
+        confidence_sequences.measure(late, 0.05)["wrong"] == confidence_sequences.measure(as_they_came, 0.05)["wrong"]
+    )
+    assert confidence_sequences.measure(late, 0.05)["wrong"] != confidence_sequences.measure(made, 0.05)["wrong"]
 
 
 @pytest.fixture

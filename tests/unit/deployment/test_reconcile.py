@@ -6,7 +6,6 @@ import sys
 import pytest
 
 from tests.fakes.world import ADMITTED, FakeRegistry, VersionTags
-from tokka.deployment import drivers
 from tokka.deployment.reconcile import (
     Difference,
     Silence,
@@ -16,9 +15,10 @@ from tokka.deployment.reconcile import (
     project_aliases,
     show_last_verdict,
 )
-from tokka.deployment.record import Record
-from tokka.deployment.state import Driver, Revision, State
-from tokka.deployment.targets.base import Observed
+from tokka.deployment.record import owner
+from tokka.deployment.record.record import Record
+from tokka.deployment.record.state import Driver, Revision, State
+from tokka.deployment.record.target import Observed
 
 ONE, TWO = Revision(version="1", digest="a" * 64), Revision(version="2", digest="b" * 64)
 IDLE = State(endpoint="desk", generation=3, champion=TWO, previous=ONE)
@@ -90,7 +90,7 @@ def test_who_was_fast_to_read_and_slow_to_write_looks_again(tmp_path, registry, 
 
 def test_a_driver_that_was_killed_is_known_at_once_and_one_that_hangs_by_its_silence():
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    driver = Driver(place=drivers.place(), pid=child.pid, started=drivers.process.identity(child.pid))
+    driver = Driver(place=owner.place(), pid=child.pid, started=owner.process.identity(child.pid))
     state = ROLLING.model_copy(update={"driver": driver})
     assert not is_abandoned(state, 59.0) and is_abandoned(state, 61.0)
     child.kill()

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from tests.fakes.world import ENDPOINT, Model, World, digest_of
-from tokka.deployment.gathering import Gatherer, RequestLog
+from tokka.deployment.collector import Gatherer, RequestLog
+from tokka.deployment.record.state import Revision
 from tokka.deployment.rollout import rollback
-from tokka.deployment.state import Revision
 from tokka.errors import Refused, TokkaError
 
 SHORT = {"quality_margin": 0.1, "step_requests": 60, "watch_s": 0.6, "maximum_wait_s": 20}

@@ -7,9 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tokka.deployment.inputs import Input, LiveInputs, is_held_out, replay_inputs, scale_of
+from tokka.deployment.record.state import Revision
+from tokka.deployment.record.target import Answer
 from tokka.deployment.shadow import BATCH, Shadow
-from tokka.deployment.state import Revision
-from tokka.deployment.targets.base import Answer
 from tokka.errors import TokkaError
 from tokka.params import Params, parse_params
 

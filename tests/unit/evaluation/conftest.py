@@ -12,8 +12,8 @@ import pytest
 
 from tests.fixtures.tiny_model import make_tiny_base
 from tokka import files
-from tokka.data.prepared import load
-from tokka.evaluation.general import FrozenEncoder
+from tokka.data.preparation.prepared import load
+from tokka.evaluation.models.zero_shot import FrozenEncoder
 from tokka.params import parse_params
 
 THEMES = {
@@ -67,9 +67,9 @@ def make_specialist(folder, base, prepared, *, labels=None, blur=0.0, trained_on
     from safetensors.torch import save_file
     from sklearn.linear_model import LogisticRegression, Ridge
 
-    from tokka.training.configuration import read_encoder_config
-    from tokka.training.model import FEATURE_SCALE, Specialist, load_encoder
-    from tokka.training.model_folder import write_model_config
+    from tokka.model.configuration import read_encoder_config
+    from tokka.model.folder import write_model_config
+    from tokka.model.network import FEATURE_SCALE, Specialist, load_encoder
     from tokka.training.onnx_forms import write_fp32
 
     data = load(prepared)

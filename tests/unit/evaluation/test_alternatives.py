@@ -6,13 +6,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tests.unit.evaluation.test_prompted import reply, server  # noqa: F401  (a fixture)
-from tokka.data.prepared import load
-from tokka.evaluation import prompted
+from tests.unit.evaluation.models.test_prompted import reply, server  # noqa: F401  (a fixture)
+from tokka.data.preparation.prepared import load
 from tokka.evaluation.alternatives import Bench, Way, _against, _other_form, _prompted
-from tokka.evaluation.decision import Row, as_dict
-from tokka.evaluation.subjects import open_specialist
-from tokka.evaluation.testset import open_test
+from tokka.evaluation.gate.recommendation import Row, as_dict
+from tokka.evaluation.metrics.test_set import open_test
+from tokka.evaluation.models import prompted
+from tokka.evaluation.models.scoring import open_specialist
 
 
 @pytest.fixture

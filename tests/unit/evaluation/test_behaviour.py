@@ -11,8 +11,8 @@ import pytest
 from tokka.errors import UsageError
 from tokka.evaluation import perturbations
 from tokka.evaluation.behaviour import run_behaviour
-from tokka.evaluation.behaviour_file import Behaviour, load_behaviour
-from tokka.evaluation.testset import TestSet
+from tokka.evaluation.behaviour_suite import Behaviour, load_behaviour
+from tokka.evaluation.metrics.test_set import TestSet
 from tokka.settings import Settings
 
 LABELS = ("card", "printer")

@@ -13,9 +13,9 @@ import pytest
 from tests.unit.evaluation.conftest import make_specialist
 from tokka import files
 from tokka.errors import TokkaError
-from tokka.evaluation.artifacts import show_classification, show_metrics
 from tokka.evaluation.evaluate import Champion, evaluate
-from tokka.evaluation.gate import decide
+from tokka.evaluation.gate.gate import decide
+from tokka.evaluation.report.kubeflow import show_classification, show_metrics
 
 NONE = Champion("none", "", None, "nothing serves yet")
 
@@ -219,7 +219,7 @@ def test_regression_takes_the_same_path(tmp_path, prepared_regression, base, par
 
 
 def test_hostile_labels_and_texts_stay_text_in_the_report(first):
-    from tokka.evaluation.report import render
+    from tokka.evaluation.report.report import render
 
     evaluation, out, rules = first
     attack = "<script>alert(1)</script>"

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tokka.monitoring.columns import Columns
-from tokka.monitoring.windows import Window
+from tokka.monitoring.drift.columns import Columns
+from tokka.monitoring.drift.windows import Window
 from tokka.settings import Settings
 
 CLASSES = 77

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from tests.fakes.world import World
-from tokka.deployment import standing
-from tokka.deployment.state import Revision
-from tokka.deployment.targets.base import Answer
+from tokka.deployment import rollout_files
+from tokka.deployment.record.state import Revision
+from tokka.deployment.record.target import Answer
 from tokka.errors import TokkaError
 from tokka.monitoring import rollout_view
-from tokka.serving import request_log
+from tokka.request_log import log
 
 
 def test_both_sides_are_compared_in_the_shadow_and_live(tmp_path):
@@ -23,14 +23,14 @@ def test_both_sides_are_compared_in_the_shadow_and_live(tmp_path):
     )
     labels = [random.choice(["refund", "parcel"], size=80, p=share) for share in ((0.9, 0.1), (0.2, 0.8))]
     sides = tuple([Answer(label=str(label), score=float(random.random())) for label in side] for side in labels)
-    standing.write_answers(home, state, sides)
-    writer = request_log.Writer(home / "requests", "test")
+    rollout_files.write_answers(home, state, sides)
+    writer = log.Writer(home / "requests", "test")
     facts = {"kind": "prediction", "time": time.time(), "share": 0.5, "label": "refund", "score": 0.5}
     writer.append([{**facts, "prediction_id": str(number), "version": str(1 + number % 2)} for number in range(20)])
     writer.close()
-    assert not standing.has_unseen_answers(home, state)
+    assert not rollout_files.has_unseen_answers(home, state)
     ended = here.record.compare_and_set(state, challenger=None, phase="idle")
-    assert standing.has_unseen_answers(home, ended)
+    assert rollout_files.has_unseen_answers(home, ended)
     summary = rollout_view.write(home, "ab12")
     shadow = summary["predictions"]
     assert (shadow["champion_rows"], shadow["challenger_rows"]) == (80, 80)
@@ -43,7 +43,7 @@ def test_both_sides_are_compared_in_the_shadow_and_live(tmp_path):
     # Ten rows on a side show nothing.
     assert summary["predictions_live"] == {"champion_rows": 10, "challenger_rows": 10, "columns": []}
     assert not (home / "rollouts" / "ab12" / "predictions_live.html").exists()
-    assert not standing.has_unseen_answers(home, ended)
+    assert not rollout_files.has_unseen_answers(home, ended)
 
 
 def test_a_rollout_without_answers_is_said_to_have_none(tmp_path):

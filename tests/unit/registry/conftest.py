@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from tokka.files import digest_bytes
+from tokka.model.folder import write_model_config
 from tokka.params import Params, parse_params
 from tokka.registry.mlflow_client import Registry
 from tokka.settings import Settings
-from tokka.training.model_folder import write_model_config
 
 
 def make_settings(home: Path, **environment: str) -> Settings:

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.registry.conftest import PASS, PROVENANCE, REFUSE, make_evaluation
-from tokka.registry import page
+from tokka.registry import mlmodel
 from tokka.registry.card import model_card
 
 
@@ -45,7 +45,7 @@ def test_no_text_breaks_out_of_its_cell(text: str) -> None:
 
 def test_a_long_card_is_cut_at_a_line_and_says_so() -> None:
     rules = [{"rule": f"rule {number}", "verdict": "pass", "reason": "x" * 60} for number in range(100)]
-    card = page.shortened(model_card(make_evaluation(), {**PASS, "rules": rules}, PROVENANCE))
-    assert len(card) <= page.MAXIMUM_DESCRIPTION
+    card = mlmodel.shortened(model_card(make_evaluation(), {**PASS, "rules": rules}, PROVENANCE))
+    assert len(card) <= mlmodel.MAXIMUM_DESCRIPTION
     assert "model_card.md" in card.splitlines()[-1]
     assert card.splitlines()[-3].endswith(" |")

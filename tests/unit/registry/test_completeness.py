@@ -9,7 +9,7 @@ import pytest
 from tests.unit.registry.conftest import PASS, PROVENANCE, make_evidence, make_model
 from tokka import files
 from tokka.params import Params
-from tokka.registry import entities, publish, served, training_record
+from tokka.registry import entities, model_cache, publish, training_record
 from tokka.settings import Settings
 
 CURVES = [
@@ -27,7 +27,7 @@ OUTCOME = {
 @pytest.fixture
 def logged(settings: Settings, params: Params, tmp_path: Path) -> str:
     model, evidence = make_model(tmp_path / "model", params.registry.model.encode()), make_evidence(tmp_path / "e")
-    digest = served.digest(model)
+    digest = model_cache.digest(model)
     files.write_json(settings.home / "store/finetune" / params.registry.model / "outcome.json",
                      {**OUTCOME, "digest": digest})  # fmt: skip
     assert training_record.write(settings.home, digest, evidence / training_record.RECORD)

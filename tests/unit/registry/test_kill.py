@@ -11,7 +11,7 @@ import pytest
 
 from tests.unit.registry.conftest import PASS, PROVENANCE, make_evidence, make_model, make_settings
 from tokka.params import Params
-from tokka.registry import connection, entities, publish, served
+from tokka.registry import connection, entities, model_cache, publish
 from tokka.registry.mlflow_client import Registry
 from tokka.settings import Settings
 
@@ -51,5 +51,5 @@ def test_killed_at_any_moment_it_converges(params: Params, tmp_path: Path) -> No
     assert version.tags[entities.KEY] == "k1"
     assert version.tags[entities.GATE] == "pass"
     assert version.aliases == ("challenger",)
-    assert served.verified_copy(settings, version.digest) is not None
+    assert model_cache.verified_copy(settings, version.digest) is not None
     assert publish_all(settings, params, tmp_path) == "1"

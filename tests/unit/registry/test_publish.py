@@ -10,7 +10,7 @@ import pytest
 from tests.unit.registry.conftest import PASS, PROVENANCE, REFUSE, make_evidence, make_model
 from tokka.errors import Refused, TokkaError
 from tokka.params import Params
-from tokka.registry import entities, publish, served, signing
+from tokka.registry import entities, model_cache, publish, signing
 from tokka.registry.mlflow_client import Registry
 from tokka.settings import Settings
 
@@ -53,7 +53,7 @@ def test_a_passed_candidate_becomes_a_version_with_its_card_evidence_and_signatu
     assert version.tags[entities.DATA_DIGEST] == "d" * 64
     assert version.aliases == ("challenger",)
     folder = publish.fetch_version("1", case.params, case.settings)
-    assert folder == case.settings.home / "models" / served.digest(case.model)
+    assert folder == case.settings.home / "models" / model_cache.digest(case.model)
     assert sorted(path.name for path in folder.iterdir()) == sorted(
         [*(path.name for path in case.model.iterdir()), signing.SIGNATURE]
     )
@@ -160,10 +160,10 @@ def test_an_altered_served_copy_is_fetched_again(case: Case) -> None:
     case.register()
     folder = publish.fetch_version("1", case.params, case.settings)
     (folder / "tokenizer.json").write_text('{"evil": 1}')
-    assert served.verified_copy(case.settings, folder.name) is None
+    assert model_cache.verified_copy(case.settings, folder.name) is None
     assert publish.fetch_version("1", case.params, case.settings) == folder
     assert (folder / "tokenizer.json").read_text() == "{}"
-    assert served.verified_copy(case.settings, folder.name) == folder
+    assert model_cache.verified_copy(case.settings, folder.name) == folder
 
 
 def test_a_served_copy_that_verifies_needs_no_artifact(case: Case) -> None:

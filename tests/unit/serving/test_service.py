@@ -5,13 +5,13 @@ import json
 
 import pytest
 
-from tests.serving.models import LABELS, make_model
+from tests.fixtures.models import LABELS, make_model
 from tokka.errors import Refused
-from tokka.serving.application import FrontDoor
+from tokka.request_log.log import Writer, read
 from tokka.serving.batching import Overloaded
 from tokka.serving.engine import Engine, Row
-from tokka.serving.protocol import BadRequest
-from tokka.serving.request_log import Writer, read
+from tokka.serving.predict_api import BadRequest
+from tokka.serving.rest import FrontDoor
 from tokka.serving.service import Context, Options, Service
 
 

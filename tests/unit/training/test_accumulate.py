@@ -9,14 +9,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.training.conftest import MakeParams
-from tests.unit.training.test_strategies import TORCH_ONLY, make_job
+from tests.fixtures.training import MakeParams
+from tests.unit.training.setup.test_strategies import TORCH_ONLY, make_job
 from tokka import files
 from tokka.errors import TokkaError
-from tokka.training.budget import Plan, plan_steps
+from tokka.model.network import Specialist
 from tokka.training.finetuning import finetune
-from tokka.training.lightning_module import FinetuningModule
-from tokka.training.model import Specialist
+from tokka.training.fit.budget import Plan, plan_steps
+from tokka.training.fit.lightning_module import FinetuningModule
 
 
 def test_steps_are_groups(prepared: Path, make_params: MakeParams, tmp_path: Path) -> None:

@@ -10,19 +10,19 @@ import pytest
 import torch
 
 from tests.fixtures.forked import end, start_finetune
-from tests.unit.training.conftest import MakeParams
+from tests.fixtures.training import MakeParams
 from tokka.data.normalising import key
-from tokka.data.prepared import load
-from tokka.data.unlabelled import unlabelled_texts
+from tokka.data.preparation.prepared import load
+from tokka.data.preparation.unlabelled import unlabelled_texts
 from tokka.errors import TokkaError, UsageError
+from tokka.model.base import resolve_base
 from tokka.params import Params, parse_params
 from tokka.provenance import params_digest, run_key, step_key
 from tokka.settings import Settings
 from tokka.training.adaptation import ADAPTED, FACTS, adapt
 from tokka.training.adaptation_losses import IGNORED, MaskedLoss
-from tokka.training.base import resolve_base
 from tokka.training.finetuning import finetune, finetune_step
-from tokka.training.job import Job, own_randomness_and_threads, prepare_job
+from tokka.training.setup.job import Job, own_randomness_and_threads, prepare_job
 
 METHODS = ["contrastive", "mlm"]
 

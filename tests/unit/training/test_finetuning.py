@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from tests.fixtures.prepared_rows import make_prepared, write_split
-from tests.unit.training.conftest import MakeParams
+from tests.fixtures.training import MakeParams
 from tokka import files
 from tokka.errors import TokkaError, UsageError
 from tokka.training.finetuning import finetune
-from tokka.training.lightning_module import FinetuningModule
+from tokka.training.fit.lightning_module import FinetuningModule
 
 Trained = tuple[Path, dict[str, Any]]
 

@@ -7,15 +7,16 @@ import pytest
 from scipy.special import softmax
 from sklearn import metrics as sk
 
-from tests.unit.training.conftest import MakeParams
+from tests.fixtures.training import MakeParams
 from tokka.errors import UsageError
+from tokka.model import profile
+from tokka.model.folder import read_model_config
 from tokka.params import parse_params
 from tokka.settings import Settings
-from tokka.training import finetuning, profile
+from tokka.training import finetuning
 from tokka.training.calibration import expected_calibration_error
 from tokka.training.finetuning import finetune, finetune_step
-from tokka.training.model_folder import read_model_config
-from tokka.training.validation import validation_metrics
+from tokka.training.fit.validation import validation_metrics
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ import numpy as np
 import onnx
 import pytest
 
-from tests.unit.training.conftest import MakeParams
+from tests.fixtures.training import MakeParams
+from tokka.model.engines import onnx_engine
+from tokka.model.tokenising import TextEncoder, pad
 from tokka.training import onnx_forms
-from tokka.training.engines import onnx_engine
 from tokka.training.finetuning import finetune
-from tokka.training.tokenising import TextEncoder, pad
 
 TEXTS = [
     "my card is lost",
@@ -77,6 +77,6 @@ def test_long_texts_have_the_same_graph(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("tokka.training.job.PLAIN_ATTENTION_TOKENS", 1)
+    monkeypatch.setattr("tokka.training.setup.job.PLAIN_ATTENTION_TOKENS", 1)
     finetune(prepared, make_params(epochs=1), tmp_path / "model", tmp_path / "work")
     assert operators(tmp_path / "model" / "model.int8.onnx") == operators(trained[0] / "model.int8.onnx")

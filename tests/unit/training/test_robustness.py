@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 
 from tests.fixtures.prepared_rows import FILLERS, TOPICS, make_prepared, write_split
-from tests.unit.training.conftest import MakeParams
+from tests.fixtures.training import MakeParams
 from tokka import files
-from tokka.data import preprocessing, stage, validation
-from tokka.data.prepared import load
+from tokka.data.preparation import preprocessing, stage
+from tokka.data.preparation.prepared import load
 from tokka.data.rows import Row
+from tokka.data.validation import validation
 from tokka.errors import Refused, TokkaError
+from tokka.model.predictor import load_predictor
 from tokka.params import Params, parse_params
 from tokka.settings import Settings
 from tokka.training.finetuning import finetune
-from tokka.training.predictor import load_predictor
 
 ROOT = Path(__file__).parents[3]
 Pipeline = Callable[..., dict[str, Any]]

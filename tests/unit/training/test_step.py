@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.training.conftest import MakeParams
+from tests.fixtures.training import MakeParams
 from tokka.errors import TokkaError
+from tokka.model.folder import model_digest
 from tokka.settings import Settings
 from tokka.training.finetuning import finetune_step
-from tokka.training.model_folder import model_digest
 
 AGAIN = """
 import json, sys

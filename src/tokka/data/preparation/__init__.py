@@ -1,0 +1,1 @@
+"""From accepted rows to versioned splits: deduplication, splitting, digests, DVC."""

@@ -1,0 +1,64 @@
+"""The steps as DVC stages run them: in a folder with a params.yaml, from build/rows to build/prepared.
+
+run_preprocess(Path("."))                  # `tokka stage preprocess`, for people
+python -m tokka.data.preparation.stage                 # the same in a run's own workspace
+"""
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from tokka import files, progress
+from tokka.data import rows
+from tokka.data.preparation import preprocessing
+from tokka.errors import TokkaError
+from tokka.params import Params, load_params
+
+VALIDATED = Path("build/rows")
+PREPARED = Path("build/prepared")
+REFUSAL = Path("build/refusal.json")
+
+
+def run_preprocess(folder: Path, params: Params | None = None) -> dict[str, Any]:
+    """Prepare build/rows into build/prepared, with a manifest of sha256 and size of every file.
+
+    The manifest is inside DVC's output, since DVC itself checks out a corrupted cache file without a word.
+
+    Raises:
+        Refused: as `preprocessing.prepare`.
+        TokkaError: build/rows is missing.
+    """
+    params, out = params or load_params(folder / "params.yaml"), folder / PREPARED
+    shutil.rmtree(out, ignore_errors=True)
+    summary = prepare_validated(folder / VALIDATED, params, out)
+    files.seal(out)
+    return summary
+
+
+def prepare_validated(validated: Path, params: Params, out: Path) -> dict[str, Any]:
+    """`preprocessing.prepare` on a folder that `validate_source` wrote.
+
+    Raises:
+        TokkaError, Refused: as `run_preprocess`.
+    """
+    if not (validated / "rows.parquet").is_file():
+        raise TokkaError(f"{validated} holds no rows.parquet", "run `tokka stage validate_data` first")
+    source = rows.from_table(rows.load(validated / "rows.parquet"), params.task)
+    test = rows.from_table(rows.load(validated / "test.parquet"), params.task) if params.data.test else None
+    return preprocessing.prepare(source, test, params, out)
+
+
+def main(folder: Path) -> int:
+    """Run the stage for DVC; a refusal is left in a file, since DVC passes on no more than an exit code."""
+    (folder / REFUSAL).unlink(missing_ok=True)
+    try:
+        run_preprocess(folder)
+    except TokkaError as error:
+        files.write_json(folder / REFUSAL, progress.describe(error))
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path.cwd()))

@@ -1,0 +1,103 @@
+"""Texts without labels, to practise on before fine-tuning: the training split's own, and those of a further table.
+
+    path = unlabelled_file(params, settings)                  # None without adaptation.source
+    texts = unlabelled_texts(load(prepared), params, path)
+
+No text whose normalised key stands in the test or validation split is among them: practising on the very texts that
+measure a model makes it look better than it will be on new ones.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from tokka import files, progress
+from tokka.data import fetching, normalising, reading
+from tokka.data.canonical import Unusable, to_text
+from tokka.data.preparation.prepared import Prepared
+from tokka.errors import TokkaError
+from tokka.params import Params, Task
+from tokka.settings import Settings
+
+
+def unlabelled_file(params: Params, settings: Settings) -> Path | None:
+    """The local file behind `adaptation.source`; None when nothing is practised, or on the training split alone.
+
+    Raises:
+        TokkaError: it cannot be reached.
+    """
+    if params.adaptation.method == "none" or not params.adaptation.source:
+        return None
+    path = fetching.fetch(params.adaptation.source, params.data, settings)
+    if not path.is_file():
+        raise TokkaError(f"adaptation.source: {path} does not exist", "check the path")
+    return path
+
+
+def unlabelled_digest(params: Params, settings: Settings) -> str:
+    """The sha256 of the file behind `adaptation.source`, or the empty string without one.
+
+    Raises:
+        TokkaError: as `unlabelled_file`.
+    """
+    path = unlabelled_file(params, settings)
+    return files.digest_file(path) if path else ""
+
+
+def unlabelled_texts(prepared: Prepared, params: Params, path: Path | None) -> list[str]:
+    """At most `adaptation.max_rows` different texts: of the training split, then of the table at `path`.
+
+    More than that are drawn from by `finetuning.seed`, in their own order: tables are often sorted by class or time.
+
+    Raises:
+        TokkaError: the table cannot be trusted, or holds no usable text.
+        UsageError: it has no column `task.text`.
+    """
+    held_out = {normalising.key(text) for text in [*_split(prepared.test), *_split(prepared.validation)]}
+    further = list(read_texts(path, params)) if path else []
+    if path and not further:
+        raise TokkaError(f"{path}: no usable text in column {params.task.text!r}", "check adaptation.source")
+    chosen: dict[str, str] = {}
+    for text in [*_split(prepared.train), *further]:
+        key = normalising.key(text)
+        if key not in held_out:
+            chosen.setdefault(key, text)
+    texts = list(chosen.values())
+    if len(texts) <= params.adaptation.max_rows:
+        return texts
+    generator = np.random.default_rng(params.finetuning.seed)
+    drawn = np.sort(generator.choice(len(texts), params.adaptation.max_rows, replace=False))
+    return [texts[index] for index in drawn]
+
+
+def read_texts(path: Path, params: Params) -> Iterator[str]:
+    """The usable texts of a table with the column `task.text`, by the strict reader; bad cells are counted and left.
+
+    Raises:
+        TokkaError: the file cannot be trusted as a whole, or has more than data.max_rows rows.
+        UsageError: it has no column `task.text`; the message has those that it has.
+    """
+    limits, left = params.data, 0
+    # The reader asks for the columns that a task names: here that is the text alone.
+    alone = Task(text=params.task.text, target=params.task.text)
+    for number, record in enumerate(reading.records(path, alone, limits), start=1):
+        if number > limits.max_rows:
+            raise TokkaError(f"{path}: more than data.max_rows = {limits.max_rows:,} rows", "use fewer rows")
+        try:
+            if record.cells is None:
+                raise Unusable(record.reason)
+            text = to_text(record.cells[alone.text], alone.text, limits)
+        except Unusable:
+            left += 1
+            continue
+        yield normalising.normalise(text) if params.preprocessing.normalise else text
+    if left:
+        progress.report("finetune", f"adaptation.source: {left:,} unusable texts are left out")
+
+
+def _split(table: pa.Table) -> list[str]:
+    """All texts of a split; of a pair both, each as a text of its own."""
+    names = [name for name in ("text", "text_pair") if name in table.column_names]
+    return [text for name in names for text in table.column(name).to_pylist() if text]

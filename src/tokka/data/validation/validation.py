@@ -1,0 +1,135 @@
+"""Validate the data of a run: read strictly, quarantine, and ask the expectation suite.
+
+    result = validate_source(params, settings, out)
+
+`out` then holds rows.parquet and test.parquet (canonical columns), quarantine.jsonl, validation.json and docs.html.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from tokka import files, progress, provenance
+from tokka.data import fetching, reading, rows
+from tokka.data.feedback import read_feedback
+from tokka.data.reading import Reading
+from tokka.data.validation import docs, expectations, suite
+from tokka.errors import Refused
+from tokka.params import Params
+from tokka.settings import Settings
+from tokka.store import StepStore
+
+STEP = "validate_data"
+
+
+def validate_source(params: Params, settings: Settings, out: Path, feedback: Path | None = None) -> dict[str, Any]:
+    """Read, quarantine and validate; the same files under the same params are not validated twice.
+
+    Returns:
+        What validation.json holds: verdict, counts, `source_digest`, one entry per expectation with its failing rows.
+
+    Raises:
+        Refused: a critical expectation failed, or too many rows are quarantined; `out` says which.
+        TokkaError, UsageError: a file cannot be read.
+    """
+    digest = fetching.source_digest(params, settings, feedback)
+    key, store = provenance.step_key(STEP, params, digest), StepStore(settings.home / "store")
+    out.mkdir(parents=True, exist_ok=True)
+    if store.fetch(STEP, key, into=out):
+        progress.report(STEP, "the same rows were valid before", fraction=1.0)
+        return {**files.read_json(out / "validation.json"), "cached": True}
+    checks = suite.applicable(suite.load(settings.root / params.validation.suite), params, rows.columns(params.task))
+    readings = _read(params, settings, feedback)
+    _write_rows(readings, params, out)
+    result = {**_count(readings), "source_digest": digest, "suite": params.validation.suite}
+    result |= _judge(readings, checks, params, out)
+    files.write_json(out / "validation.json", result)
+    _stop(result)
+    store.save(STEP, key, out)
+    return {**result, "cached": False}
+
+
+def _read(params: Params, settings: Settings, feedback: Path | None) -> dict[str, Reading]:
+    progress.report(STEP, f"reading {Path(params.data.source).name}")
+    found = {
+        "source": reading.read(fetching.fetch(params.data.source, params.data, settings), params.task, params.data)
+    }
+    if feedback:
+        found["feedback"] = read_feedback(feedback, params)
+    if params.data.test:
+        found["test"] = reading.read(fetching.fetch(params.data.test, params.data, settings), params.task, params.data)
+    return found
+
+
+def _write_rows(readings: dict[str, Reading], params: Params, out: Path) -> None:
+    """The quarantine is written before it is judged: whoever is refused must see why."""
+    reading.write_quarantine(out / "quarantine.jsonl", list(readings.values()))
+    for found in readings.values():
+        reading.check_quarantine(found, params.data)
+    trained = [row for name in ("source", "feedback") if name in readings for row in readings[name].rows]
+    rows.write(out / "rows.parquet", rows.to_table(trained, params.task))
+    rows.write(out / "test.parquet", rows.to_table(readings["test"].rows if "test" in readings else [], params.task))
+
+
+def _count(readings: dict[str, Reading]) -> dict[str, Any]:
+    """How much was read and what went to quarantine, in all and per file."""
+    return {
+        "read": sum(found.read for found in readings.values()),
+        "quarantined": sum(len(found.quarantined) for found in readings.values()),
+        "files": {
+            name: {
+                "name": found.path.name,
+                "digest": found.digest,
+                "read": found.read,
+                "quarantined": len(found.quarantined),
+                "reasons": dict(reading.reasons(found)),
+            }
+            for name, found in readings.items()
+        },
+    }
+
+
+def _judge(readings: dict[str, Reading], checks: list[dict[str, Any]], params: Params, out: Path) -> dict[str, Any]:
+    progress.report(STEP, f"{len(checks)} expectations")
+    places = [
+        (readings[name].path.name, line)
+        for name in ("source", "feedback")
+        if name in readings
+        for line in readings[name].lines
+    ]
+    results, page = expectations.check(rows.load(out / "rows.parquet"), Path(params.validation.suite).stem, checks)
+    named = [_name_rows(result, places, params) for result in results]
+    judged = {
+        "rows": len(places),
+        "expectations": named,
+        "verdict": "refuse" if any(result["stops"] for result in named) else "pass",
+        "warnings": sum(not result["success"] and not result["stops"] for result in named),
+    }
+    files.write_text(out / "docs.html", docs.render(page, {**_count(readings), **judged}))
+    return judged
+
+
+def _name_rows(result: dict[str, Any], places: list[tuple[str, int]], params: Params) -> dict[str, Any]:
+    """The result with file and line of its failing rows, and whether it stops the run."""
+    pairs = zip(result.pop("indices"), result.pop("values"), strict=False)
+    named = [{"file": places[index][0], "line": places[index][1], "value": value} for index, value in pairs]
+    return {
+        **result,
+        "rows": named,
+        "stops": not result["success"] and result["severity"] in params.validation.critical,
+    }
+
+
+def _stop(result: dict[str, Any]) -> None:
+    failed = [entry for entry in result["expectations"] if entry["stops"]]
+    if not failed:
+        return
+    first = failed[0]
+    where = f" on {first['column']!r}" if first["column"] else ""
+    seen = first["error"] or (f"observed {first['observed']}" if first["observed"] is not None else "")
+    lines = ", ".join(str(row["line"]) for row in first["rows"][:5])
+    rows_named = f"{first['unexpected_count']} rows (line {lines})" if lines else ""
+    more = f"; and {len(failed) - 1} more" if len(failed) > 1 else ""
+    raise Refused(
+        f"the data fails {first['type']}{where} ({first['severity']}): {rows_named or seen}{more}",
+        "docs.html of validate_data names every failed expectation and its rows",
+    )

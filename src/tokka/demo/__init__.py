@@ -1,1 +1,0 @@
-"""The life of a model, told by running it."""

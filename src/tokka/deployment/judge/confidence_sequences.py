@@ -1,0 +1,111 @@
+"""What an A/B test knows: a confidence sequence per metric for challenger minus champion, and whether it fails.
+
+    report = measure(traffic, alpha=0.05)       # pure; may be asked after every request
+    report["errors"].low, report["errors"].high
+
+Each interval holds the true difference at all times together, however often one looks, with probability 1 - alpha over
+all metrics: whatever difference the betting e-process of `e_processes.against_difference` rejects is outside, and stays
+outside (Waudby-Smith and Ramdas, 2024; requests are weighted by the logged split, so the share may change).
+
+It takes the difference as constant while the test runs; the rates may drift. A user stays on one side, so the first
+request of each speaks for all of his: the split draws users, not requests. Feedback counts in the order in which it
+came.
+"""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from tokka.deployment.judge import e_processes
+from tokka.deployment.judge.e_processes import Floats
+from tokka.deployment.judge.evidence import Traffic, as_told, first_of_each
+
+METRICS = ("errors", "slow", "wrong")
+# Halvings of the interval: the bounds are exact to a ten-thousandth.
+HALVINGS = 14
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Rates of one metric on both sides, each in [0, 1], and the confidence sequence of their difference.
+
+    difference, low, high: challenger minus champion; negative is better. requests: those on which it is known.
+    """
+
+    requests: int
+    champion: float | None
+    challenger: float | None
+    difference: float | None
+    low: float
+    high: float
+
+    @property
+    def verdict(self) -> str:
+        """`better`, `worse` or `undecided`, of the challenger."""
+        return "worse" if self.low > 0 else "better" if self.high < 0 else "undecided"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain data for JSON."""
+        return {**asdict(self), "verdict": self.verdict}
+
+
+def measure(traffic: Traffic, alpha: float) -> dict[str, Difference]:
+    """One confidence sequence per metric; without a request it is all of [-1, 1].
+
+    Args:
+        traffic: requests since the test began, in the order of time.
+        alpha: the probability that any of the intervals is ever wrong.
+    """
+    sound = traffic.where(traffic.usable() & (traffic.refused == 0))
+    split = sound.where((sound.share > 0) & (sound.share < 1))
+    return {name: _difference(split, name, alpha / len(METRICS)) for name in METRICS}
+
+
+def failure(traffic: Traffic, alpha: float) -> tuple[float, str | None]:
+    """(e-value, reason to end the test): the challenger is proven to fail more often than the champion, or None."""
+    sound = traffic.where(traffic.usable())
+    sound = sound.where((sound.failed == 1) & (sound.share > 0) & (sound.share < 1))
+    sound = sound.where(first_of_each(sound.key))
+    log_e = e_processes.highest(e_processes.excess_on_canary(sound.canary, sound.share))
+    value = math.exp(min(log_e, 690.0))
+    if log_e < math.log(1.0 / alpha):
+        return value, None
+    on = int(sound.canary.sum())
+    return value, f"the challenger fails more often: {on} of {sound.size} failures on it, e-value {value:.3g}"
+
+
+def _difference(traffic: Traffic, name: str, alpha: float) -> Difference:
+    every = {"errors": traffic.failed, "slow": traffic.slow, "wrong": traffic.wrong}[name]
+    known = np.flatnonzero(np.isfinite(every))
+    if name == "wrong":
+        known = as_told(traffic, known)
+    known = known[first_of_each(traffic.key[known])]
+    event, here = every[known], traffic.where(known)
+    rates = [_rate(event[here.canary == side]) for side in (0, 1)]
+    both = None if rates[0] is None or rates[1] is None else rates[1] - rates[0]
+    high = _bound(event, here, alpha / 2, above=True)
+    low = _bound(event, here, alpha / 2, above=False)
+    return Difference(known.size, rates[0], rates[1], both, low, high)
+
+
+def _bound(event: Floats, traffic: Traffic, alpha: float, *, above: bool) -> float:
+    """The outermost difference that is not rejected, on one side; by bisection, since rejection is monotone."""
+    limit = math.log(1.0 / alpha)
+
+    def rejected(bound: float) -> bool:
+        log_e = e_processes.against_difference(bound, event, traffic.canary, traffic.share, above=above)
+        return e_processes.highest(log_e) >= limit
+
+    kept, outside = (-1.0, 1.0) if above else (1.0, -1.0)
+    if not event.size or not rejected(outside):
+        return outside
+    for _ in range(HALVINGS):
+        middle = (kept + outside) / 2
+        kept, outside = (kept, middle) if rejected(middle) else (middle, outside)
+    return outside
+
+
+def _rate(event: Floats) -> float | None:
+    return float(event.mean()) if event.size else None

@@ -1,0 +1,158 @@
+"""What a judge looks at: paired answers and judged requests as plain arrays."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tokka.deployment.judge.e_processes import Floats
+from tokka.deployment.record.target import Answer
+
+NOTHING = np.empty(0)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Champion and challenger asked for the same n inputs.
+
+    difference: (n,) the champion's loss minus the challenger's, in [-1, 1]; NaN where no label tells. For a class
+        it is 1{challenger right} - 1{champion right}; for a value the difference of their absolute errors in units
+        of `scale`, clipped.
+    disagreement: (n,) a bound on |difference| that needs no label, in [0, 1].
+    speed: (n,) 1{champion slow} - 1{challenger slow}.
+    order: (n,) the positions in the order in which their differences became known, those that still are not last;
+        a label may come long after its answers. Empty: as they stand.
+    replayed: (n,) 1 where the input was a replayed test row and not live traffic. Empty: none was.
+    live: is there live traffic at all. exhausted: no further input can be had now.
+    """
+
+    difference: Floats = field(default_factory=lambda: NOTHING)
+    disagreement: Floats = field(default_factory=lambda: NOTHING)
+    speed: Floats = field(default_factory=lambda: NOTHING)
+    order: NDArray[np.intp] = field(default_factory=lambda: np.empty(0, dtype=np.intp))
+    replayed: Floats = field(default_factory=lambda: NOTHING)
+    failed: int = 0
+    live: bool = False
+    exhausted: bool = False
+
+    @property
+    def from_live(self) -> NDArray[np.bool_]:
+        """(n,) where the input was live traffic."""
+        return self.replayed == 0 if self.replayed.size else np.ones(self.disagreement.size, dtype=bool)
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """n requests in the order in which they ended, each column of shape (n,).
+
+    canary: 1 when the request was sent to the challenger. share: the challenger's share at that moment.
+    failed, slow: 1 or 0. refused: 1 when the model server blamed the client (4xx); what the gateway refuses by itself
+    is no request here. wrong: 1 or 0, NaN where no feedback came. replayed: 1 when the request was replayed.
+    key: a number for whatever the split keeps on one side, such as a user; requests without one have a number each.
+    told: when the first feedback came, seconds since 1970; NaN where none did.
+    """
+
+    canary: Floats = field(default_factory=lambda: NOTHING)
+    share: Floats = field(default_factory=lambda: NOTHING)
+    failed: Floats = field(default_factory=lambda: NOTHING)
+    slow: Floats = field(default_factory=lambda: NOTHING)
+    wrong: Floats = field(default_factory=lambda: NOTHING)
+    replayed: Floats = field(default_factory=lambda: NOTHING)
+    refused: Floats = field(default_factory=lambda: NOTHING)
+    key: Floats = field(default_factory=lambda: NOTHING)
+    told: Floats = field(default_factory=lambda: NOTHING)
+
+    @property
+    def size(self) -> int:
+        """How many requests these are."""
+        return int(self.canary.size)
+
+    def where(self, keep: Any) -> "Traffic":
+        """The requests that a boolean mask (n,) keeps, or those at these positions, in that order."""
+        if np.asarray(keep).dtype == bool and np.all(keep):
+            return self
+        return Traffic(**{name: getattr(self, name)[keep] for name in self.__dataclass_fields__})
+
+    def usable(self) -> Any:
+        """(n,) bool: every column is in its range."""
+        inside = (self.share >= 0) & (self.share <= 1)
+        for column in (self.canary, self.failed, self.slow, self.refused):
+            inside &= (column == 0) | (column == 1)
+        return inside & ((self.wrong == 0) | (self.wrong == 1) | np.isnan(self.wrong))
+
+
+def first_of_each(key: Floats) -> NDArray[np.intp]:
+    """Where each key, of (n,), comes first; in rising order.
+
+    A split keeps a key on its side: its first observation is drawn by the split, all later ones are copies of it.
+    """
+    return np.sort(np.unique(key, return_index=True)[1])
+
+
+def as_told(traffic: Traffic, positions: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Positions of requests in the order in which feedback on them came: nobody could bet on it before."""
+    return positions[np.argsort(traffic.told[positions], kind="stable")]
+
+
+def compare(champion: Answer, challenger: Answer, target: object, scale: float | None) -> tuple[float, float] | None:
+    """(difference, disagreement) of one input; None when the champion itself has no answer to compare with.
+
+    Args:
+        target: the true label or value; None when nobody knows it.
+        scale: the unit of a value's error; None for classes.
+    """
+    if not is_sound(champion, scale):
+        return None
+    if not is_sound(challenger, scale):
+        # Without a label the champion's answer counts: to fail where it answers is a loss.
+        return (-1.0 if target is None else _loss(champion, target, scale) - 1.0), 1.0
+    apart = _distance(champion, challenger, scale)
+    if apart == 0.0:
+        return 0.0, 0.0
+    if target is None:
+        return math.nan, apart
+    return _loss(champion, target, scale) - _loss(challenger, target, scale), apart
+
+
+def is_sound(answer: Answer, scale: float | None) -> bool:
+    """Whether an answer says anything: a label, or a finite value."""
+    if answer.error:
+        return False
+    if scale is None:
+        return bool(answer.label) and (answer.score is None or math.isfinite(answer.score))
+    return answer.value is not None and math.isfinite(answer.value)
+
+
+def compare_speed(champion: Answer, challenger: Answer, slow_ms: float) -> float:
+    """1 when only the champion was slow, -1 when only the challenger was, else 0."""
+    return float(champion.latency_ms > slow_ms) - float(challenger.latency_ms > slow_ms)
+
+
+def pairs_of(rows: Sequence[tuple[float, float, float]], **facts: Any) -> Pairs:
+    """Rows of (difference, disagreement, speed) as arrays."""
+    columns = np.array(rows, dtype=np.float64).reshape(-1, 3)
+    return Pairs(difference=columns[:, 0], disagreement=columns[:, 1], speed=columns[:, 2], **facts)
+
+
+def _distance(one: Answer, other: Answer, scale: float | None) -> float:
+    if scale is None:
+        return float(one.label != other.label)
+    return min(1.0, abs(number(one.value) - number(other.value)) / scale)
+
+
+def _loss(answer: Answer, target: object, scale: float | None) -> float:
+    """In [0, 1]: 1 for a wrong class; the absolute error in units of `scale`, 1 at most."""
+    if scale is None:
+        return float(answer.label != str(target))
+    return min(1.0, abs(number(answer.value) - number(target)) / scale)
+
+
+def number(value: object) -> float:
+    """A field of a record as a number; NaN when it is none."""
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return math.nan

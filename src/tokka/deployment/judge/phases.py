@@ -1,0 +1,190 @@
+"""What a rollout does next: a pure function of the record's state and the evidence at hand.
+
+    action = next_action(state, evidence, params.canary, now)
+
+warm_up → shadow → step (one per share in `canary.steps`) → promoted, watch → idle. Every phase can end in roll_back;
+what stays undecided past its time does.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from tokka.deployment.judge.evidence import Pairs, Traffic
+from tokka.deployment.judge.live_judge import is_calm, judge_traffic, judge_watch
+from tokka.deployment.judge.shadow_judge import judge_pairs
+from tokka.deployment.judge.verdict import Judgement
+from tokka.deployment.record.state import Revision, State
+from tokka.deployment.record.target import Answer, Observed
+from tokka.params import Canary
+
+Kind = Literal["wait", "go_on", "promote", "roll_back", "finish"]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was seen in the present phase; what was not looked for, or gave no answer, is None or empty.
+
+    lost_s: for how many seconds no worker of the revision that matters was ready.
+    before, after: requests before and since the promotion, for the watch.
+    """
+
+    observed: Observed | None = None
+    lost_s: float = 0.0
+    smoke: tuple[Answer, ...] = ()
+    pairs: Pairs = field(default_factory=Pairs)
+    traffic: Traffic = field(default_factory=Traffic)
+    before: Traffic = field(default_factory=Traffic)
+    after: Traffic = field(default_factory=Traffic)
+
+
+@dataclass(frozen=True)
+class Action:
+    """The next move: what to write into the record (nothing for `wait`), and why.
+
+    topic: what it is about in a word, so that the same wait is not written down again and again.
+    """
+
+    kind: Kind
+    topic: str
+    reasons: tuple[str, ...]
+    changes: dict[str, Any] = field(default_factory=dict)
+    values: dict[str, float] = field(default_factory=dict)
+
+
+def next_action(state: State, evidence: Evidence, canary: Canary, now: float) -> Action:
+    """Decide. `now` and `state.updated` (in a watch: `state.promoted`) are seconds of the same clock.
+
+    Raises:
+        ValueError: nothing rolls out in this state.
+    """
+    if state.phase == "watch":
+        return _watch(state, evidence, canary, now)
+    if state.challenger is None:
+        raise ValueError(f"{state.endpoint} has no challenger in phase {state.phase!r}")
+    if state.phase in ("verify", "warm_up"):
+        return _warm_up(state, state.challenger, evidence, canary, now)
+    if evidence.lost_s > canary.lost_s:
+        return roll_back(
+            state, "lost", f"no worker of version {state.challenger.version} was ready for {canary.lost_s:g} s"
+        )
+    action = _shadow(state, evidence, canary) if state.phase == "shadow" else _step(state, evidence, canary, now)
+    return _in_time(state, action, now, canary.maximum_wait_s)
+
+
+def roll_back(state: State, topic: str, *reasons: str, values: dict[str, float] | None = None) -> Action:
+    """Take the challenger away, or after a promotion put the previous champion back."""
+    changes: dict[str, Any] = {"challenger": None, "share": 0.0, "phase": "idle", "reason": "; ".join(reasons)}
+    if state.phase == "watch":
+        changes |= {"champion": state.previous, "previous": None}
+    return Action("roll_back", topic, reasons, changes, values or {})
+
+
+def is_ready(revision: Revision, observed: Observed | None) -> bool:
+    """Whether a worker of this revision answers; a target names revisions by digest or by version."""
+    return observed is not None and bool({revision.digest, revision.version} & set(observed.ready))
+
+
+def is_applied(state: State, observed: Observed | None) -> bool:
+    """Whether what serves follows this generation of the record, the split included."""
+    return observed is not None and observed.generation >= state.generation and abs(observed.share - state.share) < 1e-4
+
+
+def _warm_up(state: State, challenger: Revision, evidence: Evidence, canary: Canary, now: float) -> Action:
+    if not (is_ready(challenger, evidence.observed) and is_applied(state, evidence.observed)):
+        action = Action("wait", "not ready", (f"version {challenger.version} is not ready",))
+    elif not evidence.smoke:
+        action = Action("wait", "no smoke", ("no smoke prediction was made",))
+    elif broken := [answer.error or "an answer without content" for answer in evidence.smoke if not _speaks(answer)]:
+        action = Action(
+            "wait", "smoke", (f"{len(broken)} of {len(evidence.smoke)} smoke predictions failed: {broken[0]}",)
+        )
+    elif state.champion is None:
+        reason = f"the first version: no champion to compare with, {len(evidence.smoke)} smoke predictions are sound"
+        return _promote(state, challenger, canary, (reason,), {})
+    else:
+        reason = f"ready, {len(evidence.smoke)} smoke predictions are sound"
+        return Action("go_on", "warm", (reason,), {"phase": "shadow"})
+    return _in_time(state, action, now, canary.warm_up_s)
+
+
+def _speaks(answer: Answer) -> bool:
+    numbers = [number for number in (answer.value, answer.score) if number is not None]
+    return not answer.error and bool(answer.label or answer.value is not None) and all(map(math.isfinite, numbers))
+
+
+def _shadow(state: State, evidence: Evidence, canary: Canary) -> Action:
+    pairs = evidence.pairs
+    judgement = judge_pairs(pairs, canary)
+    if judgement.verdict == "roll_back":
+        return roll_back(state, "quality", *judgement.reasons, values=judgement.values)
+    enough = pairs.exhausted or pairs.difference.size >= canary.shadow_rows
+    if judgement.verdict == "promote" and enough:
+        changes = {"phase": "step", "share": canary.steps[0]}
+        return Action("go_on", "quality", judgement.reasons, changes, judgement.values)
+    if judgement.values["unlabelled_disagreements"]:
+        return _wait("labels", replace(judgement, reasons=(*judgement.reasons, _ask_for_labels(judgement))))
+    if pairs.exhausted and not pairs.live:
+        reasons = (*judgement.reasons, "there is no further input to compare on")
+        return roll_back(state, "undecided", *reasons, values=judgement.values)
+    return _wait("undecided", judgement)
+
+
+def _ask_for_labels(judgement: Judgement) -> str:
+    count = judgement.values["unlabelled_disagreements"]
+    return f"{count:.0f} disagreements wait for a label: `tokka review labels`"
+
+
+def _step(state: State, evidence: Evidence, canary: Canary, now: float) -> Action:
+    assert state.challenger is not None
+    later = _later_steps(state.share, canary.steps)
+    judgement = judge_traffic(evidence.traffic, state.share, canary, last=not later)
+    if judgement.verdict == "roll_back":
+        return roll_back(state, "live", *judgement.reasons, values=judgement.values)
+    if not is_applied(state, evidence.observed):
+        return Action(
+            "wait", "not applied", (f"the gateway does not split at {state.share:.1%} yet",), {}, judgement.values
+        )
+    if judgement.verdict == "hold" or now - state.updated < canary.minimum_wait_s:
+        return _wait("requests", judgement)
+    if not later:
+        return _promote(state, state.challenger, canary, judgement.reasons, judgement.values)
+    return Action("go_on", "step", judgement.reasons, {"share": later[0]}, judgement.values)
+
+
+def _later_steps(share: float, steps: Sequence[float]) -> list[float]:
+    return [step for step in steps if step > share + 1e-9]
+
+
+def _promote(
+    state: State, challenger: Revision, canary: Canary, reasons: tuple[str, ...], values: dict[str, float]
+) -> Action:
+    phase = "watch" if state.champion is not None and canary.watch_s > 0 else "idle"
+    changes = {"champion": challenger, "previous": state.champion, "challenger": None, "share": 0.0}
+    return Action("promote", "promoted", reasons, {**changes, "phase": phase, "reason": "; ".join(reasons)}, values)
+
+
+def _watch(state: State, evidence: Evidence, canary: Canary, now: float) -> Action:
+    judgement = judge_watch(evidence.before, evidence.after, canary)
+    if state.previous is not None and judgement.verdict == "roll_back":
+        return roll_back(state, "watch", *judgement.reasons, values=judgement.values)
+    if state.previous is not None and evidence.lost_s > canary.lost_s and is_ready(state.previous, evidence.observed):
+        return roll_back(state, "lost", f"no worker of the new champion was ready for {canary.lost_s:g} s")
+    # While something looks bad the watch goes on; what is never proven ends with the longest wait.
+    long = canary.watch_s if is_calm(judgement) else max(canary.watch_s, canary.maximum_wait_s)
+    if now - state.promoted < long and state.previous is not None:
+        return _wait("watch", judgement)
+    return Action("finish", "watched", judgement.reasons, {"phase": "idle"}, judgement.values)
+
+
+def _wait(topic: str, judgement: Judgement) -> Action:
+    return Action("wait", topic, judgement.reasons, {}, judgement.values)
+
+
+def _in_time(state: State, action: Action, now: float, limit_s: float) -> Action:
+    """What has waited for longer than `limit_s` is refused."""
+    if action.kind != "wait" or now - state.updated < limit_s:
+        return action
+    reasons = (f"held for more than {limit_s:g} s in phase {state.phase}", *action.reasons)
+    return roll_back(state, "held", *reasons, values=action.values)

@@ -1,0 +1,125 @@
+"""The judge of the shadow: pure, and valid however often one asks.
+
+judgement = judge_pairs(pairs, params.canary)
+judgement.verdict                            # "promote" (go on to live traffic), "roll_back" or "hold"
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tokka.deployment.judge import e_processes
+from tokka.deployment.judge.e_processes import Floats
+from tokka.deployment.judge.evidence import Pairs
+from tokka.deployment.judge.verdict import METRICS, Judgement, e_value, unproven
+from tokka.params import Canary
+
+# So many more losses than wins on live inputs are no proof, but nothing to promote on the word of replayed rows.
+LIVE_LOSS = 3.0
+
+
+def judge_pairs(pairs: Pairs, canary: Canary) -> Judgement:
+    """The shadow: is the challenger proven worse or slower, or proven not worse by `quality_margin`, nor slower?
+
+    That slow answers are less than `slow_margin` more frequent need not be proven where no further input can be had:
+    live traffic is asked for the same proof before the promotion.
+
+    Labels are not needed where both agree. Where they disagree and no label came, promoting assumes the worst
+    and rolling back assumes nothing.
+    """
+    known, worst, apart = _read_pairs(pairs)
+    live = pairs.from_live
+    back = e_processes.highest(_against_challenger(known, live, pairs.order))
+    speed = np.where(np.abs(pairs.speed) <= 1, pairs.speed, 0.0)
+    slower = e_processes.highest(e_processes.against_no_worse(speed))
+    good, label_free = _for_challenger(worst, apart, canary)
+    alone = int(live.sum()) >= canary.shadow_rows and not live.all()
+    if alone:
+        # Both: the claim about all inputs holds alpha, and the replayed ones cannot outvote the live ones.
+        good = min(good, _for_challenger(worst[live], apart[live], canary)[0])
+    e_values = {
+        "quality": e_value(back),
+        "speed": e_value(slower),
+        "no_worse": e_value(good),
+        "label_free": e_value(label_free),
+    }
+    limits = {"quality_limit": len(METRICS) / canary.alpha, "speed_limit": len(METRICS) / canary.alpha}
+    values = {**e_values, **limits, "no_worse_limit": 1.0 / canary.alpha, **_count_pairs(pairs, known, apart)}
+    if slower >= math.log(limits["speed_limit"]):
+        mine, its = (int((pairs.speed == side).sum()) for side in (-1, 1))
+        reason = f"only the challenger was slow in {mine} of {pairs.speed.size} pairs, only the champion in {its}"
+        return Judgement("roll_back", (reason,), values)
+    found = _weigh_pairs(back, good, values, canary)
+    return found if pairs.exhausted or found.verdict != "promote" else _ask_for_speed(found, speed, canary)
+
+
+def _against_challenger(known: Floats, live: NDArray[np.bool_], order: NDArray[np.intp]) -> Floats:
+    """Evidence that it is worse: the mean of a bettor on all pairs and one who bets on the live ones alone."""
+    # Whoever bets on what a late label says bets when it comes; in favour of promoting, the worst was assumed before,
+    # so that a label can only add to what was proven without it.
+    every, only_live = (column[order] if order.size else column for column in (known, np.where(live, known, 0.0)))
+    both = np.logaddexp(e_processes.against_no_worse(every), e_processes.against_no_worse(only_live))
+    return np.asarray(both - math.log(2.0), dtype=np.float64)
+
+
+def _for_challenger(worst: Floats, apart: Floats, canary: Canary) -> tuple[float, float]:
+    """Evidence that it is not worse by the margin: (at its highest, the part of it that needs no label)."""
+    labelled = e_processes.against_worse_by(worst, canary.quality_margin)
+    label_free = e_processes.against_disagreement(apart, canary.quality_margin)
+    # Both are evidence against the same claim, so their mean is too: no part of alpha is spent on the choice.
+    return e_processes.highest(np.logaddexp(labelled, label_free) - math.log(2.0)), e_processes.highest(label_free)
+
+
+def _read_pairs(pairs: Pairs) -> tuple[Floats, Floats, Floats]:
+    """(n,) each: the difference with 0 for unknown, the worst that it can be, the disagreement with 1 for unknown."""
+    difference, disagreement = pairs.difference, pairs.disagreement
+    bounded = (disagreement >= 0) & (disagreement <= 1)
+    apart = np.where(bounded, disagreement, 1.0)
+    # A hair more than the bound is rounding; anything else contradicts itself and counts as unknown.
+    known = bounded & (np.abs(difference) <= np.minimum(apart + 1e-9, 1.0))
+    return np.where(known, difference, 0.0), np.where(known, difference, -apart), apart
+
+
+def _count_pairs(pairs: Pairs, known: Floats, apart: Floats) -> dict[str, float]:
+    labelled, live = np.isfinite(pairs.difference), pairs.from_live
+    return {
+        "pairs": int(apart.size),
+        "disagreements": int((apart > 0).sum()),
+        "unlabelled_disagreements": int((~labelled & (apart > 0)).sum()),
+        "mean_difference": round(float(known.mean()), 6) if known.size else 0.0,
+        "failed": pairs.failed,
+        "replayed": int((~live).sum()),
+        "live": int(live.sum()),
+        "live_difference": round(float(known[live].sum()), 6),
+    }
+
+
+def _weigh_pairs(back: float, good: float, values: dict[str, float], canary: Canary) -> Judgement:
+    seen = (
+        f"{values['pairs']:.0f} paired inputs ({values['replayed']:.0f} replayed), "
+        f"{values['disagreements']:.0f} disagreements, mean difference {values['mean_difference']:+.4f}"
+    )
+    if back >= math.log(values["quality_limit"]):
+        return Judgement("roll_back", (f"the challenger's quality is proven worse: {seen}",), values)
+    if 0 < values["live"] < values["pairs"] and values["live_difference"] <= -max(
+        LIVE_LOSS, canary.quality_margin * values["live"]
+    ):
+        lost = f"{values['live_difference']:+g} in {values['live']:.0f}"
+        reason = f"live inputs speak against it ({lost}), whatever replayed rows say: {seen}"
+        return Judgement("hold", (reason,), values)
+    if good >= math.log(values["no_worse_limit"]):
+        reason = f"proven not worse by {canary.quality_margin:g} or more: {seen}"
+        return Judgement("promote", (reason,), values)
+    reason = f"quality is undecided (e-value {e_value(good):.3g} of {values['no_worse_limit']:g}): {seen}"
+    return Judgement("hold", (reason if values["pairs"] else "no paired input was answered",), values)
+
+
+def _ask_for_speed(found: Judgement, speed: Floats, canary: Canary) -> Judgement:
+    if canary.slow_margin >= 1.0:
+        return found
+    proof = e_processes.highest(e_processes.against_worse_by(speed, canary.slow_margin))
+    values = {**found.values, "speed_proof": e_value(proof), "speed_proof_limit": 1.0 / canary.alpha}
+    if proof >= math.log(1.0 / canary.alpha):
+        return Judgement("promote", found.reasons, values)
+    return Judgement("hold", (unproven("slow", canary.slow_margin, proof, canary.alpha), *found.reasons), values)

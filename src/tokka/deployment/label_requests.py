@@ -1,0 +1,120 @@
+"""The labels that the judge of a shadow wants: disagreements of champion and challenger that nobody has judged.
+
+    wanted = read(settings, params)                                    # by people, through `tokka review labels`
+    answer(settings, params, {wanted[0]["id"]: "refund"})              # becomes feedback; the judge reads it
+
+Where both say the same no label is needed: it could not tell them apart. Answer them in the order in which they
+stand, or not at all: whoever leaves out what looks bad for one of them answers for the judge.
+"""
+
+import difflib
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tokka import files
+from tokka.deployment import rollout_files
+from tokka.deployment.inputs import RECENT_S
+from tokka.deployment.record.record import Record
+from tokka.deployment.record.state import State
+from tokka.deployment.record.target import Answer
+from tokka.deployment.shadow import Disagreement
+from tokka.errors import TokkaError, UsageError
+from tokka.params import Params
+from tokka.settings import Settings
+
+FILE = "disagreements.json"
+SOURCE = "review"
+
+
+def publish(home: Path, state: State, wanted: Sequence[Disagreement]) -> None:
+    """Write down what is wanted now, when that has changed."""
+    path = rollout_files.folder(home, state.rollout) / FILE
+    found = [
+        {"id": one.entry.prediction_id, "text": one.entry.text, "text_pair": one.entry.pair,
+         "champion": _said(one.champion), "challenger": _said(one.challenger)}
+        for one in wanted
+    ]  # fmt: skip
+    if (files.read_json(path) if path.is_file() else []) != found:
+        files.write_json(path, found)
+
+
+def read(settings: Settings, params: Params) -> list[dict[str, Any]]:
+    """What the judge wants to know now: id, text, text_pair, what champion and challenger said; empty when nothing."""
+    from tokka.request_log.log import read as read_log
+
+    state = Record(settings.record_url).read(params.registry.model)
+    path = rollout_files.folder(settings.home, state.rollout) / FILE
+    if state.phase != "shadow" or not path.is_file():
+        return []
+    records = read_log(settings.home / "requests", since=state.started - RECENT_S)
+    told = {entry["prediction_id"] for entry in records if entry["kind"] == "feedback"}
+    return [entry for entry in files.read_json(path) if entry["id"] not in told]
+
+
+def answer(settings: Settings, params: Params, answers: Mapping[str, str], now: float | None = None) -> int:
+    """Write answers {id, or the unique beginning of one: label or value} as feedback, all or none; how many.
+
+    Args:
+        now: seconds since 1970.
+
+    Raises:
+        UsageError: an id that is not wanted, a label that neither model knows, a value that is no number.
+        TokkaError: the request log cannot be written.
+    """
+    from tokka.request_log.log import Writer
+
+    wanted, known = read(settings, params), known_labels(settings, params)
+    moment = time.time() if now is None else now
+    facts = {"kind": "feedback", "time": moment, "source": SOURCE}
+    records = [
+        {**facts, "prediction_id": _identify(name, wanted), **_truth(said, known)} for name, said in answers.items()
+    ]
+    writer = Writer(settings.home / "requests", SOURCE)
+    try:
+        writer.append(records)
+    except OSError as error:
+        raise TokkaError(f"the answers cannot be written: {error}", "is the disk full?") from None
+    finally:
+        writer.close()
+    return len(records)
+
+
+def known_labels(settings: Settings, params: Params) -> list[str] | None:
+    """Every class that champion or challenger can name; None for values, empty when no model says."""
+    if params.task.type == "regression":
+        return None
+    state = Record(settings.record_url).read(params.registry.model)
+    revisions = [revision for revision in (state.champion, state.challenger) if revision]
+    paths = [settings.home / "models" / revision.digest / "tokka.json" for revision in revisions]
+    return sorted({label for path in paths if path.is_file() for label in files.read_json(path).get("labels", [])})
+
+
+def _identify(name: str, wanted: Sequence[Mapping[str, Any]]) -> str:
+    found = [str(entry["id"]) for entry in wanted if name and str(entry["id"]).startswith(name)]
+    if name in found or len(found) == 1:
+        return name if name in found else found[0]
+    problem = "stands for several" if found else "is none that a label is wanted for"
+    raise UsageError(f"the id {name!r} {problem}", "`tokka review labels` lists them")
+
+
+def _truth(said: str, known: Sequence[str] | None) -> dict[str, str | float]:
+    if known is None:
+        try:
+            value = float(said)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise UsageError(f"{said!r} is no value", "answer with a number")
+        return {"value": value}
+    if known and said not in known:
+        close = difflib.get_close_matches(said, known, 1)
+        hint = f"did you mean {close[0]!r}?" if close else f"they know: {', '.join(known[:20])}"
+        raise UsageError(f"neither model knows the label {said!r}", hint)
+    return {"label": said}
+
+
+def _said(answer: Answer) -> str:
+    return answer.label or ("" if answer.value is None else f"{answer.value:g}")

@@ -1,0 +1,1 @@
+"""The truth of what serves: state, compare-and-set, owner, retraining attempts, target."""

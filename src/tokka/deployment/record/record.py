@@ -1,0 +1,232 @@
+"""The deployment record: the one place that says which version serves, changed only by compare-and-set.
+
+    record = Record(settings.record_url)
+    state = record.read("helpdesk")
+    record.compare_and_set(state, challenger=revision, phase="warm_up")     # Superseded when someone was faster
+
+A registry's aliases are overwritten blindly, so they cannot hold this; they are projected from it.
+"""
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
+
+from tokka import failpoints
+from tokka.deployment.record.owner import this_process
+from tokka.deployment.record.state import State
+from tokka.deployment.record.tables import decisions, endpoints, history, open_engine, runs
+from tokka.errors import TokkaError, UsageError
+
+# What is not the caller's to say.
+STAMPS = {"endpoint", "generation", "updated", "moment", "promoted", "promoted_moment", "driver"}
+
+
+class Superseded(TokkaError):
+    """Someone else changed the record first; what was read is no longer true."""
+
+
+class Clock(Protocol):
+    """What tells the time; the module `time` is one."""
+
+    def time(self) -> float:
+        """Seconds since 1970, as far as nobody sets the clock."""
+
+    def monotonic(self) -> float:
+        """Seconds of a clock that nobody sets, the same for every process of a machine until it restarts."""
+
+    def sleep(self, seconds: float, /) -> None:
+        """Wait."""
+
+
+class Record:
+    """One row per endpoint, the history of every accepted change, every decision, and the ledger of runs.
+
+    Args:
+        url: an SQLAlchemy URL; a file of SQLite or a PostgreSQL database.
+        clock: tells the time that is written beside each change.
+
+    Raises:
+        UsageError: the URL names no database that can be used.
+        TokkaError: from every method, when the database does not answer.
+    """
+
+    def __init__(self, url: str, clock: Clock = time) -> None:
+        self.url = url
+        self.clock = clock
+        try:
+            self._engine = open_engine(url)
+        except (ArgumentError, ModuleNotFoundError, ValueError) as error:
+            # Without the URL: it may hold a password, and one that cannot be parsed cannot be masked.
+            raise UsageError(f"the record's URL cannot be used: {error}", "mend TOKKA_RECORD_URL") from None
+        except (DBAPIError, OSError) as error:
+            raise _unreachable(url, error) from None
+
+    def read(self, endpoint: str) -> State:
+        """What the record says now; generation 0 and nobody for an endpoint that it does not know."""
+        with self._transaction() as connection:
+            row = connection.execute(select(endpoints.c.state).where(endpoints.c.endpoint == endpoint)).first()
+        return State.model_validate_json(row.state) if row else State(endpoint=endpoint)
+
+    def endpoints(self) -> list[str]:
+        """The names that the record knows."""
+        with self._transaction() as connection:
+            return list(connection.execute(select(endpoints.c.endpoint).order_by(endpoints.c.endpoint)).scalars())
+
+    def compare_and_set(self, expected: State, *, decision: Mapping[str, Any] | None = None, **changes: Any) -> State:
+        """Change an endpoint if it still is as `expected`, and return the new state (generation + 1).
+
+        The change, its line of history and the decision that led to it are one transaction: all or nothing.
+
+        Raises:
+            Superseded: the generation moved since `expected` was read.
+            ValueError: the change leaves no champion where there was one, or makes no sense as a `State`.
+        """
+        new = State.model_validate({**expected.model_dump(), **_stamped(expected, changes, self.clock)})
+        if expected.champion is not None and new.champion is None:
+            raise ValueError(f"{expected.endpoint} would be left without a champion")
+        with failpoints.at("record"), self._transaction() as connection:
+            if not _swap(connection, expected, new):
+                raise _superseded(expected)
+            connection.execute(insert(history).values(**_row(new)))
+            if decision is not None:
+                connection.execute(insert(decisions).values(**_decision(new, decision)))
+        return new
+
+    def beat(self, state: State) -> None:
+        """Say that whoever drives the rollout of `state` is alive; the generation stays.
+
+        Raises:
+            Superseded: the generation moved since `state` was written.
+        """
+        same = (endpoints.c.endpoint == state.endpoint) & (endpoints.c.generation == state.generation)
+        with self._transaction() as connection:
+            if not connection.execute(update(endpoints).where(same).values(beat=self.clock.time())).rowcount:
+                raise _superseded(state)
+
+    def last_beat(self, endpoint: str) -> float | None:
+        """When whoever changed this endpoint last gave its last sign of life (seconds since 1970)."""
+        with self._transaction() as connection:
+            beat = connection.execute(select(endpoints.c.beat).where(endpoints.c.endpoint == endpoint)).scalar()
+        return None if beat is None else float(beat)
+
+    def history(self, endpoint: str, limit: int = 100) -> list[dict[str, Any]]:
+        """The accepted states of an endpoint as plain data, newest first."""
+        query = select(history.c.state).where(history.c.endpoint == endpoint)
+        with self._transaction() as connection:
+            rows = connection.execute(query.order_by(history.c.generation.desc()).limit(limit)).scalars().all()
+        return [json.loads(row) for row in rows]
+
+    def add_decision(self, state: State, decision: Mapping[str, Any]) -> None:
+        """Write down what a judge said about `state` and on what, without changing anything."""
+        with self._transaction() as connection:
+            connection.execute(insert(decisions).values(**_decision(state, {"time": self.clock.time(), **decision})))
+
+    def decisions(
+        self, endpoint: str, *, rollout: str | None = None, version: str | None = None, limit: int = 100
+    ) -> list[dict[str, Any]]:
+        """What was decided and why, newest first; of one rollout or one version, if named."""
+        query = select(decisions.c.decision).where(decisions.c.endpoint == endpoint)
+        if rollout is not None:
+            query = query.where(decisions.c.rollout == rollout)
+        if version is not None:
+            query = query.where(decisions.c.version == version)
+        with self._transaction() as connection:
+            rows = connection.execute(query.order_by(decisions.c.id.desc()).limit(limit)).scalars().all()
+        return [json.loads(row) for row in rows]
+
+    def remember_run(self, key: str, summary: Mapping[str, Any]) -> None:
+        """Keep what the run with this idempotency key came to; a later summary replaces it."""
+        values = {"summary": _json(summary), "updated": self.clock.time()}
+        with self._transaction() as connection:
+            if not connection.execute(update(runs).where(runs.c.key == key).values(**values)).rowcount:
+                connection.execute(insert(runs).values(key=key, **values))
+
+    def recall_run(self, key: str) -> dict[str, Any] | None:
+        """What `remember_run` kept under this key."""
+        with self._transaction() as connection:
+            found = connection.execute(select(runs.c.summary).where(runs.c.key == key)).scalar()
+        return None if found is None else dict(json.loads(found))
+
+    def forget(self, key: str) -> None:
+        """Drop what was kept under this key, so that the run is done again."""
+        with self._transaction() as connection:
+            connection.execute(delete(runs).where(runs.c.key == key))
+
+    def count(self, endpoint: str) -> int:
+        """How many changes of this endpoint were ever accepted."""
+        query = select(func.count()).select_from(history).where(history.c.endpoint == endpoint)
+        with self._transaction() as connection:
+            return int(connection.execute(query).scalar_one())
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except DBAPIError as error:
+            raise _unreachable(self.url, error) from None
+
+
+def _superseded(state: State) -> Superseded:
+    return Superseded(
+        f"the deployment of {state.endpoint} moved on from generation {state.generation}",
+        "another rollout or rollback was faster: see tokka status",
+    )
+
+
+def _stamped(expected: State, changes: Mapping[str, Any], clock: Clock) -> dict[str, Any]:
+    """The changes, with who writes them and when; to set the phase `watch` begins a watch, or begins it anew."""
+    unknown = set(changes) - set(State.model_fields) | set(changes) & STAMPS
+    if unknown:
+        raise ValueError(f"compare_and_set cannot change {sorted(unknown)}")
+    now, moment = clock.time(), clock.monotonic()
+    watch = {"promoted": now, "promoted_moment": moment} if changes.get("phase") == "watch" else {}
+    stamps = {"generation": expected.generation + 1, "updated": now, "moment": moment, "driver": this_process()}
+    return {**changes, **watch, **stamps}
+
+
+def _swap(connection: Connection, expected: State, new: State) -> bool:
+    """Replace the row of generation `expected.generation`; the write comes first, so that no read gets stale."""
+    row = {**_row(new), "beat": new.updated}
+    if expected.generation == 0:
+        try:
+            connection.execute(insert(endpoints).values(**row))
+        except IntegrityError:
+            return False
+        return True
+    same = (endpoints.c.endpoint == expected.endpoint) & (endpoints.c.generation == expected.generation)
+    return connection.execute(update(endpoints).where(same).values(**row)).rowcount == 1
+
+
+def _row(state: State) -> dict[str, Any]:
+    facts = {"endpoint": state.endpoint, "generation": state.generation, "updated": state.updated}
+    return {**facts, "state": state.model_dump_json()}
+
+
+def _decision(state: State, decision: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "endpoint": state.endpoint,
+        "generation": state.generation,
+        "rollout": state.rollout,
+        "version": str(decision.get("version", "")),
+        "decision": _json({"generation": state.generation, "time": state.updated, **decision}),
+    }
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return json.dumps(dict(value), allow_nan=False, ensure_ascii=False)
+
+
+def _unreachable(url: str, error: Exception) -> TokkaError:
+    reason = str(getattr(error, "orig", None) or error).strip().splitlines()
+    shown = make_url(url).render_as_string(hide_password=True)
+    return TokkaError(
+        f"the deployment record at {shown} does not answer: {reason[0] if reason else repr(error)}",
+        "check the disk, the path and the permissions of TOKKA_RECORD_URL",
+    )

@@ -1,0 +1,45 @@
+"""The seam between a rollout and what serves: a laptop's processes or an InferenceService."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from tokka.deployment.record.state import State
+
+
+class Observed(BaseModel):
+    """What really serves now, as seen from outside; never what was asked for."""
+
+    model_config = ConfigDict(frozen=True)
+
+    generation: int = -1
+    champion: str | None = None
+    challenger: str | None = None
+    share: float = 0.0
+    ready: tuple[str, ...] = ()
+
+
+class Answer(BaseModel):
+    """One prediction of one revision; `error` is empty when it succeeded. Latency in milliseconds."""
+
+    model_config = ConfigDict(frozen=True)
+
+    label: str = ""
+    value: float | None = None
+    score: float | None = None
+    latency_ms: float = 0.0
+    error: str = ""
+
+
+class Target(Protocol):
+    """Where revisions run. Every method may be called again at any time with the same effect."""
+
+    def apply(self, state: State) -> None:
+        """Bring processes and traffic split one step closer to the record."""
+
+    def observe(self) -> Observed:
+        """Say what serves now. Raises TokkaError when nothing answers."""
+
+    def infer(self, digest: str, rows: Sequence[dict[str, Any]]) -> list[Answer]:
+        """Ask one revision directly, off the live path, for rows of {"text": …, "text_pair": …}."""

@@ -1,0 +1,97 @@
+"""How the judge of a running rollout stands: its e-values and their thresholds, written where others can read them.
+
+    write(settings.home, state, version, action, now)      # by whoever drives the rollout, at each look
+    read(settings.home)                                     # by the daemon; None when nothing was written
+
+It only shows. Nothing is decided by it, so it is replaced at once or not at all, without a sync.
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from tokka import files
+from tokka.deployment.judge.phases import Action
+from tokka.deployment.record.state import State
+from tokka.deployment.record.target import Answer
+from tokka.errors import TokkaError
+from tokka.params import Params
+
+FOLDER, FILE = "rollouts", "standing.json"
+ANSWERS, SEEN, PARAMS = "answers.json", "predictions.json", "params.json"
+LIMIT = "_limit"
+
+
+def folder(home: Path, rollout: str) -> Path:
+    """Where what belongs to one rollout lies."""
+    return home / FOLDER / rollout
+
+
+def write(home: Path, state: State, version: str, action: Action, now: float) -> None:
+    """Replace the file; a full disk must not end a rollout."""
+    found = {
+        "endpoint": state.endpoint, "rollout": state.rollout, "version": version, "phase": state.phase,
+        "share": state.share, "time": now, "since": state.updated, "action": action.kind,
+        "reasons": list(action.reasons), "values": action.values,
+    }  # fmt: skip
+    path = home / FOLDER / FILE
+    temporary = path.with_name(f".{FILE}.{os.getpid()}.tmp")
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(found, allow_nan=False, ensure_ascii=False), encoding="utf-8")
+        temporary.replace(path)
+
+
+def read(home: Path) -> dict[str, Any] | None:
+    """What was written last."""
+    try:
+        found = json.loads((home / FOLDER / FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def write_params(home: Path, rollout: str, params: Params) -> None:
+    """Keep what a rollout is judged by, for whoever has to go on with it; a full disk must not end it."""
+    with contextlib.suppress(OSError):
+        files.write_json(folder(home, rollout) / PARAMS, params.model_dump(mode="json"))
+
+
+def read_params(home: Path, rollout: str) -> Params | None:
+    """What `write_params` kept; None when it was not."""
+    try:
+        return Params.model_validate(files.read_json(folder(home, rollout) / PARAMS))
+    except (TokkaError, ValidationError):
+        return None
+
+
+def write_answers(home: Path, state: State, answers: tuple[Sequence[Answer], Sequence[Answer]]) -> None:
+    """Keep what champion and challenger said to the same inputs, for whoever looks at it afterwards."""
+    if state.champion is None or state.challenger is None:
+        return
+    sides = [[answer.model_dump(include={"label", "score", "value"}) for answer in side] for side in answers]
+    found = {
+        "champion": state.champion.version, "challenger": state.challenger.version, "started": state.started,
+        "answers": dict(zip(("champion", "challenger"), sides, strict=True)),
+    }  # fmt: skip
+    with contextlib.suppress(OSError, ValueError):
+        files.write_json(folder(home, state.rollout) / ANSWERS, found)
+
+
+def has_unseen_answers(home: Path, state: State) -> bool:
+    """Whether a rollout has ended whose answers nobody has looked at."""
+    place = folder(home, state.rollout)
+    return (
+        bool(state.rollout) and state.phase == "idle" and (place / ANSWERS).is_file() and not (place / SEEN).is_file()
+    )
+
+
+def e_values(values: dict[str, float]) -> dict[str, tuple[float, float]]:
+    """Metric to (e-value, threshold), of everything in a judgement's values that has a threshold."""
+    names = [name.removesuffix(LIMIT) for name in values if name.endswith(LIMIT)]
+    return {name: (values[name], values[name + LIMIT]) for name in names if name in values}

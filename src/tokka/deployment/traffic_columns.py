@@ -1,0 +1,155 @@
+"""The requests of a rollout as columns: a few hundred bytes for each, however long its text and the test are.
+
+    log = TrafficLog(folder, since=state.started, challenger="2", slow_ms=500)
+    traffic = log.poll()                # every request so far, joined with its prediction and its feedback
+
+Each record is looked at once: a rollout looks twice a second, for as long as it takes.
+"""
+
+import math
+from array import array
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tokka.deployment.judge.e_processes import Floats
+from tokka.deployment.judge.evidence import Traffic, number
+from tokka.request_log.log import Tail
+
+KINDS = ("request", "prediction", "feedback")
+COLUMNS = ("time", "predict", "status", "latency", "share", "assigned", "sent_by", "answered_by", "replayed",
+           "label", "truth", "told", "key")  # fmt: skip
+
+
+class TrafficColumns:
+    """Keeps of each request what a judge looks at.
+
+    Args:
+        challenger: the version that the canary's requests were meant for. When another one had to answer (the
+            champion's workers stand in for a dead challenger) the user saw no failure, and the challenger failed.
+        slow_ms: a slower answer counts as slow.
+        scale: a value is wrong when it is off by more than this; None for classes.
+        classes: labels that a model may give; feedback with any other judges nobody. Empty: all are.
+    """
+
+    def __init__(
+        self, *, challenger: str, slow_ms: float, scale: float | None = None, classes: Collection[str] = ()
+    ) -> None:
+        self._slow_ms, self._scale, self._classes = slow_ms, scale, classes
+        self._places: dict[str, int] = {}
+        self._names: dict[str, int] = {}
+        self._columns = {name: array("d") for name in COLUMNS}
+        self._challenger = self._number_of(challenger)
+
+    def take(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Add what these lines of the request log say, in whatever order they come."""
+        for record in records:
+            if record.get("kind") in KINDS and record.get("prediction_id"):
+                self._take(record)
+
+    def traffic(self, since: float = -math.inf, until: float = math.inf) -> Traffic:
+        """Requests that came between two moments, in the order in which they ended."""
+        columns = {name: np.array(column) for name, column in self._columns.items()}
+        time = columns["time"]
+        columns["predict"] *= ~((time < since) | (time >= until))
+        return _judged(columns, self._challenger, self._slow_ms, self._scale)
+
+    def _take(self, record: Mapping[str, Any]) -> None:
+        stem, dot, row = str(record["prediction_id"]).rpartition(".")
+        several = bool(dot) and row.isdecimal()
+        if several and row != "0":
+            # One event per request: its first row stands for it.
+            return
+        place = self._place(stem if several else str(record["prediction_id"]))
+        if record["kind"] == "feedback" and not math.isnan(self._columns["told"][place]):
+            return
+        for name, value in self._facts(record).items():
+            self._columns[name][place] = value
+
+    def _place(self, name: str) -> int:
+        place = self._places.setdefault(name, len(self._places))
+        if place == len(self._columns["time"]):
+            for column in self._columns.values():
+                column.append(math.nan)
+        return place
+
+    def _said(self, record: Mapping[str, Any]) -> float:
+        """A class as a number of its own, or the value; NaN for what says nothing about an answer."""
+        if self._scale is not None:
+            return number(record.get("value"))
+        label = record.get("label")
+        known = isinstance(label, str) and (not self._classes or label in self._classes)
+        return self._number_of(label) if known else math.nan
+
+    def _facts(self, record: Mapping[str, Any]) -> dict[str, float]:
+        """What one record says about its request, as numbers."""
+        if record["kind"] == "feedback":
+            truth = self._said(record)
+            return {"truth": truth, "told": number(record.get("time"))} if math.isfinite(truth) else {}
+        replayed = {"replayed": 1.0} if record.get("replayed") else {}
+        if record["kind"] == "prediction":
+            version = {"answered_by": self._number_of(record["version"])} if record.get("version") else {}
+            return {"label": self._said(record), **version, **replayed}
+        version = {"sent_by": self._number_of(record["version"])} if record.get("version") else {}
+        key = {"key": self._number_of(f"key {record['key']}")} if record.get("key") else {}
+        return {
+            "time": number(record.get("time")),
+            "predict": float(record.get("route", "predict") == "predict"),
+            "status": number(record.get("status")),
+            "latency": number(record.get("latency_ms")),
+            "share": number(record.get("share")),
+            "assigned": float(bool(record.get("assigned", record.get("canary")))),
+            **version,
+            **replayed,
+            **key,
+        }
+
+    def _number_of(self, name: Any) -> int:
+        return self._names.setdefault(str(name), len(self._names))
+
+
+class TrafficLog:
+    """Reads a request log on, and keeps its columns; classes only, a value is neither right nor wrong here.
+
+    Args:
+        folder: the request log.
+        since: older records are left out (seconds since 1970).
+    """
+
+    def __init__(self, folder: Path, *, since: float, challenger: str, slow_ms: float) -> None:
+        self._tail = Tail(folder, since)
+        self._columns = TrafficColumns(challenger=challenger, slow_ms=slow_ms)
+
+    def poll(self) -> Traffic:
+        """Every request so far."""
+        self._columns.take(self._tail.poll().records)
+        return self._columns.traffic()
+
+
+def _judged(column: Mapping[str, Floats], challenger: int, slow_ms: float, scale: float | None) -> Traffic:
+    # What the gateway itself refuses, no model server's version on it, is no evidence for or against anybody.
+    blamed = (column["status"] >= 400) & (column["status"] < 500)
+    turned_away = blamed & ~np.isfinite(column["sent_by"])
+    kept = np.flatnonzero((column["predict"] == 1) & ~turned_away)
+    # An answer that took long is logged late: put before what was judged already, it would change the past.
+    order = kept[np.argsort((column["time"] + column["latency"] / 1000.0)[kept], kind="stable")]
+    here = {name: values[order] for name, values in column.items()}
+    # Where the split sent it counts, not who answered: only the split is random.
+    by = np.where(np.isfinite(here["sent_by"]), here["sent_by"], here["answered_by"])
+    stand_in = (here["assigned"] == 1) & np.isfinite(by) & (by != challenger)
+    failed = stand_in | ~((here["status"] >= 100) & (here["status"] < 500))
+    apart = np.abs(here["label"] - here["truth"])
+    known = np.isfinite(apart)
+    return Traffic(
+        canary=here["assigned"],
+        share=here["share"],
+        failed=failed.astype(np.float64),
+        slow=(~failed & (here["latency"] > slow_ms)).astype(np.float64),
+        wrong=np.where(known, apart > (scale or 0.0), math.nan),
+        replayed=(here["replayed"] == 1).astype(np.float64),
+        refused=(~failed & (here["status"] >= 400)).astype(np.float64),
+        key=np.where(np.isfinite(here["key"]), here["key"], -1.0 - np.arange(order.size)),
+        told=np.where(known, here["told"], math.nan),
+    )

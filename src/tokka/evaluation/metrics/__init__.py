@@ -1,0 +1,1 @@
+"""Measurements on one frozen test set: quality with intervals, comparison, slices, calibration, cost."""

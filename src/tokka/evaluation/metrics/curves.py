@@ -1,0 +1,79 @@
+"""What is drawn: confusion matrix, ROC curve, the pairs of classes that are mixed up, residuals.
+
+All answers are plain lists of finite numbers: they become JSON, which Kubeflow and the report read.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from tokka.evaluation.metrics.metrics import Floats, Integers
+from tokka.evaluation.metrics.test_set import TestSet
+
+ROC_POINTS = 200
+CONFUSED_PAIRS = 12
+EXAMPLES = 2
+EXAMPLE_CHARACTERS = 200
+SCATTER_POINTS = 800
+
+
+def confusion(target: Integers, predicted: Integers, classes: tuple[str, ...]) -> dict[str, Any]:
+    """{"labels", "matrix"}: rows are truths, columns predictions, counts of test rows."""
+    matrix = np.zeros((len(classes), len(classes)), int)
+    np.add.at(matrix, (target, predicted), 1)
+    return {"labels": list(classes), "matrix": matrix.tolist()}
+
+
+def roc(target: Integers, scores: Floats) -> dict[str, list[float]]:
+    """The micro-averaged one-vs-rest curve in at most ROC_POINTS points; empty when only one class exists.
+
+    scikit-learn starts its thresholds at infinity, which Kubeflow cannot read: that point gets 1.
+    """
+    from sklearn.metrics import roc_curve
+
+    truth = np.zeros(scores.shape, bool)
+    truth[np.arange(len(target)), target] = True
+    if scores.shape[1] < 2:
+        return {"fpr": [], "tpr": [], "threshold": []}
+    false, true, threshold = roc_curve(truth.ravel(), scores.ravel())
+    # By arc length, not by rank: most points crowd into the corner.
+    length = np.concatenate([[0.0], np.cumsum(np.hypot(np.diff(false), np.diff(true)))])
+    chosen = np.unique(np.searchsorted(length, np.linspace(0.0, length[-1], ROC_POINTS)).clip(0, len(false) - 1))
+    picked = (false[chosen], true[chosen], np.where(np.isfinite(threshold), threshold, 1.0)[chosen])
+    return dict(zip(("fpr", "tpr", "threshold"), ([round(float(v), 6) for v in part] for part in picked), strict=True))
+
+
+def confused(test: TestSet, scores: Floats) -> list[dict[str, Any]]:
+    """The pairs of classes that are mixed up most, both ways counted together, with the surest mistakes as examples."""
+    target, predicted = test.target.astype(np.int64), scores.argmax(axis=1)
+    found: dict[tuple[int, int], list[int]] = {}
+    for row in np.flatnonzero(target != predicted):
+        found.setdefault((min(target[row], predicted[row]), max(target[row], predicted[row])), []).append(int(row))
+    worst = sorted(found.items(), key=lambda item: (-len(item[1]), item[0]))[:CONFUSED_PAIRS]
+    return [
+        {
+            "labels": [test.classes[first], test.classes[second]],
+            "rows": len(rows),
+            "examples": [
+                _example(test, scores, row) for row in sorted(rows, key=lambda row: -scores[row].max())[:EXAMPLES]
+            ],
+        }
+        for (first, second), rows in worst
+    ]
+
+
+def residuals(test: TestSet, values: Floats, seed: int) -> dict[str, Any]:
+    """Truth and prediction of a seeded sample of rows, for a scatter plot."""
+    chosen = np.arange(test.rows)
+    if test.rows > SCATTER_POINTS:
+        chosen = np.sort(np.random.default_rng(seed).choice(test.rows, SCATTER_POINTS, replace=False))
+    return {"target": test.target[chosen].astype(float).tolist(), "value": values[chosen].astype(float).tolist()}
+
+
+def _example(test: TestSet, scores: Floats, row: int) -> dict[str, Any]:
+    return {
+        "text": test.texts[row][:EXAMPLE_CHARACTERS],
+        "truth": test.classes[int(test.target[row])],
+        "predicted": test.classes[int(scores[row].argmax())],
+        "confidence": round(float(scores[row].max()), 4),
+    }

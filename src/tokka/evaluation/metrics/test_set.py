@@ -1,0 +1,130 @@
+"""The frozen test rows as evaluation needs them, the same for every model that is measured.
+
+test = open_test(prepared_data, extra_labels=champion_labels, minimum_rows=50)
+test.align(scores, labels)         # any model's scores over the classes of this test
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from tokka import files
+from tokka.data.normalising import key
+from tokka.data.preparation.prepared import Prepared
+from tokka.errors import TokkaError
+from tokka.evaluation.metrics.metrics import Floats, Integers
+from tokka.evaluation.metrics.slices import Slice, find_slices
+
+
+@dataclass(frozen=True, eq=False)
+class TestSet:
+    """Rows, truths and slices.
+
+    `classes` is every class that the data or any measured model knows, in the order of the score columns; empty for
+    regression. `target` is (rows,): numbers of classes, or the values to predict. `scale` turns a margin into the
+    metric's unit: 1 for classification, the standard deviation of the targets for regression.
+    """
+
+    __test__ = False
+
+    table: pa.Table
+    texts: list[str]
+    pairs: list[str] | None
+    target: Integers | Floats
+    classes: tuple[str, ...]
+    digest: str
+    scale: float
+    slices: list[Slice]
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return len(self.texts)
+
+    @property
+    def classification(self) -> bool:
+        """Whether the truths are classes."""
+        return bool(self.classes)
+
+    def align(self, scores: Floats, labels: Sequence[str]) -> Floats:
+        """Scores over `classes`, matched by name: a class that the model does not know is a column of zeros.
+
+        So a champion from before a class existed is simply wrong on it.
+
+        Raises:
+            TokkaError: the scores have another width than the model's labels.
+        """
+        if not self.classification:
+            return np.asarray(scores, np.float64).reshape(self.rows, -1)[:, :1]
+        if scores.ndim != 2 or scores.shape[1] != len(labels):
+            raise TokkaError(f"a model with {len(labels)} labels gave scores of shape {scores.shape}")
+        aligned = np.zeros((len(scores), len(self.classes)))
+        aligned[:, [self.classes.index(label) for label in labels]] = scores
+        return aligned
+
+
+def open_test(data: Prepared, extra_labels: Sequence[str], minimum_rows: int) -> TestSet:
+    """The test split of a prepared data set.
+
+    Args:
+        extra_labels: classes that a measured model knows and the data no longer has.
+
+    Raises:
+        TokkaError: there are no test rows.
+    """
+    table = data.test
+    if not table.num_rows:
+        raise TokkaError("there is no test row to evaluate on", "raise preprocessing.test_share or name data.test")
+    truths = table.column("target").to_pylist()
+    classes: tuple[str, ...] = ()
+    if data.task == "classification":
+        classes = (*data.labels, *sorted(set(extra_labels) - set(data.labels)))
+    return TestSet(
+        table=table,
+        texts=table.column("text").to_pylist(),
+        pairs=pairs(table),
+        target=_numbers(truths, classes) if classes else np.asarray(truths, np.float64),
+        classes=classes,
+        digest=digest(table),
+        scale=1.0 if classes else max(float(np.std(truths)), np.finfo(np.float64).tiny),
+        slices=find_slices(table, truths if classes else None, minimum_rows),
+    )
+
+
+def pairs(table: pa.Table) -> list[str] | None:
+    """The second texts, when the task has them."""
+    return list(table.column("text_pair").to_pylist()) if "text_pair" in table.column_names else None
+
+
+def digest(table: pa.Table) -> str:
+    """The sha256 over row ids and truths in the order of the ids: the same rows give it in any file."""
+    rows = zip(table.column("row_id").to_pylist(), table.column("target").to_pylist(), strict=True)
+    return files.digest_json(sorted([list(row) for row in rows], key=str))
+
+
+def overlap(data: Prepared) -> dict[str, int]:
+    """How many test rows training or validation holds too: by id, and by what the texts read like."""
+    seen_ids, seen_texts = set(), set()
+    for table in (data.train, data.validation):
+        seen_ids |= set(table.column("row_id").to_pylist())
+        seen_texts |= set(_keys(table))
+    return {
+        "row_ids": sum(row in seen_ids for row in data.test.column("row_id").to_pylist()),
+        "texts": sum(text in seen_texts for text in _keys(data.test)),
+    }
+
+
+def _keys(table: pa.Table) -> list[tuple[str, str]]:
+    texts = [key(text) for text in table.column("text").to_pylist()]
+    seconds = pairs(table)
+    return list(zip(texts, [key(text) for text in seconds] if seconds else [""] * len(texts), strict=True))
+
+
+def _numbers(truths: Sequence[str], classes: tuple[str, ...]) -> Integers:
+    numbers = {label: number for number, label in enumerate(classes)}
+    unknown = sorted(set(truths) - set(numbers))
+    if unknown:
+        raise TokkaError(f"test rows have the class {unknown[0]!r}, which labels.json lacks", "prepare the data again")
+    return np.array([numbers[truth] for truth in truths], dtype=np.int64)

@@ -1,0 +1,1 @@
+"""The models that are measured: candidate, champion, zero-shot, linear probe, prompted, smaller samples."""

@@ -1,0 +1,123 @@
+"""The forms of one model on the same test rows: what a smaller form costs in quality, and what it saves.
+
+    forms = compare_forms(candidate, test, scored, params)      # details.forms, or None when there is one form only
+
+The served form is what the gate judges. Another is offered as its own candidate: `tokka run --set export.serve=fp32`
+exports the same weights anew, without training, and takes that form through evaluation, gate, register and canary.
+The torch form runs only where there is no ONNX: the export refuses a float32 ONNX that differs from it.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from tokka.evaluation.gate.rules import gated_metric
+from tokka.evaluation.metrics import cost, resampling
+from tokka.evaluation.metrics.comparison import compare
+from tokka.evaluation.metrics.cost import Latency
+from tokka.evaluation.metrics.intervals import intervals
+from tokka.evaluation.metrics.metrics import Floats
+from tokka.evaluation.metrics.test_set import TestSet
+from tokka.evaluation.models import scoring
+from tokka.evaluation.models.scoring import Scored, Specialist
+from tokka.model.folder import FORM_FILES
+from tokka.model.profile import describe
+from tokka.params import Params
+
+# The one that the others are compared with, and then those that it is compared with.
+ORDER = ("fp32", "torch", "int8")
+
+
+def compare_forms(candidate: Specialist, test: TestSet, scored: Scored, params: Params) -> dict[str, Any] | None:
+    """Every form that can run, with quality, size and latency, and int8 against the reference form, paired.
+
+    Args:
+        candidate: the model folder, opened in the served form.
+        scored: what the served form gave on the test rows.
+    """
+    names = runnable(candidate)
+    if len(names) < 2:
+        return None
+    models = {name: _open(candidate, name) for name in names}
+    scores = {name: scored.scores if name == scored.form else _scores(models[name], test) for name in names}
+    latencies = cost.latency_in_turns({name: model.ask for name, model in models.items()}, test.texts, test.pairs)
+    metric = gated_metric(params, params.task.type)
+    return {
+        "metric": metric,
+        "served": scored.form,
+        "reference": names[0],
+        "profile": describe(params),
+        "rows": [
+            _row(candidate, name, metric, test, scores[name], scores[names[0]], latencies[name], params)
+            for name in names
+        ],
+        "stored_mb": {name: cost.size_mb([candidate.folder / FORM_FILES[name]]) for name in _present(candidate)},
+    }
+
+
+def runnable(candidate: Specialist) -> list[str]:
+    """The forms to run, the reference first; torch only where float32 ONNX is missing."""
+    found = [name for name in ORDER if name in _present(candidate)]
+    return [name for name in found if not (name == "torch" and "fp32" in found and candidate.predictor.form != "torch")]
+
+
+def _present(candidate: Specialist) -> list[str]:
+    return [name for name, file in FORM_FILES.items() if (candidate.folder / file).is_file()]
+
+
+def _open(candidate: Specialist, name: str) -> Specialist:
+    if name == candidate.predictor.form:
+        return candidate
+    return scoring.open_specialist(name, candidate.version, candidate.folder, name)
+
+
+def _scores(model: Specialist, test: TestSet) -> Floats:
+    found = model.predictor.predict(test.texts, test.pairs)
+    return test.align(found.scores, model.predictor.labels)
+
+
+def _row(
+    candidate: Specialist,
+    name: str,
+    metric: str,
+    test: TestSet,
+    scores: Floats,
+    reference: Floats,
+    latency: Latency,
+    params: Params,
+) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "form": name,
+        "size_mb": cost.size_mb([candidate.folder / FORM_FILES[name]]),
+        "quality": _quality(metric, test, scores, params),
+        "latency_ms": {"p50": latency.p50, "p99": latency.p99},
+        "against": None,
+    }
+    if scores is reference:
+        return found
+    paired = compare(
+        metric,
+        test.target,
+        scores,
+        reference,
+        count=params.evaluation.bootstrap,
+        confidence=params.evaluation.confidence,
+        seed=params.finetuning.seed,
+    )
+    against: dict[str, Any] = {name: getattr(paired, name) for name in ("difference", "low", "high", "p_value")}
+    # Largest difference of a probability, or of a value in units of the target's standard deviation.
+    against["maximum_difference"] = float(np.abs(scores - reference).max() / test.scale)
+    if test.classification:
+        against["disagreement"] = float((scores.argmax(axis=1) != reference.argmax(axis=1)).mean())
+    return found | {"against": against}
+
+
+def _quality(metric: str, test: TestSet, scores: Floats, params: Params) -> dict[str, float]:
+    """The gated metric alone, with its bootstrap interval from the same resamples as everywhere."""
+    if test.classification:
+        statistics = resampling.classification_statistics(test.target.astype(np.int64), scores, ranking=False)
+    else:
+        statistics = resampling.regression_statistics(test.target.astype(np.float64), scores[:, 0])
+    once = float(statistics(np.ones((1, test.rows), np.float32))[metric][0])
+    drawn = resampling.draw(statistics, test.rows, params.evaluation.bootstrap, params.finetuning.seed)
+    return intervals({metric: once}, drawn, params.evaluation.confidence)[metric].as_dict()

@@ -1,0 +1,226 @@
+"""The models that are measured: the candidate, the champion and the general baseline, each on the same test rows.
+
+candidate = open_specialist("candidate", "", folder)
+scored = score(candidate, test)                       # scores over the test's classes, embeddings, lengths
+subject(scored, test, latency, params)                # SUBJECT of evaluation.json
+"""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tokka.evaluation.metrics import cost, metrics, resampling
+from tokka.evaluation.metrics.cost import Footprint, Latency
+from tokka.evaluation.metrics.intervals import intervals
+from tokka.evaluation.metrics.metrics import Floats
+from tokka.evaluation.metrics.test_set import TestSet, pairs
+from tokka.evaluation.models import linear_probe, zero_shot
+from tokka.params import Params
+
+# Enough texts to warm caches and to average over lengths; the cost of a text does not depend on the other thousands.
+PROBE_TEXTS = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Specialist:
+    """A fine-tuned model folder, opened in the form that it is served in."""
+
+    name: str
+    version: str
+    folder: Path
+    predictor: Any
+    data_digest: str
+
+    def ask(self, text: str, pair: str | None) -> object:
+        """One text, as a server would."""
+        return self.predictor.predict([text], None if pair is None else [pair])
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """What one model gave on the test rows, and what it cost. `scores` stand over the test's classes."""
+
+    name: str
+    version: str
+    form: str
+    labels: tuple[str, ...]
+    data_digest: str
+    scores: Floats
+    footprint: Footprint
+    size_mb: float
+    parameters: int
+
+
+def open_specialist(name: str, version: str, folder: Path, form: Any = None) -> Specialist:
+    """Open a model folder in the form that it is served in, or in the form named.
+
+    Raises:
+        TokkaError: the folder is damaged or was altered.
+    """
+    from tokka.model.predictor import load_predictor
+
+    predictor = load_predictor(folder, form)
+    return Specialist(name, version, folder, predictor, predictor.config.data_digest)
+
+
+def score(model: Specialist, test: TestSet, country: str = "") -> Scored:
+    """Predict every test row, and measure the model alone in a process.
+
+    Args:
+        country: whose electricity the estimate of energy assumes; empty: no estimate.
+
+    Raises:
+        TokkaError: a score is not finite, or the model cannot be measured.
+    """
+    from tokka.model.folder import FORM_FILES
+
+    predictions = model.predictor.predict(test.texts, test.pairs)
+    metrics.check_scores(predictions.scores, test.rows, f"the {model.name}")
+    form = str(model.predictor.form)
+    job = _job("specialist", model.folder, test.texts[:PROBE_TEXTS], test.pairs)
+    job |= {"form": form, "country": country}
+    served = [FORM_FILES[form], "tokenizer.json", "config.json", "tokka.json"]
+    return Scored(
+        name=model.name,
+        version=model.version,
+        form=form,
+        labels=tuple(model.predictor.labels),
+        data_digest=model.data_digest,
+        scores=test.align(predictions.scores, model.predictor.labels),
+        footprint=cost.probe(job),
+        size_mb=cost.size_mb([model.folder / name for name in served if (model.folder / name).is_file()]),
+        parameters=cost.parameter_count([model.folder / "model.safetensors"]),
+    )
+
+
+def score_general(test: TestSet, data: Any, params: Params, cache: Path) -> Scored:
+    """The un-tuned encoder on the same rows; everything happens in a process of its own, torch included.
+
+    Raises:
+        TokkaError: the base model is missing, or the process failed.
+    """
+    known = None
+    if not test.classification:
+        known = _known(data.train, zero_shot.neighbour_rows(data.train.num_rows, params.finetuning.seed))
+    return _score_base("general", zero_shot.NAMES[data.task], known, test, data, params, cache)
+
+
+def score_linear(test: TestSet, data: Any, params: Params, cache: Path) -> Scored:
+    """The un-tuned encoder with a linear head fitted on the training rows, in a process of its own.
+
+    Raises:
+        TokkaError: as `score_general`.
+    """
+    chosen = linear_probe.training_rows(data.train.num_rows, params.finetuning.seed)
+    return _score_base("linear", linear_probe.NAME, _known(data.train, chosen), test, data, params, cache)
+
+
+def _score_base(
+    kind: str, form: str, known: dict[str, Any] | None, test: TestSet, data: Any, params: Params, cache: Path
+) -> Scored:
+    from tokka.model.base import resolve_base, weight_files
+
+    base = resolve_base(params.model, cache)
+    job = _job(kind, base.path, test.texts, test.pairs)
+    job |= {"max_tokens": params.model.max_tokens, "labels": list(data.labels), "known": known}
+    job |= {"country": params.evaluation.country}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "scores.npy"
+        footprint = cost.probe(job, path)
+        scores = np.load(path, allow_pickle=False)
+    metrics.check_scores(scores, test.rows, f"the {kind} baseline")
+    weights = weight_files(base.path)
+    return Scored(
+        name=kind,
+        version=base.name,
+        form=form,
+        labels=tuple(data.labels),
+        data_digest="",
+        scores=test.align(scores, data.labels),
+        footprint=footprint,
+        size_mb=cost.size_mb([*weights, base.path / "tokenizer.json", base.path / "config.json"]),
+        parameters=cost.parameter_count(weights),
+    )
+
+
+def subject(scored: Scored, test: TestSet, latency: Latency, params: Params) -> dict[str, Any]:
+    """SUBJECT of evaluation.json: every metric with its interval, slices and cost."""
+    found = measure(test, scored.scores, params)
+    return {
+        "name": scored.name,
+        "version": scored.version,
+        "form": scored.form,
+        "labels": list(scored.labels),
+        "data_digest": scored.data_digest,
+        "test_digest": test.digest,
+        "rows": len(scored.scores),
+        "metrics": found,
+        "slices": slice_metrics(test, scored.scores, params.evaluation.confidence),
+        "latency_ms": {"p50": latency.p50, "p99": latency.p99},
+        "throughput": scored.footprint.throughput,
+        "size_mb": scored.size_mb,
+        "memory_mb": scored.footprint.memory_mb,
+        "cold_start_s": scored.footprint.cold_start_s,
+        "cpu_ms": scored.footprint.cpu_ms,
+        "parameters": scored.parameters,
+    }
+
+
+def measure(test: TestSet, scores: Floats, params: Params) -> dict[str, dict[str, float]]:
+    """Every metric that is defined on these rows, with its bootstrap interval."""
+    if test.classification:
+        target = test.target.astype(np.int64)
+        values = metrics.classification(target, scores)
+        statistics = resampling.classification_statistics(target, scores)
+    else:
+        values = metrics.regression(test.target.astype(np.float64), scores[:, 0])
+        statistics = resampling.regression_statistics(test.target.astype(np.float64), scores[:, 0])
+    drawn = resampling.draw(statistics, test.rows, params.evaluation.bootstrap, params.finetuning.seed)
+    found = intervals(values, drawn, params.evaluation.confidence)
+    return {name: bounds.as_dict() for name, bounds in found.items()}
+
+
+def slice_metrics(test: TestSet, scores: Floats, confidence: float) -> list[dict[str, Any]]:
+    """Accuracy (Wilson's interval) or mean absolute error (Student's) of each slice."""
+    classes = test.classification
+    good = scores.argmax(axis=1) == test.target if classes else np.abs(scores[:, 0] - test.target)
+    bounds = _share_bounds if classes else _mean_bounds
+    return [
+        {
+            "slice": part.slice,
+            "value": part.value,
+            "rows": len(part.rows),
+            "metric": bounds(good[part.rows].astype(np.float64), confidence),
+        }
+        for part in test.slices
+    ]
+
+
+def _share_bounds(right: Floats, confidence: float) -> dict[str, float]:
+    from scipy.stats import binomtest
+
+    value = float(right.mean())
+    bounds = binomtest(int(right.sum()), len(right)).proportion_ci(confidence, method="wilson")
+    return {"value": value, "low": min(float(bounds.low), value), "high": max(float(bounds.high), value)}
+
+
+def _mean_bounds(errors: Floats, confidence: float) -> dict[str, float]:
+    from tokka.evaluation.metrics.comparison import paired_mean_interval
+
+    value, low, high = paired_mean_interval(errors, confidence)
+    return {"value": value, "low": max(low, 0.0), "high": high}
+
+
+def _job(kind: str, folder: Path, texts: Sequence[str], seconds: Sequence[str] | None) -> dict[str, Any]:
+    second = list(seconds[: len(texts)]) if seconds is not None else None
+    return {"kind": kind, "folder": str(folder), "texts": list(texts), "pairs": second}
+
+
+def _known(train: Any, rows: Any) -> dict[str, Any]:
+    chosen = train.take(rows)
+    targets = chosen.column("target").to_pylist()
+    return {"texts": chosen.column("text").to_pylist(), "pairs": pairs(chosen), "targets": targets}

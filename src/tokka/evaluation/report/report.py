@@ -1,0 +1,218 @@
+"""report.html: one self-contained page, verdict first, without scripts, readable in light and dark.
+
+    html = render(evaluation, details, decision)
+
+Pure: the page follows from evaluation.json, details.json and the gate's decision.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tokka.evaluation.report import figures, forms_page, quality_page, sections, training_figure
+from tokka.evaluation.report.figures import Line, Mark
+from tokka.evaluation.report.wording import METRICS, difference, interval, is_share, metric_name, subject_title
+
+Tree = Mapping[str, Any]
+SUBJECTS = ("candidate", "champion", "general")
+FOLDER = Path(__file__).parent
+DRAWN = ("accuracy", "precision_macro", "recall_macro", "f1_macro", "roc_auc", "average_precision")
+DRAWN_REGRESSION = ("r2", "pearson", "spearman")
+
+
+def render(evaluation: Tree, details: Tree, decision: Tree) -> str:
+    """The page, as HTML text.
+
+    Args:
+        evaluation: evaluation.json.
+        details: details.json.
+        decision: `gate.Decision.as_dict()`.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("report.html.jinja")
+    style = (FOLDER / "report.css").read_text(encoding="utf-8")
+    subjects = {name: evaluation[name] for name in SUBJECTS if evaluation[name]}
+    return page.render(
+        style=style,
+        evaluation=evaluation,
+        details=details,
+        decision=decision,
+        subjects=subjects,
+        titles={name: subject_title(name, found) for name, found in subjects.items()},
+        tiles=tiles(evaluation),
+        metrics=metric_rows(subjects),
+        differences=difference_rows(evaluation),
+        slices=slice_rows(evaluation),
+        costs=cost_rows(subjects),
+        weighed=sections.view(details),
+        behaviour=quality_page.behaviour_view(details),
+        insight=quality_page.insight_view(details),
+        forms=forms_page.view(details),
+        temperature=forms_page.temperature_rows(details),
+        figures=draw(evaluation, details, subjects),
+        training=training_figure.training_figures(details.get("training_curves") or [], evaluation["task"]),
+        provenance=provenance_rows(evaluation, details),
+        percent=is_share(evaluation["metric"]),
+    )
+
+
+def tiles(evaluation: Tree) -> list[dict[str, str]]:
+    """The five figures that a hurried reader needs."""
+    candidate, metric = evaluation["candidate"], evaluation["metric"]
+    found = [_tile(metric_name(metric), *interval(metric, candidate["metrics"][metric]))]
+    for name, title in (("champion", "against the champion"), ("general", "against the un-tuned")):
+        if compared := evaluation["comparison"][name]:
+            value, bounds = difference(metric, compared)
+            found.append(
+                _tile(title, value.removesuffix(" points"), f"points, {bounds}" if is_share(metric) else bounds)
+            )
+    found.append(_tile("latency, 99 of 100", f"{candidate['latency_ms']['p99']:.1f} ms", "one text, one thread"))
+    found.append(_tile("size", f"{candidate['size_mb']:.1f} MB", f"{candidate['form']} form"))
+    return found
+
+
+def metric_rows(subjects: Mapping[str, Tree]) -> list[dict[str, Any]]:
+    """Every metric that any model has, with its interval for each model; the best value of a row is marked."""
+    rows = []
+    for metric, (title, higher, _) in METRICS.items():
+        values = {name: found["metrics"].get(metric) for name, found in subjects.items()}
+        known = {name: found["value"] for name, found in values.items() if found}
+        if not known:
+            continue
+        best = max(known, key=lambda name: known[name] if higher else -known[name])
+        cells = [
+            (*interval(metric, values[name]), name == best) if values[name] else ("", "", False) for name in subjects
+        ]
+        rows.append({"name": title, "arrow": "higher is better" if higher else "lower is better", "cells": cells})
+    return rows
+
+
+def difference_rows(evaluation: Tree) -> list[dict[str, str]]:
+    """Candidate against each other model: difference, interval, p-value."""
+    rows = []
+    for name in ("champion", "general"):
+        if compared := evaluation["comparison"][name]:
+            value, bounds = difference(evaluation["metric"], compared)
+            p = compared["p_value"]
+            shown = "< 0.0001" if p < 1e-4 else f"{p:.4f}"
+            rows.append({"name": subject_title(name, evaluation[name]), "value": value, "bounds": bounds, "p": shown})
+    return rows
+
+
+def slice_rows(evaluation: Tree) -> list[dict[str, Any]]:
+    """Every slice: the candidate's figure and, where there is a champion, the difference; most lost first."""
+    main = "accuracy" if evaluation["task"] == "classification" else "mae"
+    compared = evaluation["comparison"]["champion"]
+    lost = {(part["slice"], part["value"]): part for part in compared["slices"]} if compared else {}
+    rows = []
+    for part in evaluation["candidate"]["slices"]:
+        against = lost.get((part["slice"], part["value"]))
+        value, bounds = interval(main, part["metric"])
+        change = difference(main, against) if against else ("", "")
+        if against:
+            change = change[0], f"{change[1]}, p {against.get('p_value', 1.0):.2g}"
+        order = against["difference"] if against else part["metric"]["value"] * (1 if main == "accuracy" else -1)
+        known = {"slice": part["slice"], "of": part["value"], "rows": part["rows"], "order": order}
+        rows.append({**known, "value": value, "bounds": bounds, "change": change[0], "change_bounds": change[1]})
+    return sorted(rows, key=lambda row: (row["order"], row["slice"], row["of"]))
+
+
+def cost_rows(subjects: Mapping[str, Tree]) -> list[tuple[str, list[str]]]:
+    """What each model costs, as text."""
+    wanted: dict[str, Callable[[Tree], str]] = {
+        "Latency at batch 1, median": lambda it: f"{it['latency_ms']['p50']:.2f} ms",
+        "Latency at batch 1, 99 of 100": lambda it: f"{it['latency_ms']['p99']:.2f} ms",
+        "Processor time for one text": lambda it: f"{it['cpu_ms']:.2f} ms",
+        "Throughput in batches": lambda it: f"{it['throughput']:,.0f} texts / s",
+        "From process start to first answer": lambda it: f"{it['cold_start_s']:.2f} s",
+        "Peak memory of the process": lambda it: f"{it['memory_mb']:,.0f} MB",
+        "Size on disk": lambda it: f"{it['size_mb']:,.1f} MB",
+        "Parameters": lambda it: f"{it['parameters'] / 1e6:,.1f} million",
+    }
+    return [(name, [show(found) for found in subjects.values()]) for name, show in wanted.items()]
+
+
+def provenance_rows(evaluation: Tree, details: Tree) -> list[tuple[str, str]]:
+    """Where the figures come from."""
+    rows, machine = details["data"]["rows"], details["machine"]
+    return [
+        ("Data digest", evaluation["data_digest"]),
+        ("Test rows digest", evaluation["test"]["digest"]),
+        ("Rows", ", ".join(f"{name} {count:,}" for name, count in rows.items())),
+        ("Base model", details["base"]),
+        ("Candidate trained on data", evaluation["candidate"]["data_digest"] or "not recorded"),
+        ("Test rows that training holds too", str(max(evaluation["overlap"].values()))),
+        ("Champion", evaluation["champion_reason"] or evaluation["champion_status"]),
+        ("Bootstrap resamples", f"{details['bootstrap']:,}"),
+        ("Measured on", f"{machine['processor']}, {machine['cores']} cores, one thread"),
+        ("Seconds to evaluate", f"{details['seconds']:.0f}"),
+    ]
+
+
+def draw(evaluation: Tree, details: Tree, subjects: Mapping[str, Tree]) -> dict[str, str]:
+    """Every figure of the page as SVG; one that has nothing to show is left out."""
+    found: dict[str, str] = {"metrics": _metric_forest(subjects, evaluation["task"])}
+    if evaluation["comparison"]["champion"]:
+        found["differences"] = _difference_forest(evaluation)
+    elif evaluation["candidate"]["slices"]:
+        found["slices"] = _slice_forest(evaluation)
+    if "residuals" in details:
+        return found | {"scatter": figures.scatter(details["residuals"])}
+    before = (details.get("temperature") or {}).get("before", {}).get("bins", [])
+    found["calibration"] = figures.reliability({**details["calibration"], "before": before})
+    if details["roc"]["fpr"]:
+        found["roc"] = figures.roc(details["roc"])
+    return found | {"confusion": figures.confusion(**details["confusion"])}
+
+
+def _metric_forest(subjects: Mapping[str, Tree], task: str) -> str:
+    names = DRAWN if task == "classification" else DRAWN_REGRESSION
+    lines = []
+    for metric in names:
+        marks = [
+            _mark(name, metric, found["metrics"][metric])
+            for name, found in subjects.items()
+            if metric in found["metrics"]
+        ]
+        if marks:
+            lines.append(Line(metric_name(metric), marks))
+    return figures.forest(lines, percent=task == "classification")
+
+
+def _slice_forest(evaluation: Tree) -> str:
+    main = "accuracy" if evaluation["task"] == "classification" else "mae"
+    parts = sorted(evaluation["candidate"]["slices"], key=lambda part: part["metric"]["value"])
+    lines = [Line(f"{part['slice']}: {part['value']}", [_mark("candidate", main, part["metric"])]) for part in parts]
+    return figures.forest(lines, percent=is_share(main))
+
+
+def _difference_forest(evaluation: Tree) -> str:
+    metric, compared = evaluation["metric"], evaluation["comparison"]["champion"]
+    main = "accuracy" if evaluation["task"] == "classification" else "mae"
+    lines = [Line("all rows", [_difference_mark(metric, compared)])]
+    lines += [Line(f"{part['slice']}: {part['value']}", [_difference_mark(main, part)]) for part in compared["slices"]]
+    return figures.forest(lines, percent=is_share(metric), zero=True)
+
+
+def _mark(subject: str, metric: str, found: Tree) -> Mark:
+    value, bounds = interval(metric, found)
+    tip = f"{subject}: {metric_name(metric)} {value}, {bounds}"
+    return Mark(subject, found["value"], found["low"], found["high"], tip)
+
+
+def _difference_mark(metric: str, found: Tree) -> Mark:
+    value, bounds = difference(metric, found)
+    tip = f"{value} {bounds} on {found['rows']} rows"
+    return Mark("candidate", found["difference"], found["low"], found["high"], tip)
+
+
+def _tile(name: str, value: str, note: str) -> dict[str, str]:
+    return {"name": name, "value": value, "note": note}

@@ -1,0 +1,86 @@
+"""Who may reach the gateway, and from where: the address that it binds, its ports, and whether it asks who is there.
+
+access = Access.of(settings, params.serving)     # refuses an open door to a network, unless it is asked for
+"""
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokka.errors import UsageError
+from tokka.sections_serving import Serving
+from tokka.settings import Settings
+
+# The name under which the pipeline's own traffic is known to the gateway; no other key can have it.
+OWN_CLIENT = "tokka"
+ANYBODY = "TOKKA_ALLOW_ANYBODY"
+
+
+@dataclass(frozen=True)
+class Access:
+    """The gateway's door.
+
+    Args:
+        grpc_port: the port for gRPC.
+        host: the address to bind.
+        authentication: whether a request needs an API key or a bearer token.
+        rate_per_second: requests of one key in a second; 0 for no limit.
+    """
+
+    grpc_port: int
+    host: str = "127.0.0.1"
+    authentication: bool = False
+    rate_per_second: int = 0
+
+    @classmethod
+    def of(cls, settings: Settings, serving: Serving, environment: Mapping[str, str] | None = None) -> "Access":
+        """What settings and params ask for.
+
+        Raises:
+            UsageError: everybody on a network could ask, and nobody said that this is meant.
+        """
+        env = os.environ if environment is None else environment
+        authentication = decide(settings.host, serving.authentication, allowed=env.get(ANYBODY) == "yes")
+        return cls(settings.grpc_port, settings.host, authentication, serving.rate_per_second)
+
+    def values(self) -> dict[str, str | int | bool]:
+        """What the gateway's configuration is told."""
+        return {
+            "host": self.host,
+            "grpc_port": self.grpc_port,
+            "authentication": self.authentication,
+            "rate_per_second": self.rate_per_second,
+            "lua": str(Path(__file__).with_name("authorize.lua")),
+        }
+
+
+def decide(host: str, mode: str, *, allowed: bool) -> bool:
+    """Whether authentication is on.
+
+    Args:
+        mode: auto (as soon as the address is not loopback), on or off.
+        allowed: the operator said that anybody may ask.
+
+    Raises:
+        UsageError: off on an address that others can reach, and not `allowed`.
+    """
+    if mode != "off":
+        return mode == "on" or not is_loopback(host)
+    if not is_loopback(host) and not allowed:
+        raise UsageError(
+            f"serving.authentication: off, and TOKKA_HOST={host} can be reached from a network: anybody could ask",
+            f"set serving.authentication: auto; or, if that is what you want, {ANYBODY}=yes",
+        )
+    return False
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address."""
+    return ipaddress.ip_address(host).is_loopback
+
+
+def reachable(host: str) -> str:
+    """An address at which this machine itself reaches a server bound to `host`."""
+    return "127.0.0.1" if ipaddress.ip_address(host).is_unspecified else host

@@ -1,0 +1,260 @@
+"""The gateway: HAProxy in front of all workers, configured once and steered over its socket, never reloaded.
+
+    gateway = Gateway(folder, port=8080, log_port=4711, slots=2, max_body_bytes=1_000_000, log=logs / "gateway.log")
+    gateway.sync(Split(champion=("a1…", (9001, 9002)), challenger=("b2…", (9003,)), share=0.05))
+
+Server slots are declared ahead, in maintenance; a worker takes a slot by address. The challenger's backend has the
+champion's workers as backups, so that a dead challenger costs no request.
+"""
+
+import contextlib
+import logging
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+
+from tokka import files
+from tokka.errors import TokkaError
+from tokka.gateway.exposure import OWN_CLIENT, Access
+from tokka.gateway.haproxy import Proxy
+from tokka.gateway.runtime_api import RuntimeApi, Slot
+from tokka.processes.detached import adopting
+
+logger = logging.getLogger("tokka.serving")
+
+HOST = "127.0.0.1"
+SHARE_MAP, NAMES_MAP = "share.map", "names.map"
+FRONT, LARGE = "haproxy", "large"
+SOCKET = f"{FRONT}.sock"
+# A body up to here, and the longest head, fit into the front process's buffer (tune.bufsize).
+SMALL_BODY_BYTES, MAX_HEAD_BYTES, MAX_HEADERS = 32_768, 16_384, 100
+# Large bodies of one way: so many are on their way at a time (of one client, fewer), so many of them being answered.
+LARGE_PLACES, LARGE_PLACES_EACH, LARGE_ANSWERED, LARGE_WAIT_MS = 64, 48, 8, 1000
+NOBODY = "none"
+# The share's resolution: 0.01 %.
+BUCKETS = 10_000
+
+
+@dataclass(frozen=True)
+class Split:
+    """Who answers: `VERSION@DIGEST`, the ports of its ready workers, and the challenger's share in [0, 1].
+
+    The ports for gRPC are the same workers', in the same order.
+    """
+
+    champion: str = NOBODY
+    champion_ports: tuple[int, ...] = ()
+    challenger: str = NOBODY
+    challenger_ports: tuple[int, ...] = ()
+    share: float = 0.0
+    champion_grpc_ports: tuple[int, ...] = ()
+    challenger_grpc_ports: tuple[int, ...] = ()
+
+
+class Gateway:
+    """Two HAProxy processes, started for a guardian; those that run there already, if what they were told is the same.
+
+    A request can be asked again while it lies whole in a buffer, and all buffers of a process have one size, which is
+    copied for every request. So a body beyond 32 KiB goes to a second process, whose buffers hold the largest.
+
+    Args:
+        folder: working folder; configuration, maps and socket lie in it.
+        port: for REST; gRPC has `access.grpc_port`, or the next one.
+        log_port: UDP port on loopback that takes a JSON line per request.
+        slots: most workers of one revision.
+        in_flight: requests that one worker has at a time; more wait here.
+        max_wait_ms: how long they do; then they are answered with 503.
+        log: file for HAProxy's own messages.
+        jobs: Unix socket that takes asynchronous requests, relative to `folder`; none when empty.
+        guardian: the process whose end ends them; this one by default.
+
+    Raises:
+        TokkaError: no HAProxy is installed, the port is taken, or HAProxy does not start.
+    """
+
+    def __init__(
+        self, folder: Path, *, port: int, log_port: int, slots: int, max_body_bytes: int, log: Path, jobs: str = "",
+        access: Access | None = None, in_flight: int = 32, max_wait_ms: int = 20, guardian: int | None = None,
+    ) -> None:  # fmt: skip
+        access = access or Access(grpc_port=port + 1)
+        self._folder, self._log, self._guardian = folder, log, guardian or adopting()
+        self._values = {
+            **access.values(), "share_map": SHARE_MAP, "names_map": NAMES_MAP, "own_client": OWN_CLIENT, "jobs": jobs,
+            "port": port, "log_port": log_port, "slots": slots, "max_body_bytes": max_body_bytes,
+            "in_flight": in_flight, "max_wait_ms": max_wait_ms,
+        }  # fmt: skip
+        self._front = self._find(FRONT) or self._start_front(port, access)
+        self.pid = self._front.pid
+        self.api = self._front.api
+        self.port = port
+        try:
+            self._large = self._find(LARGE) or self._start(LARGE)
+        except TokkaError:
+            self._front.stop()
+            raise
+
+    def _start_front(self, port: int, access: Access) -> Proxy:
+        require_free(port, access.host)
+        require_free(access.grpc_port, access.host, "TOKKA_GRPC_PORT")
+        files.write_text(self._folder / SHARE_MAP, "share 0\n")
+        files.write_text(self._folder / NAMES_MAP, f"champion {NOBODY}\nchallenger {NOBODY}\nshare 0.0000\n")
+        return self._start(FRONT)
+
+    def _find(self, name: str) -> Proxy | None:
+        """What a daemon that was killed has left goes on without a break."""
+        return Proxy.find(self._folder, name, self._render(name), self._guardian)
+
+    def _start(self, name: str) -> Proxy:
+        return Proxy.start(self._folder, name, self._render(name), self._guardian, self._log)
+
+    def _render(self, name: str) -> str:
+        return render(self._values, large=name == LARGE)
+
+    @property
+    def pids(self) -> tuple[int, int]:
+        """The process that everybody talks to, and the one behind it for large bodies."""
+        return self.pid, self._large.pid
+
+    def alive(self) -> bool:
+        """Whether the process that everybody talks to lives."""
+        return self._front.alive()
+
+    def stop(self) -> None:
+        """Take no new connection, finish what runs (at most 3 seconds), and end."""
+        self._front.stop()
+        self._large.stop()
+
+    def sync(self, wanted: Split) -> None:
+        """Make HAProxy do what is wanted, changing only what differs; a fraction of a millisecond, no reload.
+
+        A falling share is set before servers change, a rising one after: nobody is sent to who is not there.
+
+        Raises:
+            TokkaError: HAProxy does not answer or refuses.
+        """
+        self._sync_large(wanted)
+        names, limit = self.api.map(NAMES_MAP), int(self.api.map(SHARE_MAP)["share"])
+        target = round(wanted.share * BUCKETS) if wanted.challenger_ports else 0
+        before = 0 if names["challenger"] != wanted.challenger else min(limit, target)
+        commands = _set_share(before) if before != limit else []
+        commands += place_workers(self.api.slots(), wanted)
+        for role, digest in (("champion", wanted.champion), ("challenger", wanted.challenger)):
+            if names[role] != digest:
+                commands.append(f"set map {NAMES_MAP} {role} {digest}")
+        commands += _set_share(target) if target != before else []
+        self.api.run(commands)
+
+    def _sync_large(self, wanted: Split) -> None:
+        """First: who is sent there finds whoever the split names; its death keeps up nobody with a smaller body."""
+        try:
+            if not self._large.alive():
+                self._large = self._start(LARGE)
+            self._large.api.run(place_workers(self._large.api.slots(), wanted))
+        except TokkaError as error:
+            logger.warning("large bodies are not answered: %s", error)
+
+    def observe(self) -> Split:
+        """What HAProxy really does now: only servers that are up count.
+
+        Raises:
+            TokkaError: HAProxy does not answer.
+        """
+        names, limit = self.api.map(NAMES_MAP), int(self.api.map(SHARE_MAP)["share"])
+        up = [slot for slot in self.api.slots() if slot.enabled and slot.running and slot.name.startswith("w")]
+        champions = tuple(slot.port for slot in up if slot.backend == "champion")
+        challengers = tuple(slot.port for slot in up if slot.backend == "canary")
+        return Split(names["champion"], champions, names["challenger"], challengers, limit / BUCKETS)
+
+
+def place(slots: list[Slot], ports: tuple[int, ...], checks: Mapping[int, int] | None = None) -> list[str]:
+    """Commands that put exactly these ports into these slots; a port that has a slot keeps it.
+
+    Args:
+        checks: for some ports, the port at which their worker is asked whether it is well; by default the same.
+    """
+    held = {slot.port for slot in slots if slot.enabled and slot.port in ports}
+    free = [slot for slot in slots if not (slot.enabled and slot.port in ports)]
+    missing = [port for port in ports if port not in held]
+    commands: list[str] = []
+    for slot, port in zip(free, missing, strict=False):
+        server = f"{slot.backend}/{slot.name}"
+        commands.append(f"set server {server} addr {HOST} port {port}")
+        if port in (checks or {}):
+            commands.append(f"set server {server} check-port {(checks or {})[port]}")
+        commands.append(f"set server {server} state ready")
+        # The worker has said that it is ready: do not wait for a check to find out.
+        commands.append(f"set server {server} health up")
+    idle = free[len(missing) :]
+    return commands + [f"set server {slot.backend}/{slot.name} state maint" for slot in idle if slot.enabled]
+
+
+def place_workers(slots: list[Slot], wanted: Split) -> list[str]:
+    """Commands that put the workers of a split into the slots of one process."""
+    commands: list[str] = []
+    rest = (*wanted.champion_ports, *wanted.challenger_ports)
+    grpc = (*wanted.champion_grpc_ports, *wanted.challenger_grpc_ports)
+    for prefix, champions, challengers, checks in (
+        ("", wanted.champion_ports, wanted.challenger_ports, {}),
+        ("grpc_", wanted.champion_grpc_ports, wanted.challenger_grpc_ports, dict(zip(grpc, rest, strict=False))),
+    ):
+        canary = [slot for slot in slots if slot.backend == f"{prefix}canary"]
+        commands += place([slot for slot in slots if slot.backend == f"{prefix}champion"], champions, checks)
+        commands += place([slot for slot in canary if slot.name.startswith("b")], champions, checks)
+        commands += place([slot for slot in canary if slot.name.startswith("w")], challengers, checks)
+    return commands
+
+
+def render(values: Mapping[str, str | int | bool], *, large: bool = False) -> str:
+    """The configuration of the process that everybody talks to, or of the one for large bodies."""
+    template = Path(__file__).with_name("haproxy.cfg.j2").read_text(encoding="utf-8")
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, trim_blocks=True)
+    sizes = {
+        "front": FRONT, "large_name": LARGE, "small_body_bytes": SMALL_BODY_BYTES, "large_places": LARGE_PLACES,
+        "large_places_each": LARGE_PLACES_EACH, "large_answered": LARGE_ANSWERED,
+        "large_wait_ms": LARGE_WAIT_MS, "max_headers": MAX_HEADERS, "max_head_bytes": MAX_HEAD_BYTES,
+    }  # fmt: skip
+    return environment.from_string(template).render({**values, **sizes, "large": large}) + "\n"
+
+
+def require_free(port: int, host: str = HOST, variable: str = "TOKKA_PORT") -> None:
+    """See that nobody listens on a port.
+
+    Raises:
+        TokkaError: somebody does.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise TokkaError(
+                f"port {port} is taken ({error.strerror})", f"end what listens there, or choose another with {variable}"
+            ) from None
+
+
+def _set_share(limit: int) -> list[str]:
+    return [f"set map {NAMES_MAP} share {limit / BUCKETS:.4f}", f"set map {SHARE_MAP} share {limit}"]
+
+
+def forget_grants(folder: Path) -> bool:
+    """Have a running gateway ask about every credential again; False when none runs, or it asks nobody.
+
+    Args:
+        folder: the gateway's working folder.
+
+    Raises:
+        TokkaError: it runs and does not answer.
+    """
+    if not (folder / SOCKET).exists():
+        return False
+    try:
+        return "forgotten" in RuntimeApi(folder, SOCKET).ask("forget grants")
+    except TokkaError:
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.connect(str(folder / SOCKET))
+            raise
+        # The socket of a gateway that is gone: there is nothing to forget.
+        return False

@@ -1,0 +1,1 @@
+"""Requests that can wait: messages over RabbitMQ or Kafka, a consumer, one job store."""

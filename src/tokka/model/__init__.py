@@ -1,0 +1,1 @@
+"""The network and its files: base model, configuration, tokenising, model folder, engines, predictor."""

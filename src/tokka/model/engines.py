@@ -1,0 +1,118 @@
+"""What computes a batch: ONNX Runtime, or torch where no ONNX form is wanted."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tokka.errors import Refused
+from tokka.model.tokenising import Encoded, Ids, pad
+
+# A row may be padded to so many times its own length: more costs more than the larger batch saves.
+MOST_PADDING = 1.5
+# The fused operator takes several times as long as the sum and the normalisation that it stands for: a sixth of a
+# short text's time in int8.
+_SLOWER = ["SkipLayerNormFusion"]
+Floats = NDArray[np.float32]
+# Padded input arrays by name in; outputs (rows, labels or 1) and unit-length vectors (rows, hidden) out.
+Engine = Callable[[dict[str, Ids]], tuple[Floats, Floats]]
+
+
+def onnx_engine(content: bytes, threads: int) -> Engine:
+    """A session of its own pool of `threads`; it never spins, so that idle workers cost nothing.
+
+    Raises:
+        Refused: the bytes are no ONNX model that this runtime knows.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        session = onnxruntime.InferenceSession(
+            content, options, providers=["CPUExecutionProvider"], disabled_optimizers=_SLOWER
+        )  # fmt: skip
+    except Exception as error:  # the runtime's errors share no base class
+        raise Refused(f"the ONNX model cannot be loaded: {str(error)[:160]}", "train the model again") from None
+
+    def run(inputs: dict[str, Ids]) -> tuple[Floats, Floats]:
+        outputs, embedding = session.run(["logits", "embedding"], inputs)
+        return outputs, embedding
+
+    return run
+
+
+def torch_engine(config: Mapping[str, Any], weights: bytes, settings: Mapping[str, Any], threads: int) -> Engine:
+    """The network itself, in float32.
+
+    Args:
+        config: the encoder's allow-listed configuration.
+        weights: a safetensors file's content, with encoder.* and head.*.
+        settings: outputs, pooling and feature_scale of the specialist.
+        threads: of torch, in this whole process.
+    """
+    import torch
+    from safetensors.torch import load
+
+    from tokka.model.network import Specialist, build_encoder
+
+    torch.set_num_threads(threads)
+    with torch.random.fork_rng():
+        model = Specialist(build_encoder(config), **settings)
+    model.load_state_dict(load(weights))
+    model.eval()
+
+    def run(inputs: dict[str, Ids]) -> tuple[Floats, Floats]:
+        with torch.inference_mode():
+            outputs, embedding = model(**{name: torch.from_numpy(value) for name, value in inputs.items()})
+        return outputs.numpy(), embedding.numpy()
+
+    return run
+
+
+def rows_per_run(form: str, batch: int) -> int:
+    """How many texts one run of the network may hold: as many as asked for, and one in int8.
+
+    Int8 rounds the activations of a run on one scale, which neighbours shift: an answer would depend on who asks at
+    the same moment. Text by text is also faster there than padding.
+    """
+    return 1 if form == "int8" else batch
+
+
+def run_in_batches(
+    engine: Engine, encoded: Encoded, *, batch: int, padding: int, token_types: bool
+) -> tuple[Floats, Floats]:
+    """Run rows of like length together, at most `batch`, and give outputs and vectors back in the rows' own order."""
+    outputs: list[Floats] = []
+    embeddings: list[Floats] = []
+    lengths = encoded.lengths
+    if len(lengths) == 1:
+        return engine(_inputs(encoded, np.zeros(1, np.int64), padding, token_types))
+    order = np.argsort(lengths, kind="stable")
+    for rows in _cut(order, lengths, batch):
+        found = engine(_inputs(encoded, rows, padding, token_types))
+        outputs.append(found[0])
+        embeddings.append(found[1])
+    back = np.argsort(order, kind="stable")
+    return np.concatenate(outputs)[back], np.concatenate(embeddings)[back]
+
+
+def _cut(order: Ids, lengths: Ids, batch: int) -> Iterator[Ids]:
+    """Rows, the shortest first, in groups of like length."""
+    start = 0
+    while start < len(order):
+        longest = MOST_PADDING * lengths[order[start]]
+        fits = int(np.searchsorted(lengths[order[start : start + batch]], longest, side="right"))
+        yield order[start : start + max(1, fits)]
+        start += max(1, fits)
+
+
+def _inputs(encoded: Encoded, rows: Ids, padding: int, token_types: bool) -> dict[str, Ids]:
+    ids, mask = pad([encoded.ids[row] for row in rows], padding)
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    if token_types:
+        inputs["token_type_ids"] = pad([encoded.types[row] for row in rows])[0]
+    return inputs

@@ -1,0 +1,1 @@
+"""Is it drifting, and is a retraining due: pure decisions over windows."""

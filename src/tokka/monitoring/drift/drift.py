@@ -1,0 +1,102 @@
+"""Does a window of traffic still look like the held-out rows that the champion was tested on?
+
+    found = detect(window, reference, params.monitoring)
+    found.verdict         # drifted | clean | insufficient_data
+
+The reference is held-out rows: against training rows, on which every model is surer, all clean traffic looks drifted.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from tokka.errors import UsageError
+from tokka.monitoring.drift import permutation, quality
+from tokka.monitoring.drift.columns import Columns, Pair, comparable, from_window
+from tokka.monitoring.drift.windows import Window
+from tokka.params import Monitoring
+
+Verdict = Literal["drifted", "clean", "insufficient_data"]
+REFERENCE_ROWS = 2000
+MINIMUM_REFERENCE = 50
+MINIMUM_PERMUTATIONS, MAXIMUM_PERMUTATIONS = 999, 4999
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column on both sides: means, and the p-value of that column alone."""
+
+    name: str
+    reference: float
+    window: float
+    p: float
+
+
+@dataclass(frozen=True)
+class WindowDrift:
+    """What was found in one window; `p` holds for all columns together."""
+
+    number: int
+    verdict: Verdict
+    p: float
+    rows: int
+    replayed: int = 0
+    columns: tuple[Column, ...] = ()
+    quality: tuple[str, ...] = ()
+    window: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, for drift.json."""
+        return asdict(self)
+
+
+def detect(window: Window, reference: Columns, monitoring: Monitoring) -> WindowDrift:
+    """Compare one window with the reference.
+
+    Raises:
+        UsageError: monitoring.alpha is finer than permutations can resolve.
+    """
+    current = from_window(window.rows)
+    facts: dict[str, Any] = {"rows": current.rows, "replayed": window.replayed, "window": window.describe()}
+    if current.rows < monitoring.window_rows or reference.rows < MINIMUM_REFERENCE:
+        return WindowDrift(window.number, "insufficient_data", 1.0, **facts)
+    pair = comparable(reference, current)
+    found = permutation.compare(pair, permutations=permutations(monitoring.alpha), seed=int(window.digest[:8], 16))
+    return WindowDrift(
+        window.number,
+        "drifted" if found.p < monitoring.alpha else "clean",
+        found.p,
+        columns=_columns(pair, found),
+        quality=quality.inspect(reference, current),
+        **facts,
+    )
+
+
+def permutations(alpha: float) -> int:
+    """Enough shuffles that a p-value below alpha can be told from alpha.
+
+    Raises:
+        UsageError: it would take more than MAXIMUM_PERMUTATIONS.
+    """
+    wanted = max(MINIMUM_PERMUTATIONS, math.ceil(5 / alpha))
+    if wanted > MAXIMUM_PERMUTATIONS:
+        finest = 5 / MAXIMUM_PERMUTATIONS
+        raise UsageError(f"monitoring.alpha = {alpha} is too fine to be tested", f"choose {finest:.3f} or more")
+    return wanted
+
+
+def _columns(pair: Pair, found: permutation.Comparison) -> tuple[Column, ...]:
+    columns = [
+        Column(name, float(np.mean(both[0])), float(np.mean(both[1])), found.columns[name])
+        for name, both in pair.numbers.items()
+    ]
+    if pair.classes:
+        # A class has no mean; what can be shown is the share of the class that was most frequent before.
+        before, after = (list(side) for side in pair.classes)
+        top = max(sorted(set(before)), key=before.count)
+        share_before, share_after = before.count(top) / len(before), after.count(top) / len(after)
+        columns.append(Column(f"prediction (share of {top})", share_before, share_after, found.columns["prediction"]))
+    return tuple(columns)

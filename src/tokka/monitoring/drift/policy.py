@@ -1,0 +1,205 @@
+"""When a retraining may start: a pure function of the windows, the labels and what was tried before.
+
+    decision = decide(facts, params.monitoring, params.retraining)
+    decision.verdict       # retrain | wait | alert
+    decision.reasons       # every rule that spoke, in words
+
+Drift alone never starts anything: it must be confirmed (hysteresis), there must be new labels to learn from, the last
+attempt must be long enough ago, and attempts that did not help stop the loop until a person starts one. What a person,
+a commit or a schedule asks for needs no drift; what the windows said is written down all the same.
+
+| Rule                        | drift | schedule | git | person |
+|-----------------------------|-------|----------|-----|--------|
+| traffic is not broken       | alert | alert    |     |        |
+| not this very attempt again | wait  | wait     | wait|        |
+| none in flight              | wait  | wait     | wait|        |
+| refused too often           | alert | alert    |     |        |
+| drift is confirmed          | wait  |          |     |        |
+| enough new labels           | wait  |          |     |        |
+| cool-down, budget per week  | wait  |          |     |        |
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from tokka.errors import UsageError
+from tokka.monitoring.drift.drift import WindowDrift
+from tokka.params import Monitoring, Retraining
+
+Cause = Literal["drift", "schedule", "git", "person"]
+Outcome = Literal["running", "promoted", "refused", "rolled_back", "held", "failed"]
+State = Literal["drifted", "suspected", "clean", "insufficient_data", "no_champion"]
+# Feedback is learned from when the traffic is the reason to train. A person's run trains on the data that params.yaml
+# names, so that the same command twice is the same run.
+CAUSES_WITH_FEEDBACK = ("drift", "schedule")
+HOUR, WEEK = 3600.0, 7 * 86400.0
+# A run that was killed never says how it ended: after so many hours it no longer blocks others.
+STALE_HOURS = 12.0
+# Which columns are named as the ones that differ; it decides nothing.
+SHOWN_P = 0.05
+UNHELPFUL = ("refused", "rolled_back")
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """An earlier retraining: when it started (seconds since 1970), why, under which key, and how it ended."""
+
+    time: float
+    cause: str
+    trigger_key: str
+    outcome: str = "running"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that the policy looks at; windows oldest first, attempts in any order."""
+
+    cause: str
+    now: float
+    windows: Sequence[WindowDrift] = ()
+    attempts: Sequence[Attempt] = ()
+    labelled_rows: int = 0
+    trigger_key: str = ""
+    champion: bool = True
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to do, what the windows say together, and why."""
+
+    verdict: Literal["retrain", "wait", "alert"]
+    drift: State
+    reasons: tuple[str, ...] = field(default=())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, for drift.json."""
+        return {"verdict": self.verdict, "drift": self.drift, "reasons": list(self.reasons)}
+
+
+def decide(facts: Facts, monitoring: Monitoring, retraining: Retraining) -> Decision:
+    """Apply the table above; the first kind of objection decides, and every objection is a reason.
+
+    Raises:
+        UsageError: the cause is none of drift, schedule, git and person.
+    """
+    if facts.cause not in get_args(Cause):
+        raise UsageError(f"cause {facts.cause!r} is unknown", f"one of: {', '.join(get_args(Cause))}")
+    state, seen = confirm(facts, monitoring)
+    objections = [
+        (kind, reason)
+        for kind, causes, rule in RULES
+        if facts.cause in causes
+        for reason in rule(facts, state, monitoring, retraining)
+    ]
+    noted = (seen, *_asked(facts))
+    if not objections:
+        return Decision("retrain", state, noted)
+    verdict = "alert" if any(kind == "alert" for kind, _ in objections) else "wait"
+    return Decision(verdict, state, (*noted, *(reason for _, reason in objections)))  # type: ignore[arg-type]
+
+
+def confirm(facts: Facts, monitoring: Monitoring) -> tuple[State, str]:
+    """The windows together: n of the last m and the newest, else suspected, clean or unknown."""
+    if not facts.champion:
+        return "no_champion", "nothing serves yet, so there is nothing to compare traffic with"
+    if not facts.windows or facts.windows[-1].verdict == "insufficient_data":
+        return "insufficient_data", f"no full window of {monitoring.window_rows} predictions: drift is unknown"
+    last = facts.windows[-monitoring.of_windows :]
+    drifted = sum(window.verdict == "drifted" for window in last)
+    found = (
+        f"{drifted} of the last {len(last)} windows drifted; the newest is {last[-1].verdict} (p = {last[-1].p:.4f})"
+    )
+    if last[-1].verdict != "drifted":
+        return "clean", found
+    found += _where(last[-1])
+    return ("drifted", found) if drifted >= monitoring.drifted_windows else ("suspected", found)
+
+
+def _where(window: WindowDrift) -> str:
+    """The columns that differ by themselves, with their means before and now."""
+    shown = [f"{one.name} {one.reference:.3g} to {one.window:.3g}" for one in window.columns if one.p < SHOWN_P]
+    return f"; what differs: {', '.join(shown)}" if shown else ""
+
+
+def _asked(facts: Facts) -> tuple[str, ...]:
+    broken = facts.windows[-1].quality if facts.windows else ()
+    said = (
+        tuple(f"the traffic may be broken: {problem}" for problem in broken) if facts.cause in ("git", "person") else ()
+    )
+    return said if facts.cause == "drift" else (f"asked for by {facts.cause}", *said)
+
+
+def _broken(facts: Facts, state: State, monitoring: Monitoring, retraining: Retraining) -> Iterator[str]:
+    for problem in facts.windows[-1].quality if facts.windows else ():
+        yield f"the traffic is broken, which no training mends: {problem}"
+
+
+def _unconfirmed(facts: Facts, state: State, monitoring: Monitoring, retraining: Retraining) -> Iterator[str]:
+    if state != "drifted":
+        yield f"drift is not confirmed: {monitoring.drifted_windows} of {monitoring.of_windows} windows and the newest"
+
+
+def _unlabelled(facts: Facts, state: State, monitoring: Monitoring, retraining: Retraining) -> Iterator[str]:
+    if facts.labelled_rows < retraining.minimum_labels:
+        yield f"blocked: {facts.labelled_rows} new labelled rows, {retraining.minimum_labels} are needed"
+
+
+def _repeated(facts: Facts, state: State, monitoring: Monitoring, retraining: Retraining) -> Iterator[str]:
+    if facts.trigger_key and any(attempt.trigger_key == facts.trigger_key for attempt in facts.attempts):
+        yield "this very retraining was started before: same champion, reference, labels and params"
+
+
+def _in_flight(facts: Facts, state: State, monitoring: Monitoring, retraining: Retraining) -> Iterator[str]:
+    if any(a.outcome == "running" and facts.now - a.time < STALE_HOURS * HOUR for a in facts.attempts):
+        yield "a retraining is under way"
+
+
+def _refused(facts: Facts, state: State, monitoring: Monitoring, retraining: Retraining) -> Iterator[str]:
+    count = unhelpful_in_a_row(facts.attempts)
+    if count >= retraining.maximum_refused:
+        yield f"the last {count} retrainings did not help: a person has to look, and may start one"
+
+
+def _too_soon(facts: Facts, state: State, monitoring: Monitoring, retraining: Retraining) -> Iterator[str]:
+    last = max((attempt.time for attempt in facts.attempts), default=None)
+    if last is not None and facts.now - last < retraining.cool_down_hours * HOUR:
+        hours = (facts.now - last) / HOUR
+        yield f"cooling down: the last one started {hours:.1f} h ago, {retraining.cool_down_hours:g} h must pass"
+
+
+def _over_budget(facts: Facts, state: State, monitoring: Monitoring, retraining: Retraining) -> Iterator[str]:
+    count = sum(facts.now - attempt.time < WEEK for attempt in facts.attempts if attempt.cause != "person")
+    if count >= retraining.per_week:
+        yield f"{count} retrainings within seven days, {retraining.per_week} are allowed"
+
+
+def unhelpful_in_a_row(attempts: Sequence[Attempt]) -> int:
+    """Newest attempts that a gate or a canary turned down; one that failed or waits says nothing either way.
+
+    A person's experiment that was refused is not the loop going astray; one that was promoted sets it right again.
+    """
+    count = 0
+    for attempt in sorted(attempts, key=lambda attempt: attempt.time, reverse=True):
+        if attempt.outcome == "promoted":
+            break
+        count += attempt.outcome in UNHELPFUL and attempt.cause != "person"
+    return count
+
+
+def learned_until(attempts: Sequence[Attempt]) -> float:
+    """When labelled feedback was last trained on; rows since then are new."""
+    return max((attempt.time for attempt in attempts if attempt.cause in CAUSES_WITH_FEEDBACK), default=0.0)
+
+
+Rule = Callable[[Facts, State, Monitoring, Retraining], Iterator[str]]
+RULES: tuple[tuple[str, tuple[str, ...], Rule], ...] = (
+    ("alert", ("drift", "schedule"), _broken),
+    ("wait", ("drift", "schedule", "git"), _repeated),
+    ("wait", ("drift", "schedule", "git"), _in_flight),
+    ("alert", ("drift", "schedule"), _refused),
+    ("wait", ("drift",), _unconfirmed),
+    ("wait", ("drift",), _unlabelled),
+    ("wait", ("drift",), _too_soon),
+    ("wait", ("drift",), _over_budget),
+)

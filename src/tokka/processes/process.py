@@ -1,0 +1,93 @@
+"""What a process of the stack must be: quiet, named, and found again by more than its number.
+
+process.is_same(pid, started)
+"""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import psutil
+
+from tokka.processes.lifetime import LIBC
+
+Result = TypeVar("Result")
+
+# A worker that starts gets about a quarter of a core that others want, a helper in the background a tenth.
+STARTING_NICENESS, HELPING_NICENESS = 5, 10
+_SET_NAME = 15
+_SET_CHILD_SUBREAPER = 36
+
+# One thread per process: more threads than free cores make every one of them slower (scale by processes).
+SINGLE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every descendant whose own parent ends (Linux: child subreaper)."""
+    if LIBC is not None:
+        LIBC.prctl(_SET_CHILD_SUBREAPER, 1)
+
+
+def rename(name: str) -> None:
+    """Give this process a name of at most 15 letters, for `ps` and `top`."""
+    if LIBC is not None:
+        LIBC.prctl(_SET_NAME, name.encode()[:15])
+
+
+def gently(work: Callable[[], Result]) -> Result:
+    """Do work in a thread of low priority, which takes its time from nobody who serves (Linux: by the thread)."""
+    with ThreadPoolExecutor(max_workers=1, initializer=_step_back) as pool:
+        return pool.submit(work).result()
+
+
+def _step_back() -> None:
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), STARTING_NICENESS)
+
+
+def identity(pid: int) -> float:
+    """When a live process started, in seconds since the machine did; 0.0 when there is none: pids are used again.
+
+    Not since 1970: that is computed from the wall clock, and a process must not become another one when it is set.
+    """
+    try:
+        if sys.platform == "linux":
+            return _since_boot(pid)
+        found = psutil.Process(pid)
+        return 0.0 if found.status() == psutil.STATUS_ZOMBIE else float(found.create_time())
+    except (OSError, psutil.Error):
+        return 0.0
+
+
+def _since_boot(pid: int) -> float:
+    # The second field is a name in brackets, which may hold anything; the third is the state, the 22nd the start.
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    return 0.0 if fields[0] in "ZX" else int(fields[19]) / os.sysconf("SC_CLK_TCK")
+
+
+def is_same(pid: int, started: float) -> bool:
+    """Whether process `pid` lives and is the one that started at `started`."""
+    return started > 0 and abs(identity(pid) - started) < 0.05
+
+
+def send(pid: int, started: float, number: int) -> None:
+    """Send a signal to a process if it still is the one that is meant."""
+    if is_same(pid, started):
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            return
+
+
+def wait_gone(processes: dict[int, float], seconds: float) -> dict[int, float]:
+    """Wait until processes {pid: started} have ended, and return those that have not."""
+    deadline = time.monotonic() + seconds
+    while True:
+        alive = {pid: started for pid, started in processes.items() if is_same(pid, started)}
+        if not alive or time.monotonic() >= deadline:
+            return alive
+        time.sleep(0.02)

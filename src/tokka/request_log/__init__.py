@@ -1,0 +1,1 @@
+"""What was asked and answered: framed segments, synced in groups, sealed to Parquet."""

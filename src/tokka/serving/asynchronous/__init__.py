@@ -1,1 +1,0 @@
-"""Asynchronous inference: jobs on a queue, answered by the gateway, with results that are kept once and for all."""

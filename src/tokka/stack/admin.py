@@ -1,0 +1,114 @@
+"""The admin port: one page to see what serves, its data as JSON, and /metrics for Prometheus; nothing can be changed.
+
+    admin = AdminServer(settings.admin_port, feed, settings.home)
+    admin.url; admin.problem; admin.stop()
+
+| GET               | Gives                                             |
+|-------------------|---------------------------------------------------|
+| /                 | the page; it asks for /status.json each second    |
+| /status.json      | what the page shows                               |
+| /metrics          | Prometheus's text format                          |
+| /reports/NAME     | a report of this home                             |
+"""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from tokka.errors import TokkaError
+from tokka.gateway.gateway import HOST, require_free
+from tokka.stack import reports
+from tokka.stack.admin_data import Feed
+
+PAGE = Path(__file__).with_name("admin.html")
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+# The page holds its own style and script, and talks to nobody else.
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+# A report brings scripts of other people: they run in an origin of their own, which may ask for nothing.
+REPORT_POLICY = "sandbox allow-scripts; default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:"
+REPORT_POLICY += "; script-src 'unsafe-inline' 'unsafe-eval'"
+TIMEOUT_SECONDS = 10
+
+
+class AdminServer:
+    """A thread of the daemon; without its port the stack serves all the same, and says why there is no page.
+
+    Args:
+        port: on loopback.
+        home: whose reports it serves.
+    """
+
+    def __init__(self, port: int, feed: Feed, home: Path) -> None:
+        self.url = ""
+        self.problem = ""
+        self._server: ThreadingHTTPServer | None = None
+        try:
+            require_free(port)
+            self._server = _Server((HOST, port), _handler(feed, home))
+        except (TokkaError, OSError) as error:
+            self.problem = f"no page: {error}; TOKKA_ADMIN_PORT names another port"
+            return
+        self.url = f"http://{HOST}:{port}"
+        threading.Thread(target=self._server.serve_forever, name="admin", daemon=True).start()
+
+    def stop(self) -> None:
+        """End it."""
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A visitor who went away is no news."""
+
+
+def _handler(feed: Feed, home: Path) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        timeout = TIMEOUT_SECONDS
+        server_version, sys_version = "tokka", ""
+
+        def do_GET(self) -> None:
+            if not is_local(self.headers.get("host", "")):
+                self._send(403, b'{"error": "ask for 127.0.0.1 or localhost"}', "application/json", POLICY)
+                return
+            self._send(*answer(unquote(urlsplit(self.path).path), feed, home))
+
+        def _send(self, status: int, body: bytes, kind: str, policy: str) -> None:
+            self.send_response(status)
+            headers = {"content-type": kind, "content-length": str(len(body)), "content-security-policy": policy}
+            more = {"x-content-type-options": "nosniff", "cache-control": "no-store", "referrer-policy": "no-referrer"}
+            for name, value in {**headers, **more}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """A page that asks each second would fill the log."""
+
+    return Handler
+
+
+def is_local(host: str) -> bool:
+    """Whether a Host header names this machine: a foreign name that leads here is another site's attempt to read."""
+    return host.rpartition(":")[0] in (HOST, "localhost") or host in (HOST, "localhost")
+
+
+def answer(path: str, feed: Feed, home: Path) -> tuple[int, bytes, str, str]:
+    """Status, body, content type and content security policy of one GET."""
+    if path == "/":
+        return 200, PAGE.read_bytes(), "text/html; charset=utf-8", POLICY
+    if path == "/status.json":
+        body = json.dumps(feed.status(), allow_nan=False, ensure_ascii=False).encode()
+        return 200, body, "application/json", POLICY
+    if path == "/metrics":
+        return 200, feed.live.exposition(feed), METRICS_TYPE, POLICY
+    report = reports.path_of(home, path.removeprefix("/reports/")) if path.startswith("/reports/") else None
+    if report is not None:
+        return 200, report.read_bytes(), "text/html; charset=utf-8", REPORT_POLICY
+    return 404, b'{"error": "no such path: use /, /status.json or /metrics"}', "application/json", POLICY

@@ -1,0 +1,170 @@
+"""What the admin page and /metrics show: the daemon's last word, live traffic, the judge, decisions, reports.
+
+feed = Feed(settings, record, live)
+feed.tell(info, state)          # by the daemon's thread, again and again
+feed.status()                   # by the admin server's threads, as plain data
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from tokka.deployment import rollout_files
+from tokka.deployment.record.record import Record
+from tokka.deployment.record.state import State
+from tokka.errors import TokkaError
+from tokka.gateway.live_traffic import LiveTraffic
+from tokka.settings import Settings
+from tokka.stack import reports
+from tokka.stack.state_file import StackInfo
+
+DECISIONS = 8
+KEPT_LOOKS = 240
+# An older look is of a driver that has died; a living one may replay traffic for a while between two looks.
+FRESH_SECONDS = 60.0
+CACHE_SECONDS = 1.0
+ROLES = ("champion", "challenger", "previous")
+
+
+class Feed(Collector):
+    """Also the collector of the gauges that Prometheus reads.
+
+    Args:
+        jobs: the collector of the asynchronous jobs; None when there are none.
+    """
+
+    def __init__(
+        self, settings: Settings, record: Record, live: LiveTraffic, jobs: Collector | None = None
+    ) -> None:  # fmt: skip
+        self.live = live
+        self._jobs = jobs
+        self._settings, self._record = settings, record
+        self._lock = threading.Lock()
+        self._told: tuple[StackInfo, State] | None = None
+        self._looks: deque[tuple[float, dict[str, Any]]] = deque(maxlen=KEPT_LOOKS)
+        self._rollout = ""
+        self._cached: tuple[float, dict[str, Any]] = (0.0, {})
+
+    def tell(self, info: StackInfo, state: State) -> None:
+        """Take the daemon's last word, and the judge's."""
+        found = rollout_files.read(self._settings.home)
+        with self._lock:
+            self._told = (info, state)
+            if found is None or found.get("rollout") != state.rollout:
+                return
+            if found["rollout"] != self._rollout:
+                self._looks.clear()
+                self._rollout = found["rollout"]
+            if not self._looks or self._looks[-1][1]["time"] != found["time"]:
+                self._looks.append((found["time"], found))
+
+    def status(self) -> dict[str, Any]:
+        """Everything that the page shows."""
+        now = time.time()
+        with self._lock:
+            told, looks = self._told, [look for _, look in self._looks]
+        if told is None:
+            return {"time": now, "starting": True}
+        info, state = told
+        seen = self.live.share_seen(state.share, now) if state.share else None
+        return {
+            "time": now,
+            "endpoint": state.endpoint,
+            "address": info.endpoint,
+            "mlflow": info.mlflow,
+            "record": state.model_dump(),
+            "revisions": [_revision(role, state, info) for role in ROLES if getattr(state, role)],
+            "split": {"wanted": state.share, "in_force": info.share, "seen": seen[0] if seen else None,
+                      "requests": seen[1] if seen else 0},
+            "workers": {"restarts": info.restarts},
+            "problems": list(info.problems),
+            "traffic": self.live.by_version(now),
+            "judge": _judge(looks, state, now),
+            **self._slow_facts(state.endpoint),
+        }  # fmt: skip
+
+    def collect(self) -> Iterator[Metric]:
+        """Shares, workers, generation, e-values and thresholds as gauges; and whatever is known of the jobs."""
+        if self._jobs is not None:
+            yield from self._jobs.collect()
+        with self._lock:
+            told, looks = self._told, list(self._looks)
+        if told is None:
+            return
+        info, state = told
+        share = GaugeMetricFamily("tokka_share", "The challenger's share of live traffic.", labels=["kind"])
+        share.add_metric(["wanted"], state.share)
+        share.add_metric(["in_force"], info.share)
+        seen = self.live.share_seen(state.share, time.time()) if state.share else None
+        if seen:
+            share.add_metric(["observed"], seen[0])
+        yield share
+        yield GaugeMetricFamily("tokka_generation", "The record's generation in force.", value=info.generation)
+        yield GaugeMetricFamily("tokka_worker_restarts", "Workers that were replaced.", value=info.restarts)
+        ready = GaugeMetricFamily("tokka_workers_ready", "Workers that answer.", labels=["version", "role"])
+        for role in ROLES:
+            if revision := getattr(state, role):
+                ready.add_metric([revision.version, role], _ready(revision.digest, info))
+        yield ready
+        yield from _judge_gauges(_judge([look for _, look in looks], state, time.time()))
+
+    def _slow_facts(self, endpoint: str) -> dict[str, Any]:
+        """What costs a look at the disk, once a second at most."""
+        with self._lock:
+            at, known = self._cached
+        if time.monotonic() - at < CACHE_SECONDS and known:
+            return known
+        try:
+            decisions = self._record.decisions(endpoint, limit=DECISIONS)
+        except TokkaError as error:
+            decisions = [{"time": time.time(), "action": "unreadable", "reasons": [error.message]}]
+        found = {"decisions": decisions, "reports": reports.listing(self._settings.home)}
+        with self._lock:
+            self._cached = (time.monotonic(), found)
+        return found
+
+
+def _revision(role: str, state: State, info: StackInfo) -> dict[str, Any]:
+    revision = getattr(state, role)
+    workers = [worker for worker in info.workers if worker.digest == revision.digest]
+    return {
+        "role": role,
+        "version": revision.version,
+        "digest": revision.digest,
+        "ready": _ready(revision.digest, info),
+        "workers": len(workers),
+        "page": f"{info.mlflow}/#/models/{state.endpoint}/versions/{revision.version}" if info.mlflow else "",
+    }
+
+
+def _ready(digest: str, info: StackInfo) -> int:
+    return sum(worker.digest == digest and worker.ready for worker in info.workers)
+
+
+def _judge(looks: list[dict[str, Any]], state: State, now: float) -> dict[str, Any] | None:
+    """The last look of the rollout that runs, with the path of each e-value in its present phase."""
+    if not looks or state.phase == "idle" or now - looks[-1]["time"] > FRESH_SECONDS:
+        return None
+    last = looks[-1]
+    same = [look["values"] for look in looks if look["phase"] == last["phase"]]
+    metrics = [
+        {"metric": name, "e_value": value, "limit": limit, "path": [values.get(name) for values in same]}
+        for name, (value, limit) in rollout_files.e_values(last["values"]).items()
+    ]
+    return {**{name: last[name] for name in ("version", "phase", "share", "since", "reasons")}, "metrics": metrics}
+
+
+def _judge_gauges(judge: dict[str, Any] | None) -> Iterator[Metric]:
+    labels = ["version", "phase", "metric"]
+    values = GaugeMetricFamily("tokka_judge_e_value", "Evidence of the judge of a running rollout.", labels=labels)
+    limits = GaugeMetricFamily("tokka_judge_e_value_threshold", "Where that evidence decides.", labels=labels)
+    for entry in judge["metrics"] if judge else ():
+        names = [judge["version"], judge["phase"], entry["metric"]] if judge else []
+        values.add_metric(names, entry["e_value"])
+        limits.add_metric(names, entry["limit"])
+    yield from (values, limits)

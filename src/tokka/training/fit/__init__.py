@@ -1,0 +1,1 @@
+"""One fit with Lightning: callbacks, budget, checkpoints, signals, data-parallel ranks."""

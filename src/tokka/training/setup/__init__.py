@@ -1,0 +1,1 @@
+"""What a fit is made of: rows, batches, augmentation, strategy, precision, optimiser."""

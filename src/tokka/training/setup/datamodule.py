@@ -1,0 +1,162 @@
+"""Prepared rows as Lightning takes them: tokenised once, padded per batch."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from tokka.data.preparation.prepared import Prepared
+from tokka.errors import TokkaError
+from tokka.model.tokenising import Ids, TextEncoder, pad
+from tokka.params import Finetuning
+from tokka.training.setup.batches import LengthBatches
+
+Batch = dict[str, Tensor]
+# Validation keeps no gradients: larger batches cost no memory.
+VALIDATION_BATCH = 128
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One split: ids and types by row, and targets (rows,): class numbers (int64) or values (float32)."""
+
+    ids: list[Ids]
+    types: list[Ids]
+    targets: Any
+
+    @property
+    def lengths(self) -> Ids:
+        """(rows,) tokens."""
+        return np.fromiter((len(row) for row in self.ids), dtype=np.int64, count=len(self.ids))
+
+    def with_ids(self, ids: list[Ids]) -> "Rows":
+        """The same rows under other token numbers."""
+        return replace(self, ids=ids)
+
+
+def read_rows(prepared: Prepared, split: str, encoder: TextEncoder) -> Rows:
+    """Tokenise one split and number its targets.
+
+    Raises:
+        TokkaError: the split is empty, or a target is no known label or no finite number.
+    """
+    table = prepared.split(split)
+    if not table.num_rows:
+        raise TokkaError(f"the {split} split is empty", "more data, or a larger preprocessing share of it")
+    pairs = table.column("text_pair").to_pylist() if "text_pair" in table.column_names else None
+    encoded = encoder.encode(table.column("text").to_pylist(), pairs)
+    targets = table.column("target").to_pylist()
+    return Rows(ids=encoded.ids, types=encoded.types, targets=_numbers(targets, prepared, split))
+
+
+def _numbers(targets: list[Any], prepared: Prepared, split: str) -> Any:
+    if prepared.task == "regression":
+        values = np.asarray(targets, dtype=np.float32)
+        if not np.isfinite(values).all():
+            raise TokkaError(f"a target of the {split} split is no finite number", "validate the data again")
+        return values
+    places = {label: index for index, label in enumerate(prepared.labels)}
+    strangers = sorted(set(targets) - set(places))
+    if strangers:
+        raise TokkaError(f"{split} has the label {strangers[0]!r}, which labels.json lacks", "run preprocess again")
+    return np.asarray([places[target] for target in targets], dtype=np.int64)
+
+
+class RowNumbers(Dataset[int]):
+    """The numbers from 0 up to rows: what a batch holds is looked up when it is put together."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __getitem__(self, index: int) -> int:
+        return index
+
+
+class PreparedRows(pl.LightningDataModule):  # type: ignore[misc]  # Lightning ships no types that we read
+    """Train and validation rows, batched by length.
+
+    The trainer asks for `train_dataloader` at the start of every epoch, so that the order depends on seed and
+    epoch alone, also after a resume. `limit` is the number of batches of an epoch; None means all.
+    `noisy` gives the training rows of an epoch when augmentation changes them; `train` are the rows as they were given.
+    """
+
+    def __init__(
+        self,
+        train: Rows,
+        validation: Rows,
+        params: Finetuning,
+        *,
+        padding: int,
+        token_types: bool,
+        noisy: Callable[[int], Rows] | None = None,
+    ) -> None:
+        super().__init__()
+        self.train, self.validation, self.params = train, validation, params
+        self.padding, self.token_types = padding, token_types
+        self.limit: int | None = None
+        self.rank = 0
+        self._noisy = noisy
+        self._present: tuple[int, Rows] | None = None
+
+    def train_rows(self, epoch: int) -> Rows:
+        """The training rows as one epoch reads them; the last epoch asked for is kept."""
+        if self._noisy is None:
+            return self.train
+        if self._present is None or self._present[0] != epoch:
+            self._present = (epoch, self._noisy(epoch))
+        return self._present[1]
+
+    def batches(self, epoch: int) -> LengthBatches:
+        """The training batches of one epoch."""
+        return LengthBatches(
+            self.train_rows(epoch).lengths,
+            batch_size=self.params.batch_size,
+            seed=self.params.seed,
+            epoch=epoch,
+            limit=self.limit,
+            rank=self.rank,
+            ranks=self.params.devices,
+        )
+
+    def train_dataloader(self) -> DataLoader[int]:
+        """The epoch that the trainer is in."""
+        epoch = self.trainer.current_epoch if self.trainer else 0
+        return self._loader(self.train_rows(epoch), self.batches(epoch))
+
+    def val_dataloader(self) -> DataLoader[int]:
+        """Validation rows, shortest first."""
+        return self.in_order(self.validation)
+
+    def in_order(self, rows: Rows) -> DataLoader[int]:
+        """Any rows, shortest first; `order` gives back the rows' own order."""
+        order = np.argsort(rows.lengths, kind="stable")
+        batches = [order[start : start + VALIDATION_BATCH].tolist() for start in range(0, len(order), VALIDATION_BATCH)]
+        return self._loader(rows, batches)
+
+    def collate(self, rows: Rows, numbers: list[int]) -> Batch:
+        """A padded batch: input_ids, attention_mask [, token_type_ids] (rows, tokens), target, row (rows,)."""
+        ids, mask = pad([rows.ids[number] for number in numbers], self.padding)
+        batch = {"input_ids": ids, "attention_mask": mask, "target": rows.targets[numbers], "row": np.asarray(numbers)}
+        if self.token_types:
+            batch["token_type_ids"] = pad([rows.types[number] for number in numbers])[0]
+        return {name: torch.from_numpy(value) for name, value in batch.items()}
+
+    def _loader(self, rows: Rows, batches: Any) -> DataLoader[int]:
+        return DataLoader(
+            RowNumbers(len(rows.ids)),
+            batch_sampler=batches,
+            collate_fn=lambda numbers: self.collate(rows, numbers),
+        )
+
+
+def inputs_of(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What the network takes of a batch."""
+    return {name: value for name, value in batch.items() if name not in {"target", "row"}}

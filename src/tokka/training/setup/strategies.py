@@ -1,0 +1,64 @@
+"""Which part of the network learns, and when: adapters, layer after layer, and what cannot be asked for."""
+
+from typing import Any
+
+from torch import nn
+
+from tokka.errors import UsageError
+from tokka.model.network import Specialist, encoder_layers
+from tokka.params import Params
+from tokka.sections import Lora
+
+# Everything is free after this share of the steps: the rest is for learning together.
+UNFREEZING_SHARE = 0.5
+
+
+def check_strategies(params: Params, task: str) -> None:
+    """Refuse what contradicts itself before anything is loaded.
+
+    Raises:
+        UsageError: class weights for a regression.
+    """
+    finetuning = params.finetuning
+    if finetuning.class_weights != "none" and task == "regression":
+        raise UsageError("finetuning.class_weights: balanced needs classes, the task is regression", "set it to none")
+
+
+def add_adapters(encoder: nn.Module, params: Lora) -> Any:
+    """Put low-rank adapters (Hu et al., 2021) beside every linear layer of the transformer layers, and freeze the rest.
+
+    They start at zero: the encoder computes what it did. Returns the handle that `merge_adapters` takes.
+    """
+    from peft import LoraConfig
+    from peft.tuners.lora import LoraModel
+
+    inside = {id(module) for module in encoder_layers(encoder).modules()}
+    names = [name for name, part in encoder.named_modules() if isinstance(part, nn.Linear) and id(part) in inside]
+    config = LoraConfig(r=params.rank, lora_alpha=params.alpha, lora_dropout=params.dropout, target_modules=names)
+    return LoraModel(encoder, config, "default")
+
+
+def merge_adapters(adapters: Any) -> None:
+    """Add what the adapters learned to the weights beside them, and take the adapters out, in place."""
+    adapters.merge_and_unload()
+
+
+def unfrozen_layers(step: int, total: int, layers: int) -> int:
+    """How many layers learn beside the head in this step (from 1), the embeddings being the last of them.
+
+    Gradual unfreezing (Howard & Ruder, 2018): none at first, then one more from the top per equal share of the first
+    half of `total` steps. A function of its arguments alone, so that a resumed training goes on where it was.
+
+    Returns:
+        0 up to layers + 1.
+    """
+    groups = layers + 1
+    return min(groups, int((step - 1) * groups / (UNFREEZING_SHARE * total)))
+
+
+def unfreeze(model: Specialist, count: int) -> None:
+    """Let the last `count` layers and the head learn; one more than there are layers means the embeddings as well."""
+    layers = list(encoder_layers(model.encoder))
+    model.encoder.requires_grad_(count > len(layers))
+    for layer in layers[len(layers) - min(count, len(layers)) :]:
+        layer.requires_grad_(True)

@@ -1,0 +1,179 @@
+"""Clients that send a large body slowly, or never to its end: it costs them their answer, and nobody else."""
+
+import contextlib
+import json
+import socket
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import grpc
+import httpx
+import pytest
+
+from tests.fixtures.ports import free_port
+from tokka.gateway.gateway import LARGE_PLACES as PLACES
+from tokka.gateway.gateway import LARGE_PLACES_EACH as PLACES_EACH
+from tokka.gateway.gateway import Gateway, Split
+
+LARGE = json.dumps({"text": "refund " * 8_500}).encode()
+HEAD = b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: 900000\r\n\r\n"
+
+
+def frame(kind, flags, stream, payload):
+    """A frame of HTTP/2."""
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+
+def literal(name, value):
+    """A header for HTTP/2, uncompressed."""
+    return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
+
+
+FIELDS = {
+    b":method": b"POST", b":scheme": b"http", b":path": b"/inference.GRPCInferenceService/ModelInfer",
+    b":authority": b"x", b"content-type": b"application/grpc", b"te": b"trailers",
+}  # fmt: skip
+# What HTTP/2's first window takes, of a message that says that it is longer.
+UNFINISHED_CALL = b"".join([
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", frame(4, 0, 0, b""),
+    frame(1, 4, 1, b"".join(literal(*field) for field in FIELDS.items())),
+    frame(0, 0, 1, b"\0" + (900_000).to_bytes(4, "big") + bytes(16_379)),
+    *[frame(0, 0, 1, bytes(16_384))] * 2, frame(0, 0, 1, bytes(16_383)),
+])  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def worker():
+    """Reads whatever comes, and answers."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Answers)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def log():
+    """Takes the gateway's lines."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taker:
+        taker.bind(("127.0.0.1", 0))
+        taker.settimeout(2)
+        yield taker
+
+
+@pytest.fixture
+def gateway(tmp_path, worker, log):
+    sizes = {"slots": 1, "max_body_bytes": 1_000_000, "log_port": log.getsockname()[1]}
+    made = Gateway(tmp_path, port=free_port(), log=tmp_path / "log", **sizes)
+    made.sync(Split(champion="1@a", champion_ports=(worker.server_port,)))
+    yield made
+    made.stop()
+
+
+@contextlib.contextmanager
+def stalled(port, clients, address="127.0.0.1", part=HEAD + b" " * 100_000):
+    """So many that have sent a part of a large body, and send no more."""
+    with contextlib.ExitStack() as opened:
+        connections = [
+            opened.enter_context(socket.create_connection(("127.0.0.1", port), source_address=(address, 0)))
+            for _ in range(clients)
+        ]
+        for connection in connections:
+            connection.sendall(part)
+        time.sleep(0.3)
+        yield connections
+
+
+def test_slow_clients_cost_themselves_only(world):
+    began, took, statuses = time.monotonic(), [], set()
+    with stalled(world.settings.port, 30):
+        while time.monotonic() - began < 3:
+            asked = time.monotonic()
+            answer = httpx.post(f"{world.url}/predict", json={"texts": ["refund please " * 1_070] * 4}, timeout=30)
+            statuses.add(answer.status_code)
+            took.append(time.monotonic() - asked)
+    print(f"\n{len(took)} asked, the slowest took {max(took):.2f} s, answered {statuses}")
+    assert statuses == {200}
+    assert max(took) < 2
+
+
+def test_one_client_does_not_get_all_places(gateway):
+    with stalled(gateway.port, PLACES_EACH, "127.0.0.2"):
+        refused = ask(gateway.port, "127.0.0.2")
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+        assert "wait until one is answered" in refused.json()["error"]
+        assert ask(gateway.port, "127.0.0.3").status_code == 200
+
+
+def test_one_client_does_not_get_all_places_over_grpc(gateway):
+    with stalled(gateway.port + 1, PLACES_EACH, part=UNFINISHED_CALL):
+        refused = call(gateway.port + 1)
+    assert refused.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "wait until one is answered" in refused.details()
+    assert dict(refused.trailing_metadata())["grpc-retry-pushback-ms"] == "1000"
+
+
+def test_when_all_places_are_taken_it_is_said_until_the_slow_are_cut(gateway, log):
+    """And it is no failure of a revision: the log has a client's status."""
+    with contextlib.ExitStack() as opened:
+        half = PLACES // 2
+        slow = [opened.enter_context(stalled(gateway.port, half, f"127.0.0.{last}")) for last in (2, 3)]
+        calls = [
+            opened.enter_context(stalled(gateway.port + 1, half, f"127.0.0.{last}", part=UNFINISHED_CALL))
+            for last in (4, 5)
+        ]
+        refused = ask(gateway.port)
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+        assert "all places for large bodies are taken" in refused.json()["error"]
+        assert "x-tokka-full" not in refused.headers
+        assert json.loads(log.recv(9000))["status"] == 429
+        refused = call(gateway.port + 1)
+        assert refused.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "all places for large bodies are taken" in refused.details()
+        # Cut after ten seconds, they have no place any more, though their connections stay.
+        assert {connection.recv(1000)[:12] for half in slow for connection in half} == {b"HTTP/1.1 408"}
+        assert all(b"did not arrive in time" in late_answer(connection) for half in calls for connection in half)
+        assert ask(gateway.port).status_code == 200
+        assert call(gateway.port + 1).code() == grpc.StatusCode.UNAVAILABLE
+
+
+def late_answer(connection):
+    """All that comes within a second over HTTP/2."""
+    connection.settimeout(1)
+    found = b""
+    with contextlib.suppress(TimeoutError):
+        while b"arrive" not in found and (more := connection.recv(4000)):
+            found += more
+    return found
+
+
+def call(port):
+    """How a large call ends; no worker speaks gRPC here."""
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel, pytest.raises(grpc.RpcError) as ended:
+        channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")(LARGE, timeout=30)
+    return ended.value
+
+
+def ask(port, address="127.0.0.1"):
+    """A body that the gateway takes for a large one, though it is whole at once."""
+    with httpx.Client(transport=httpx.HTTPTransport(local_address=address), timeout=30) as client:
+        return client.post(f"http://127.0.0.1:{port}/predict", content=LARGE)
+
+
+class _Answers(BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(200)
+        self.send_header("content-length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, *arguments):
+        pass

@@ -1,0 +1,67 @@
+"""Rollouts on a real stack: gateway, workers, request log and record are real; only the registry is a fake.
+
+The models are untrained, so "right" is by decree what version 2 says.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.world import ADMITTED, FakeRegistry, VersionTags
+from tests.fixtures.visitors import Visitors
+from tests.fixtures.world import NAME
+from tokka.deployment.rollout import RolloutResult, rollback, run_rollout
+from tokka.gateway.replay import replay
+
+CANARY = {
+    "shadow_rows": 60, "steps": (0.2, 0.5), "step_requests": 60, "quality_margin": 0.1, "watch_s": 0.5,
+    "warm_up_s": 60.0, "maximum_wait_s": 60.0, "slow_ms": 5000.0,
+    "error_margin": 0.1, "slow_margin": 0.2,
+}  # fmt: skip
+WORDS = ("card", "order", "password", "printer", "refund", "parcel", "login", "invoice", "screen", "delivery")
+
+
+def texts() -> list[str]:
+    return [f"my {one} and the {other} number {number}" for number in range(3) for one in WORDS for other in WORDS]
+
+
+@pytest.fixture(scope="module")
+def registry(world) -> FakeRegistry:
+    """Version 2's own answers are the truth of the test rows."""
+    world.change(challenger=world.revisions["2"], phase="warm_up")
+    world.wait(lambda: world.workers("2"))
+    answers = world.target.infer(world.revisions["2"].digest, [{"text": text} for text in texts()])
+    world.retire()
+    rows = [{"text": text, "target": answer.label} for text, answer in zip(texts(), answers, strict=True)]
+    fake = FakeRegistry(rows)
+    fake.of = {version: VersionTags(dict(ADMITTED)) for version in ("1", "2", "3")}
+    return fake
+
+
+def roll_out(world: Any, registry: FakeRegistry, version: str) -> RolloutResult:
+    params = world.params.model_copy(update={"canary": world.params.canary.model_copy(update=CANARY)})
+
+    def fetch(name: str) -> Path:
+        return world.settings.home / "models" / world.revisions[name].digest
+
+    return run_rollout(
+        version=version, registry=registry, record=world.record, target=world.target, params=params,
+        settings=world.settings, traffic=replay, fetch=fetch,
+    )  # fmt: skip
+
+
+def test_a_better_version_is_promoted_a_worse_one_comes_back_and_nobody_notices(world, registry):
+    with Visitors(world.url) as visitors:
+        better = roll_out(world, registry, "2")
+        assert better.verdict == "promoted", better.reasons
+        assert 0.3 < better.share_seen < 0.7
+        assert world.ask().json()["model_version"] == "2"
+        worse = roll_out(world, registry, "3")
+        assert worse.verdict == "rolled_back", worse.reasons
+        assert "proven worse" in worse.reasons[0]
+    assert len(visitors.answers) > 20 and visitors.failed == []
+    assert registry.alias == {"champion": "2", "previous": "1"}
+    state = rollback(world.record, NAME, "by hand")
+    assert world.wait(lambda: world.ask().json()["model_version"] == "1") < 5
+    assert state.champion.version == "1"

@@ -1,0 +1,117 @@
+"""The gateway's pure parts: which commands a split takes, what a log line says, what the configuration holds."""
+
+import json
+import subprocess
+
+import pytest
+
+from tokka.errors import TokkaError
+from tokka.gateway.access_log import parse
+from tokka.gateway.exposure import Access
+from tokka.gateway.gateway import place, render, require_free
+from tokka.gateway.haproxy import find_haproxy
+from tokka.gateway.runtime_api import Slot
+
+LINE = {
+    "id": "x", "time_us": 12345000, "protocol": "rest", "client": "-", "grpc": "-",
+    "route": "predict", "status": 200, "latency_ms": 7, "share": 500, "assigned": "1",
+    "canary": "1", "version": "2", "replayed": "0", "retries": "0", "key": "-", "ended_us": 12351500,
+}  # fmt: skip
+
+
+def slot(name, port=9, *, enabled=False, running=False):
+    return Slot("champion", name, port, enabled, running)
+
+
+def test_a_new_port_takes_a_free_slot():
+    commands = place([slot("w1"), slot("w2")], (5001,))
+    assert commands[0] == "set server champion/w1 addr 127.0.0.1 port 5001"
+    assert commands[1] == "set server champion/w1 state ready"
+    assert not [command for command in commands if "w2" in command]
+
+
+def test_a_worker_is_looked_at_where_it_speaks_http_1():
+    assert "set server champion/w1 check-port 4001" in place([slot("w1")], (5001,), {5001: 4001})
+
+
+def test_a_port_that_has_a_slot_keeps_it():
+    assert place([slot("w1", 5002, enabled=True), slot("w2", 5001, enabled=True)], (5001, 5002)) == []
+
+
+def test_another_revision_takes_the_slots_over_and_the_rest_rests():
+    slots = [slot("w1", 5001, enabled=True), slot("w2", 5002, enabled=True)]
+    commands = place(slots, (6001,))
+    assert commands[0] == "set server champion/w1 addr 127.0.0.1 port 6001"
+    assert commands[-1] == "set server champion/w2 state maint"
+    assert place(slots, ()) == ["set server champion/w1 state maint", "set server champion/w2 state maint"]
+
+
+def test_a_port_in_a_resting_slot_is_not_taken_for_serving():
+    assert "set server champion/w1 state ready" in place([slot("w1", 5001)], (5001,))
+
+
+def test_a_log_line_is_a_record():
+    record = parse(json.dumps(LINE).encode())
+    assert record == {
+        "kind": "request", "prediction_id": "x", "time": 12.345, "route": "predict", "status": 200, "latency_ms": 6.5,
+        "protocol": "rest", "client": "",
+        "share": 0.05, "canary": True, "stand_in": False, "version": "2", "replayed": False, "retries": 0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("ended", "wanted"), [(12345400, 0.4), (12345000, 0.0), (12344000, 7.0), (99999000, 7.0)])
+def test_the_time_of_a_request_begins_when_it_is_there_and_a_clock_that_was_set_is_not_believed(ended, wanted):
+    assert parse(json.dumps({**LINE, "ended_us": ended}).encode())["latency_ms"] == wanted
+
+
+def test_a_line_names_whom_the_split_keeps_on_one_side():
+    assert parse(json.dumps({**LINE, "key": "17446744073709551615"}).encode())["key"] == "17446744073709551615"
+    assert "key" not in parse(json.dumps(LINE).encode())
+
+
+@pytest.mark.parametrize(
+    ("changes", "canary", "stand_in"),
+    [({"canary": "0"}, True, True), ({"canary": "-"}, True, False), ({"assigned": "0", "canary": "0"}, False, False)],
+)
+def test_a_champion_that_stands_in_is_told_from_a_canary(changes, canary, stand_in):
+    record = parse(json.dumps({**LINE, **changes}).encode())
+    assert (record["canary"], record["stand_in"]) == (canary, stand_in)
+
+
+@pytest.mark.parametrize(
+    ("grpc", "status"), [("-", 200), ("0", 200), ("3", 400), ("16", 401), ("14", 503), ("13", 500)]
+)
+def test_a_grpc_status_is_logged_in_http_s_words(grpc, status):
+    assert parse(json.dumps({**LINE, "protocol": "grpc", "grpc": grpc}).encode())["status"] == status
+
+
+@pytest.mark.parametrize("datagram", [b"", b"{", b"[]", b'{"id": 1}', json.dumps({**LINE, "route": "health"}).encode()])
+def test_other_datagrams_are_no_records(datagram):
+    assert parse(datagram) is None
+
+
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("jobs", ["", "jobs.sock"])
+@pytest.mark.parametrize("access", [Access(18082), Access(18082, "0.0.0.0", True, 5)])
+def test_haproxy_takes_the_configuration(tmp_path, access, jobs, large):
+    values = {"share_map": "share.map", "names_map": "names.map", "own_client": "tokka", "jobs": jobs}
+    sizes = {"port": 18080, "log_port": 18081, "slots": 3, "max_body_bytes": 1000, "in_flight": 8, "max_wait_ms": 9}
+    (tmp_path / "haproxy.cfg").write_text(render({**values, **sizes, **access.values()}, large=large))
+    (tmp_path / "share.map").write_text("share 0\n")
+    (tmp_path / "names.map").write_text("champion none\n")
+    command = [find_haproxy(), "-c", "-f", "haproxy.cfg"]
+    checked = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
+    assert checked.returncode == 0, checked.stderr
+    assert "WARNING" not in checked.stderr
+
+
+def test_a_taken_port_is_named():
+    import socket
+
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        with pytest.raises(TokkaError, match=f"port {port} is taken"):
+            require_free(port)
+    require_free(port)

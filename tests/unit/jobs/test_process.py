@@ -1,0 +1,59 @@
+"""The process of jobs while its broker is lost: it goes on, and gives up what waits for too long."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from tokka.jobs.job_store import Results
+from tokka.jobs.process import Options, run
+from tokka.settings import Settings
+
+
+def test_a_job_whose_broker_is_lost_is_failed_in_the_end(tmp_path):
+    environment = {"TOKKA_HOME": str(tmp_path), "TOKKA_BROKER": "amqp://guest:secret@127.0.0.1:9/"}
+    settings = Settings.from_environment(environment)
+    results = Results(settings.jobs_url, "helpdesk")
+    results.begin("lost", "d")
+    results.claim("never confirmed", "d")
+
+    async def until_failed():
+        running = asyncio.create_task(run(Options("helpdesk", give_up_hours=0.0), settings))
+        deadline = time.monotonic() + 10
+        while results.find("lost").state == "queued" and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await running
+
+    asyncio.run(until_failed())
+    kept = results.find("lost")
+    assert kept.state == "failed"
+    assert "given up: no answer within 0 hours" in kept.answer["error"]
+    assert results.find("never confirmed").state == "claimed"
+
+
+def test_every_line_that_it_writes_is_an_object_without_the_password(tmp_path):
+    environment = {**os.environ, "TOKKA_HOME": str(tmp_path), "TOKKA_BROKER": "amqp://guest:secret@127.0.0.1:9/"}
+    command = [sys.executable, "-m", "tokka.jobs.process", "--name", "helpdesk", "--tries", "3"]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    lines = [json.loads(process.stderr.readline())]
+    while "the broker does not answer" not in lines[-1]["message"]:
+        lines.append(json.loads(process.stderr.readline()))
+    process.terminate()
+    lines += map(json.loads, process.communicate(timeout=30)[1].splitlines())
+    assert {(line["process"], line["endpoint"]) for line in lines} == {("jobs", "helpdesk")}
+    assert lines[-1]["message"].startswith("ending")
+    assert "secret" not in json.dumps(lines)
+
+
+def test_a_mistake_is_a_line_with_what_to_do(tmp_path):
+    environment = {**os.environ, "TOKKA_HOME": str(tmp_path), "TOKKA_BROKER": "redis://guest:secret@127.0.0.1/"}
+    command = [sys.executable, "-m", "tokka.jobs.process", "--name", "helpdesk"]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    (line,) = map(json.loads, ended.stderr.splitlines())
+    assert (ended.returncode, "amqp" in line["message"], "TOKKA_BROKER" in line["hint"]) == (2, True, True)
+    assert "secret" not in ended.stderr

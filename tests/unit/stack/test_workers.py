@@ -1,0 +1,143 @@
+"""The fleet's bookkeeping, with real child processes that do next to nothing."""
+
+import json
+import os
+import signal
+import socket
+import time
+
+import pytest
+
+from tokka.deployment.record.state import Revision
+from tokka.errors import TokkaError
+from tokka.processes.health_probe import Pulse
+from tokka.stack.workers import Fleet
+
+ONE, TWO = Revision(version="1", digest="a"), Revision(version="2", digest="b")
+
+
+class Processes:
+    """Starts children that are ready at once, never, or die at once."""
+
+    def __init__(self):
+        self.behaviour = {"1": "ready", "2": "ready"}
+        self.started = []
+
+    def spawn(self, revision, ready_file):
+        behaviour = self.behaviour[revision.version]
+        if behaviour == "refused":
+            raise TokkaError("there is no such folder")
+        pid = os.fork()
+        if pid == 0:
+            if behaviour == "broken":
+                ready_file.write_text(json.dumps({"error": "the signature does not hold"}))
+                os._exit(3)
+            be_well(lambda port: ready_file.write_text(json.dumps({"port": port, "grpc_port": None, "seconds": 0.1})))
+        self.started.append(revision.version)
+        return pid
+
+
+def be_well(announce):
+    """Answer whoever asks, for ever."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        announce(listener.getsockname()[1])
+        while True:
+            connection, _ = listener.accept()
+            connection.recv(1000)
+            connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            connection.close()
+
+
+@pytest.fixture
+def processes():
+    return Processes()
+
+
+@pytest.fixture
+def fleet(processes, tmp_path):
+    made = Fleet(processes.spawn, count=2, folder=tmp_path / "workers")
+    yield made
+    made.stop(2)
+    assert made.workers == ()
+
+
+def step_until(fleet, wanted, condition, seconds=10):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        fleet.step(wanted)
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_as_many_as_wanted_become_ready(fleet, processes):
+    step_until(fleet, {ONE, TWO}, lambda: len(fleet.ready(ONE)) == len(fleet.ready(TWO)) == 2)
+    assert sorted(processes.started) == ["1", "1", "2", "2"]
+    assert fleet.ready(None) == ()
+
+
+def test_a_killed_worker_is_replaced_at_once(fleet):
+    step_until(fleet, {ONE}, lambda: len(fleet.ready(ONE)) == 2)
+    os.kill(fleet.ready(ONE)[0].pid, signal.SIGKILL)
+    began = time.monotonic()
+    step_until(fleet, {ONE}, lambda: fleet.restarts() == 1 and len(fleet.ready(ONE)) == 2)
+    assert time.monotonic() - began < 2
+
+
+def test_a_hung_worker_is_killed_and_replaced_and_one_that_answers_is_not(fleet):
+    step_until(fleet, {ONE}, lambda: len(fleet.ready(ONE)) == 2)
+    hung, well = (worker.pid for worker in fleet.ready(ONE))
+    os.kill(hung, signal.SIGSTOP)
+    began = time.monotonic()
+    step_until(fleet, {ONE}, lambda: fleet.restarts() == 1 and len(fleet.ready(ONE)) == 2)
+    assert 2.5 < time.monotonic() - began < 6
+    pids = [worker.pid for worker in fleet.ready(ONE)]
+    assert well in pids and hung not in pids
+
+
+def test_one_answer_forgives_what_was_missed():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        pulse = Pulse(listener.getsockname()[1])
+        # Asked at 0, missed at 1; asked again at once, missed at 2; asked at 2.1, answered.
+        assert [pulse.misses(now) for now in (0.0, 0.9, 1.1, 1.2, 2.1, 2.3, 2.4)] == [0, 0, 1, 1, 1, 2, 2]
+        for _ in range(3):
+            connection, _ = listener.accept()
+            connection.recv(1000)
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        assert pulse.misses(2.5) == 0
+        pulse.close()
+    # Nobody listens any more.
+    assert [pulse.misses(now) for now in (9.0, 9.1, 9.6, 9.7)] == [0, 1, 1, 2]
+
+
+def test_who_is_not_wanted_leaves_first_the_split_and_then_the_machine(fleet):
+    step_until(fleet, {ONE, TWO}, lambda: len(fleet.ready(TWO)) == 2)
+    fleet.step({ONE})
+    assert fleet.ready(TWO) == ()
+    assert len(fleet.workers) == 4
+    step_until(fleet, {ONE}, lambda: len(fleet.workers) == 2)
+    assert fleet.restarts() == 0
+
+
+def test_a_broken_revision_is_tried_again_ever_more_rarely_and_says_why(fleet, processes):
+    processes.behaviour["2"] = "broken"
+    deadline = time.monotonic() + 1.5
+    while time.monotonic() < deadline:
+        fleet.step({ONE, TWO})
+        time.sleep(0.01)
+    assert 2 <= processes.started.count("2") <= 8
+    assert len(fleet.ready(ONE)) == 2
+    assert fleet.problems({ONE, TWO}) == ["version 2: the signature does not hold"]
+
+
+def test_what_cannot_be_started_is_a_problem_not_a_crash(fleet, processes):
+    processes.behaviour["1"] = "refused"
+    fleet.step({ONE})
+    assert fleet.problems({ONE}) == ["version 1: there is no such folder"]
+    assert fleet.workers == ()
+    processes.behaviour["1"] = "ready"
+    step_until(fleet, {ONE}, lambda: len(fleet.ready(ONE)) == 2)
+    assert fleet.problems({ONE}) == []

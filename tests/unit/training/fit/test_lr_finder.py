@@ -1,0 +1,109 @@
+"""Cosine beside linear, and a learning rate that a sweep finds without touching the model."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.fixtures.training import MakeParams
+from tests.unit.training.setup.test_strategies import TORCH_ONLY, make_job
+from tokka import files
+from tokka.errors import TokkaError
+from tokka.params import Finetuning
+from tokka.training.finetuning import finetune
+from tokka.training.fit.lr_finder import BOUNDS, STEPS, pick_rate, resolve_learning_rate, sweep
+from tokka.training.setup.job import own_randomness_and_threads
+from tokka.training.setup.optimisation import Schedule
+
+SHARES = st.floats(0, 1)
+
+
+@given(total=st.integers(1, 5000), share=SHARES)
+def test_cosine_follows_the_curve(total: int, share: float) -> None:
+    schedule = Schedule.of(Finetuning(schedule="cosine", warmup_share=share), total)
+    top = schedule.points[1][0]
+    assert schedule.total == total
+    assert schedule.factor(total + 1) == 0
+    for step in {1, total // 3 + 1, total // 2 + 1, total}:
+        if step >= top:
+            wanted = (1 + math.cos(math.pi * (step - top) / (total + 1 - top))) / 2
+            assert schedule.factor(step) == pytest.approx(wanted, abs=4e-4)
+        else:
+            assert schedule.factor(step) == pytest.approx(step / top)
+
+
+@given(total=st.integers(2, 2000), share=SHARES, data=st.data())
+def test_a_shortened_cosine_keeps_the_past_and_its_shape(total: int, share: float, data: st.DataObject) -> None:
+    schedule = Schedule.cosine(total, share)
+    done = data.draw(st.integers(1, total - 1))
+    sooner = data.draw(st.integers(done, total))
+    bent = schedule.shortened(done, sooner)
+    assert all(bent.factor(step) == pytest.approx(schedule.factor(step)) for step in range(1, done + 1))
+    rest = [bent.factor(step) for step in range(done, sooner + 2)]
+    assert rest == sorted(rest, reverse=True)
+    assert rest[-1] == 0
+    assert all(factor > 0 for factor in rest[:-1])
+    steps = [step for step, _ in bent.points]
+    assert steps == sorted(steps)
+    assert bent.shortened(sooner, sooner).total == sooner
+
+
+def test_shortening_a_cosine_compresses_it() -> None:
+    bent = Schedule.cosine(199, 0.0).shortened(100, 150)
+    # What took 100 steps takes 51: step 125 is where step 149 would have been.
+    assert bent.factor(125) == pytest.approx(Schedule.cosine(199, 0.0).factor(149), abs=2e-3)
+
+
+def test_a_sweep_is_repeatable_and_leaves_the_model_alone(
+    prepared: Path, make_params: MakeParams, tmp_path: Path
+) -> None:
+    params = make_params(learning_rate="auto")
+    with own_randomness_and_threads(params):
+        job = make_job(prepared, params, tmp_path)
+        before = {name: value.clone() for name, value in job.model.state_dict().items()}
+        first, second = sweep(job), sweep(job)
+        state = torch.random.get_rng_state()
+        resolve_learning_rate(job, tmp_path)
+        assert torch.equal(state, torch.random.get_rng_state())
+    assert first == second
+    assert 2 < len(first[0]) <= STEPS
+    assert all(torch.equal(value, before[name]) for name, value in job.model.state_dict().items())
+    assert all(parameter.grad is None for parameter in job.model.parameters())
+    assert job.params.finetuning.learning_rate == pick_rate(*first)
+    assert job.data.params.learning_rate == pick_rate(*first)
+
+
+def test_a_rate_that_was_found_is_used_again(prepared: Path, make_params: MakeParams, tmp_path: Path) -> None:
+    params = make_params(learning_rate="auto", export=TORCH_ONLY)
+    outcome = finetune(prepared, params, tmp_path / "model", tmp_path / "work")
+    found = files.read_json(tmp_path / "work" / "learning_rate.json")["learning_rate"]
+    assert outcome["metrics"]["learning_rate"] == found
+    assert BOUNDS[0] <= found <= BOUNDS[1]
+    (tmp_path / "other").mkdir()
+    files.write_json(tmp_path / "other" / "learning_rate.json", {"learning_rate": 1.5e-3})
+    kept = finetune(prepared, params, tmp_path / "kept", tmp_path / "other")
+    named = make_params(learning_rate=1.5e-3, export=TORCH_ONLY)
+    same = finetune(prepared, named, tmp_path / "named", tmp_path / "named_work")
+    assert kept["metrics"]["learning_rate"] == 1.5e-3
+    assert kept["weights_sha256"] == same["weights_sha256"]
+
+
+def test_the_pick_lies_below_the_valley() -> None:
+    rates = [10.0 ** (power / 4) for power in range(-24, 1)]
+    losses = [2.0 - (index / 12 if index < 12 else 1 - (index - 12) / 2) for index in range(25)]
+    assert rates[12] / 20 <= pick_rate(rates, losses) <= rates[16] / 10
+    assert pick_rate(rates, [*losses[:4], float("nan")]) == BOUNDS[0]
+    assert pick_rate(rates[:1], [float("inf")]) == BOUNDS[0]
+    assert pick_rate(rates, [2.0 - index / 100 for index in range(25)]) == BOUNDS[1]
+
+
+def test_a_divergence_names_the_rate_that_was_found(prepared: Path, make_params: MakeParams, tmp_path: Path) -> None:
+    params = make_params(learning_rate="auto", gradient_clip=1e30, weight_decay=1e9, warmup_share=0.0)
+    (tmp_path / "work").mkdir()
+    files.write_json(tmp_path / "work" / "learning_rate.json", {"learning_rate": 0.5})
+    with pytest.raises(TokkaError, match="diverged") as caught:
+        finetune(prepared, params, tmp_path / "model", tmp_path / "work")
+    assert "now 0.5" in caught.value.hint
