@@ -25,6 +25,7 @@ from tokka.deployment.judge import confidence_sequences
 from tokka.deployment.judge.decisions import describe
 from tokka.deployment.judge.evidence import Traffic
 from tokka.deployment.judge.phases import Action, Evidence, is_applied, is_ready, next_action, roll_back
+from tokka.deployment.record.clock import now
 from tokka.deployment.record.record import Clock, Record, Superseded
 from tokka.deployment.record.state import Revision, State
 from tokka.deployment.record.target import Answer, Observed, Target
