@@ -185,7 +185,7 @@ class Crashes:
         named = {role: getattr(state, role) for role in ROLES if getattr(state, role)}
         keys = {role: workers.key(named[role]) if role in named else NOBODY for role in ROLES[:2]}
         ports = {slot.port for slot in slots if slot.backend == "champion" and slot.enabled and slot.running}
-        workers = sorted((one.version, one.state) for one in info.workers)
+        running = sorted((one.version, one.state) for one in info.workers)
         count = self.world.params.serving.workers
         wanted = sorted((one.version, "ready") for one in named.values() for _ in range(count))
         beliefs = {
@@ -194,7 +194,7 @@ class Crashes:
             "map": (names, {**keys, "share": f"{state.share:.4f}"}),
             "generation": (info.generation, state.generation),
             "slots": (ports, {one.port for one in info.workers if one.version == state.champion.version}),
-            "workers": (workers, wanted),
+            "workers": (running, wanted),
         }
         return [f"{name}: {found} instead of {hoped}" for name, (found, hoped) in beliefs.items() if found != hoped]
 
