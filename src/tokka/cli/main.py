@@ -6,7 +6,7 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
-from tokka.cli import ab, demo, doctor, jobs, keys, monitor, pipelines, reproduce, review, run, sample, stack, tune
+from tokka.cli import ab, demo, jobs, keys, project, review, run, stack, tune
 from tokka.cli.console import INTERRUPTED, report_error
 from tokka.errors import UsageError
 
@@ -19,8 +19,7 @@ app = typer.Typer(
     "ship it by a canary that fails safe, and retrain it when the world drifts.\n\n"
     "Start with `tokka sample` and `tokka run`. Exit codes: 0 done, 1 failed, 2 wrong use, 3 refused by a gate.",
 )
-MODULES = (run, sample, doctor, stack, review, monitor, pipelines, reproduce, demo, tune, jobs, ab, keys)
-for module in MODULES:
+for module in (run, project, stack, review, demo, tune, jobs, ab, keys):
     module.add_to(app)
 
 

@@ -1,9 +1,10 @@
-"""tokka run: one pipeline on this machine, from a raw file to an endpoint that answers."""
+"""tokka run, monitor and reproduce: pipelines on this machine, from a raw file to an endpoint that answers."""
 
 import time
 from typing import Annotated, Any, Literal
 
 import typer
+from rich.table import Table
 
 from tokka.cli import tables
 from tokka.cli.console import DEFAULT_PARAMS, Json, Overrides, ParamsFile, console, load, print_json_line, progress
@@ -12,8 +13,9 @@ EXIT_REFUSED = 3
 
 
 def add_to(app: typer.Typer) -> None:
-    """Hang the command on the application."""
-    app.command()(run)
+    """Add the commands to the application."""
+    for command in (run, monitor, reproduce):
+        app.command()(command)
 
 
 def run(
@@ -45,6 +47,59 @@ def run(
     if json:
         print_json_line(final)
     return EXIT_REFUSED if was_refused(final) else 0
+
+
+def monitor(
+    params: ParamsFile = DEFAULT_PARAMS,
+    overrides: Overrides = None,
+    once: Annotated[bool, typer.Option("--once", help="One look, then stop.")] = False,
+    every: Annotated[float, typer.Option(min=1, help="Seconds between two looks.")] = 300.0,
+    json: Json = False,
+) -> int:
+    """Look at the newest traffic; when the policy says so, retrain, gate and roll out. Ctrl-C stops it.
+
+    Example: `tokka monitor --once`
+    """
+    from tokka.runs.execute import Request, execute
+
+    parsed, settings = load(params, overrides)
+    out = console(json)
+    while True:
+        with progress(out, settings) as shown:
+            final = execute(Request(params=parsed, pipeline="retrain", cause="drift"), settings, shown)
+        out.print(tables.verdict_line("drift", final["drift"]))
+        if final["gate"]:
+            out.print(tables.verdict_line("gate", final["gate"]))
+            out.print(tables.verdict_line("canary", final["canary"]))
+        if json:
+            print_json_line(final)
+        if once:
+            return EXIT_REFUSED if was_refused(final) else 0
+        time.sleep(every)
+
+
+def reproduce(
+    version: Annotated[str, typer.Argument(help="The registry version's number.")],
+    params: ParamsFile = DEFAULT_PARAMS,
+    overrides: Overrides = None,
+    json: Json = False,
+) -> int:
+    """Rebuild a version from its key and compare digests, from the raw file to the model; exit 1 when one differs.
+
+    Example: `tokka reproduce 1`
+    """
+    from tokka.steps.reproduce import run
+
+    parsed, settings = load(params, overrides)
+    links = run(version, parsed, settings)
+    table = Table("link", "recorded", "found", "", box=None, pad_edge=False)
+    for link in links:
+        table.add_row(link.name, link.recorded[:16], link.found[:16], "same" if link.same else "DIFFERENT")
+    console(json).print(table)
+    same = all(link.same for link in links)
+    if json:
+        print_json_line({"version": version, "same": same, "links": [link.model_dump() for link in links]})
+    return 0 if same else 1
 
 
 def with_answer(final: dict[str, Any], params: Any, settings: Any) -> dict[str, Any]:

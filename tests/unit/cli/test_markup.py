@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from tokka.cli import labels, overview, review
+from tokka.cli import overview, review
 
 ODD = "please [/b] cancel [red]my[/ops] order"
 
@@ -17,7 +17,7 @@ def shown(table):
 
 def test_texts_that_want_labels():
     entry = {"id": "1", "text": ODD, "text_pair": None, "champion": "[/a]", "challenger": "b"}
-    assert ODD in shown(labels._table([entry])) and "[/a]" in shown(labels._table([entry]))
+    assert ODD in shown(review._labels_table([entry])) and "[/a]" in shown(review._labels_table([entry]))
 
 
 def test_reasons_of_decisions():

@@ -7,8 +7,8 @@ import pytest
 
 from tests.fakes.world import ENDPOINT, LABELS, Model, World, digest_of, truth
 from tokka import files
-from tokka.cli.labels import read_answers
 from tokka.cli.main import call
+from tokka.cli.review import read_answers
 from tokka.deployment import label_requests
 from tokka.deployment.collector import RequestLog
 from tokka.deployment.inputs import Input
