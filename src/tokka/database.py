@@ -1,21 +1,24 @@
-"""A database by URL, SQLite's file or a PostgreSQL server, on which the tables that are wanted exist.
+"""A database by URL, a SQLite file or a PostgreSQL server, with the tables that are wanted.
 
 engine = open_database("sqlite:////srv/tokka/record.db", metadata)
 """
 
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, MetaData, NullPool, create_engine, text
-from sqlalchemy.engine import make_url
+from filelock import FileLock
+from sqlalchemy import Engine, MetaData, NullPool, create_engine, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
 
-from tokka.sqlite_file import open_sqlite
-
-# Any constant: whoever creates the tables of this project on a PostgreSQL server takes this lock.
+# The key of PostgreSQL's advisory lock under which the tables of this project are created; any constant would do.
 ADVISORY_LOCK = 7_210_044
+BUSY_S = 30.0
 
 
 def open_database(url: str, metadata: MetaData, mode: int = 0o666) -> Engine:
     """Connect, and create what is missing; safe when many processes do so at once for the first time.
+
+    Each transaction has its own connection: nothing is shared between threads, or with a forked child.
 
     Args:
         mode: of a new SQLite file, less the umask.
@@ -25,16 +28,36 @@ def open_database(url: str, metadata: MetaData, mode: int = 0o666) -> Engine:
     """
     place = make_url(url)
     if place.get_backend_name() != "sqlite":
-        engine = create_engine(place, poolclass=NullPool)
-        with engine.begin() as connection:
-            _create_under_advisory_lock(connection, metadata)
-        return engine
+        return _open_server(place, metadata)
     if place.database in (None, "", ":memory:"):
         raise ValueError("SQLite needs a file, such as sqlite:////srv/tokka/record.db")
-    return open_sqlite(Path(str(place.database)), metadata, mode)
+    return _open_sqlite(Path(str(place.database)), metadata, mode)
 
 
-def _create_under_advisory_lock(connection: Connection, metadata: MetaData) -> None:
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
-    metadata.create_all(connection)
+def _open_server(place: URL, metadata: MetaData) -> Engine:
+    engine = create_engine(place, poolclass=NullPool)
+    with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
+        metadata.create_all(connection)
+    return engine
+
+
+def _open_sqlite(path: Path, metadata: MetaData, mode: int) -> Engine:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    place = URL.create("sqlite", database=str(path))
+    engine = create_engine(place, poolclass=NullPool, connect_args={"timeout": BUSY_S})
+    event.listen(engine, "connect", _set_durable)
+    with FileLock(f"{path}.lock"):
+        path.touch(mode=mode)
+        with engine.begin() as connection:
+            connection.execute(text("PRAGMA journal_mode=WAL"))
+            metadata.create_all(connection)
+    return engine
+
+
+def _set_durable(connection: DBAPIConnection, _: object) -> None:
+    """Sync every commit: in WAL mode SQLite's default may lose the last ones at a power cut."""
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.close()

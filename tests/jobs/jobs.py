@@ -13,9 +13,10 @@ import httpx
 from tests.fixtures.ports import free_port
 from tests.fixtures.world import World
 from tokka import files
-from tokka.jobs.broker import Queues, Transport, open_transport
-from tokka.jobs.job_store import Results
+from tokka.jobs.broker import Queues, Transport
+from tokka.jobs.job_store import JobStore
 from tokka.jobs.messages import Job, decode_result, encode
+from tokka.jobs.process import open_transport
 
 ASYNC = {"prefer": "respond-async"}
 QUEUES = Queues("helpdesk")
@@ -49,7 +50,7 @@ def make_load(unique, copies, poison):
 
 def require_all_once(world, bodies, replies, dead):
     """See that every job has one answer, kept and sent, and that the poison alone, after its tries, was given up."""
-    results = Results(world.settings.jobs_url, "helpdesk")
+    results = JobStore(world.settings.jobs_url, "helpdesk")
     names = {name for name, _ in bodies if name.startswith("load-")}
     poison = [body for name, body in bodies if name.startswith("poison-")]
     kept = [results.find(name) for name in names]

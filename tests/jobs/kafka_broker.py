@@ -1,6 +1,6 @@
 """A Kafka for tests: the one that TOKKA_TEST_KAFKA names, or the broker that comes with Confluent's client for tests.
 
-    TOKKA_TEST_KAFKA=kafka://127.0.0.1:9092 python -m pytest tests/serving/test_kafka.py
+    TOKKA_TEST_KAFKA=kafka://127.0.0.1:9092 python -m pytest tests/jobs/test_kafka.py
 
 The latter speaks Kafka's protocol on a socket, with consumer groups, committed offsets and idempotent producers; it
 keeps nothing on a disk, and has no replicas.

@@ -28,10 +28,11 @@ from tests.jobs.jobs import (
     world_with,
 )
 from tokka.errors import TokkaError
-from tokka.jobs.broker import Queues, open_transport
-from tokka.jobs.consumer import Handler, Told, digest_of
-from tokka.jobs.job_store import Results
+from tokka.jobs.broker import Disposition, Queues
+from tokka.jobs.consumer import Consumer
+from tokka.jobs.job_store import JobStore
 from tokka.jobs.messages import Job, encode
+from tokka.jobs.process import open_transport
 
 pytestmark = pytest.mark.skipif(
     not SERVER.exists(), reason="RabbitMQ is not installed (apt-get install rabbitmq-server): jobs were NOT tested"
@@ -190,17 +191,17 @@ def test_duplicates_poison_and_kills_lose_nothing_and_double_nothing(world, brok
     assert len(dead) == 8
 
 
-@pytest.mark.parametrize(("action", "deliveries", "dead"), [("wait", 26, []), ("retry", 21, [b"a"])])
+@pytest.mark.parametrize(("action", "deliveries", "dead"), [("defer", 26, []), ("retry", 21, [b"a"])])
 def test_who_waits_is_not_given_up_and_who_always_fails_is(broker, action, deliveries, dead):
     queues, seen, given_up = Queues(f"other-{action}"), [], []
 
     async def handle(body):
         seen.append(body)
-        return Told(action if len(seen) < 26 else "ack")
+        return Disposition(action if len(seen) < 26 else "ack")
 
     async def give_up(body, why):
         given_up.append(body)
-        return Told("ack")
+        return Disposition("ack")
 
     async def run():
         transport = open_transport(broker.url, queues, concurrent=4)
@@ -218,13 +219,13 @@ def test_who_waits_is_not_given_up_and_who_always_fails_is(broker, action, deliv
 
 def test_a_job_that_the_broker_gives_up_by_itself_does_not_wait_for_ever(broker, tmp_path):
     """As after kills before a consumer could note anything: the message is returned until the broker has enough."""
-    queues, results = Queues("given-up"), Results(f"sqlite:///{tmp_path}/jobs.db", "given-up")
+    queues, results = Queues("given-up"), JobStore(f"sqlite:///{tmp_path}/jobs.db", "given-up")
     job, told = Job(id="a", model="given-up", texts=["x"]), []
-    results.begin("a", digest_of(job))
-    handler = Handler(results, None, tries=3)
+    results.start("a", job.digest())
+    handler = Consumer(results, None, tries=3)
 
     async def die(body):
-        return Told("retry")
+        return Disposition("retry")
 
     async def give_up(body, why):
         told.append(await handler.give_up(body, why))

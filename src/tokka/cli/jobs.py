@@ -24,19 +24,15 @@ def consume(params: ParamsFile = DEFAULT_PARAMS, overrides: Overrides = None) ->
     """
     import asyncio
 
-    from tokka.jobs.process import Options, log_lines, run
+    from tokka.jobs.process import log_lines, run
 
     parsed, settings = load(params, overrides)
-    wanted = parsed.serving.asynchronous
-    settings = settings.model_copy(update={"broker": settings.broker or wanted.broker or ""})
-    if settings.broker:
+    broker = settings.broker or parsed.serving.asynchronous.broker or ""
+    settings = settings.model_copy(update={"broker": broker})
+    if broker:
         require_reader(settings)
-    options = Options(
-        name=parsed.registry.model, tries=wanted.tries, concurrent=wanted.concurrent,
-        result_days=wanted.result_days, give_up_hours=wanted.give_up_hours,
-    )  # fmt: skip
-    log_lines(options.name)
-    asyncio.run(run(options, settings))
+    log_lines(parsed.registry.model)
+    asyncio.run(run(parsed, settings))
 
 
 def require_reader(settings: Settings) -> None:

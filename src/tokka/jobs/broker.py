@@ -1,26 +1,46 @@
-"""Which broker carries the messages: RabbitMQ or Kafka, by the scheme of its URL.
+"""The interface that RabbitMQ and Kafka implement, and what a broker is told about a message.
 
-transport = open_transport("amqp://127.0.0.1", Queues("helpdesk"), concurrent=16)
-transport.consume(handler.handle); await transport.start(); await transport.publish(body, job.id)
+transport.consume(consumer.handle, consumer.give_up)
+await transport.start(); await transport.publish(body, job.id); await transport.stop()
 """
 
+import asyncio
+import logging
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from tokka.errors import UsageError
-from tokka.jobs.consumer import Told
 
-Handle = Callable[[bytes], Awaitable[Told]]
-GiveUp = Callable[[bytes, str], Awaitable[Told]]
-RABBIT, KAFKA = ("amqp", "amqps"), ("kafka",)
-# A publisher waits so long for the broker to confirm.
+logger = logging.getLogger("tokka.jobs")
+
+# retry: deliver again, and it counts towards the limit; defer: deliver again without counting.
+Action = Literal["ack", "retry", "defer", "dead_letter"]
+RABBITMQ, KAFKA = ("amqp", "amqps"), ("kafka",)
 CONFIRM_SECONDS = 5.0
+# The pause before a message is taken up again after an error of our own.
+FAULT_SECONDS = 1.0
+# The Unix socket in the stack's folder on which the gateway reaches the API of jobs.
+SOCKET = "jobs.sock"
 
 
 class Unconfirmed(Exception):
-    """The broker did not confirm a message."""
+    """The broker did not confirm a message in time."""
+
+
+@dataclass(frozen=True)
+class Disposition:
+    """What the broker is told about a message; `reply` is sent to the queue `reply_to` first."""
+
+    action: Action
+    reply: bytes = b""
+    reply_to: str = ""
+
+
+Handle = Callable[[bytes], Awaitable[Disposition]]
+GiveUp = Callable[[bytes, str], Awaitable[Disposition]]
 
 
 @dataclass(frozen=True)
@@ -31,45 +51,90 @@ class Queues:
 
     @property
     def jobs(self) -> str:
-        """Where jobs wait."""
+        """Jobs that wait."""
         return f"tokka.{self.endpoint}.jobs"
 
     @property
     def dead(self) -> str:
-        """Where messages lie that were given up, for people to look at."""
+        """Dead letters, for people to look at."""
         return f"tokka.{self.endpoint}.dead"
 
     @property
     def given_up(self) -> str:
-        """Where a copy of each waits for a consumer, which settles what the broker gave up by itself."""
+        """A copy of each dead letter, from which a consumer marks the job as failed."""
         return f"tokka.{self.endpoint}.given-up"
 
 
-class Transport(Protocol):
-    """A connection to a broker."""
+class Transport(ABC):
+    """A connection to a broker.
 
+    Args:
+        queues: their names.
+    """
+
+    def __init__(self, queues: Queues) -> None:
+        self._queues = queues
+
+    @abstractmethod
     def consume(self, handle: Handle, give_up: GiveUp) -> None:
-        """Hand over every job, and every message that the broker gave up, with its reason; before `start`."""
+        """Register handlers, before `start`: of every job, and of every dead letter with its reason."""
 
+    @abstractmethod
     async def start(self) -> None:
         """Connect and declare the queues; raises whatever the broker's client raises when there is none.
 
         Raises:
-            TokkaError: the broker is there, and cannot be used as it is.
+            TokkaError: a queue exists with other properties.
         """
+
+    @abstractmethod
+    async def stop(self) -> None:
+        """Disconnect; what is not acknowledged stays with the broker."""
+
+    @abstractmethod
+    def _publish(self, body: bytes, queue: str, name: str) -> Awaitable[object]:
+        """Send a message; the result comes when the broker has it."""
 
     async def publish(self, body: bytes, name: str) -> None:
-        """Send a job and wait until the broker has it.
+        """Send a job and wait for the broker's confirmation.
 
         Raises:
-            Unconfirmed: it does not say so in time.
+            Unconfirmed: it does not come in time, or the queue is gone or full.
         """
+        await self._send(body, self._queues.jobs, name)
 
-    async def stop(self) -> None:
-        """Take nothing more, and disconnect; what is not acknowledged stays with the broker."""
+    async def _send(self, body: bytes, queue: str, name: str) -> None:
+        try:
+            await asyncio.wait_for(self._publish(body, queue, name), CONFIRM_SECONDS)
+        except Exception as error:
+            raise Unconfirmed(f"{type(error).__name__}: {error}") from None
+
+    async def _reply(self, found: Disposition, name: str) -> None:
+        """Send the reply, unless it would come back as a job; the result is kept, so a lost reply is only logged."""
+        if not found.reply or found.reply_to in (self._queues.jobs, self._queues.dead, self._queues.given_up):
+            return
+        try:
+            await self._send(found.reply, found.reply_to, name)
+        except Unconfirmed as error:
+            logger.warning("a reply was not taken: %s", error, extra={"job": name, "reply_to": found.reply_to[:100]})
 
 
-def check(url: str) -> str:
+async def handle_safely(handle: Handle, body: bytes, name: str) -> Disposition:
+    """What a handler says; after an error of ours, `retry`."""
+    try:
+        return await handle(body)
+    except Exception:
+        logger.exception("a message could not be handled, it is delivered again", extra={"job": name})
+        await asyncio.sleep(FAULT_SECONDS)
+        return Disposition("retry")
+
+
+async def raw(message: Any) -> bytes:
+    """FastStream's decoder of a message that is bytes; its type is FastStream's own, which is not imported here."""
+    return bytes(message.body)
+
+
+def require_known(url: str) -> str:
     """The scheme of a broker's URL.
 
     Raises:
@@ -79,28 +144,10 @@ def check(url: str) -> str:
         scheme = urlsplit(url).scheme
     except ValueError:
         scheme = ""
-    if scheme not in (*RABBIT, *KAFKA):
+    if scheme not in (*RABBITMQ, *KAFKA):
         # Without the URL: it may hold a password.
         raise UsageError(
             f"the broker's URL begins with {scheme[:20]!r}, expected amqp, amqps or kafka",
             "for example TOKKA_BROKER=amqp://user:password@127.0.0.1:5672/ or kafka://127.0.0.1:9092",
         )
     return scheme
-
-
-def open_transport(url: str, queues: Queues, *, concurrent: int) -> Transport:
-    """The transport for a URL, not connected yet.
-
-    Args:
-        concurrent: messages that are handled at once.
-
-    Raises:
-        UsageError: the URL's scheme is unknown.
-    """
-    if check(url) in KAFKA:
-        from tokka.jobs.kafka import Kafka
-
-        return Kafka(url, queues)
-    from tokka.jobs.rabbitmq import Rabbit
-
-    return Rabbit(url, queues, concurrent=concurrent)

@@ -1,170 +1,146 @@
-"""What to do with one message: answer it once, keep the answer, and say what the broker is to be told.
+"""What to do with one message: answer it once, store the answer, and say what the broker is to be told.
 
-handler = Handler(results, asker.ask, tries=3)
-told = await handler.handle(body)       # told.action: ack | retry | dead | wait
+consumer = Consumer(store, gateway.ask, tries=3)
+disposition = await consumer.handle(body)
 
-The broker is told after the commit: a consumer that is killed in between gets the message again, finds the answer
-and asks nobody.
+The broker is told after the commit: a consumer that is killed in between gets the message again and finds the answer.
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
 from tokka import files
-from tokka.jobs.job_store import Kept, Results, Taken
+from tokka.jobs.broker import Action, Disposition
+from tokka.jobs.job_store import IdTaken, JobStore, StoredJob
 from tokka.jobs.messages import Job, Undecodable, decode, encode_result
-from tokka.jobs.predictions import predictions_of
 
 logger = logging.getLogger("tokka.jobs")
 
-# retry: once more, and it counts; wait: once more, and it does not, since nothing is wrong with the message.
-Action = Literal["ack", "retry", "dead", "wait"]
 RETRY_SECONDS = 0.2
 FAULT_SECONDS = 1.0
-# Starts that came to no end, beside the failed tries: a consumer that dies takes along whatever it held, the innocent
-# too, so that this is far above the limit of tries.
+# Starts without an end, beside the failed tries. A consumer that dies takes along every job that it held, so that this
+# is far above the limit of tries.
 DEATHS = 20
 
 
 class Refused(Exception):
-    """The endpoint will never answer this: the job's own fault."""
+    """The endpoint will never answer this: the job is wrong."""
 
 
 class Failed(Exception):
-    """The endpoint lives and did not answer this; a later try may fare better."""
+    """The endpoint serves and did not answer; a later try may succeed."""
 
 
-class Away(Exception):
-    """Nothing serves now: no fault of the job's, and no try."""
+class Unavailable(Exception):
+    """Nothing serves now: this does not count as a try."""
 
 
-@dataclass(frozen=True)
-class Told:
-    """What the broker is told about a message, and what is sent where before that."""
-
-    action: Action
-    reply: bytes = b""
-    reply_to: str = ""
-
-
-class Handler:
+class Consumer:
     """Handles messages, as many at once as the transport hands over.
 
     Args:
-        results: where answers are kept.
-        ask: gets the endpoint's answer to a job; raises Refused, Failed or Away.
+        store: of the endpoint's jobs.
+        ask: gets the endpoint's answer to a job; raises Refused, Failed or Unavailable.
         tries: failed ones after which a message is given up.
     """
 
-    def __init__(self, results: Results, ask: Callable[[Job], Awaitable[dict[str, Any]]], *, tries: int) -> None:
-        self._results = results
+    def __init__(self, store: JobStore, ask: Callable[[Job], Awaitable[dict[str, Any]]], *, tries: int) -> None:
+        self._store = store
         self._ask = ask
         self._tries = tries
 
-    async def handle(self, body: bytes) -> Told:
-        """Answer one message and commit what it came to."""
-        try:
-            return await self._handle(body)
-        except (DBAPIError, OSError) as error:
-            return await _unkept(error)
+    async def handle(self, body: bytes) -> Disposition:
+        """Answer one message and commit the outcome."""
+        return await _or_defer(self._handle(body))
 
-    async def give_up(self, body: bytes, why: str) -> Told:
-        """Settle a message that the broker has given up by itself, unless it is settled already.
+    async def give_up(self, body: bytes, reason: str) -> Disposition:
+        """Fail the job of a message that the broker has dead-lettered for a reason, unless it is settled already."""
+        return await _or_defer(self._give_up(body, reason))
 
-        Args:
-            why: the broker's reason.
-        """
-        try:
-            job = decode(body)
-            kept = await asyncio.to_thread(self._results.begin, job.id, digest_of(job))
-            if kept.state != "queued":
-                return Told("ack")
-            return await self._fail(job, f"given up by the broker: {why}")
-        except (Undecodable, Taken):
-            return Told("ack")
-        except (DBAPIError, OSError) as error:
-            return await _unkept(error)
-
-    async def _handle(self, body: bytes) -> Told:
+    async def _handle(self, body: bytes) -> Disposition:
         try:
             job = decode(body)
         except Undecodable as error:
             return await self._poison(f"body-{files.digest_bytes(body)[:32]}", str(error))
         try:
-            return await self._answer(job, digest_of(job))
-        except Taken:
+            return await self._answer(job, job.digest())
+        except IdTaken:
             logger.warning("a job came with another content, it is given up", extra={"job": job.id})
-            return _told(job, "dead", "failed", {"error": "the id was used for another job before"})
+            return _disposition("dead_letter", job, "failed", {"error": "the id was used for another job before"})
 
-    async def _poison(self, name: str, reason: str) -> Told:
-        kept = await asyncio.to_thread(self._results.find, name)
-        if kept is not None and (kept.state != "claimed" or kept.digest):
-            # A consumer was killed between giving it up and telling the broker: no bytes get better by themselves.
-            return Told("dead")
-        kept = await self._count(name, "", reason)
-        return Told("retry" if kept.tries < self._tries else "dead")
+    async def _give_up(self, body: bytes, reason: str) -> Disposition:
+        try:
+            job = decode(body)
+            stored = await asyncio.to_thread(self._store.start, job.id, job.digest())
+            if stored.state != "queued":
+                return Disposition("ack")
+            return await self._fail(job, f"given up by the broker: {reason}")
+        except (Undecodable, IdTaken):
+            return Disposition("ack")
 
-    async def _answer(self, job: Job, digest: str) -> Told:
-        kept = await asyncio.to_thread(self._results.begin, job.id, digest)
-        if kept.state == "done":
-            return _told(job, "ack", "done", kept.answer)
-        if kept.starts - kept.tries > DEATHS:
-            return await self._fail(job, f"given up: it came to no end {DEATHS} times", "dead")
+    async def _poison(self, name: str, reason: str) -> Disposition:
+        try:
+            stored = await self._count_failure(name, "", reason)
+        except IdTaken:
+            return Disposition("dead_letter")
+        return Disposition("dead_letter" if stored.tries >= self._tries else "retry")
+
+    async def _answer(self, job: Job, digest: str) -> Disposition:
+        stored = await asyncio.to_thread(self._store.start, job.id, digest)
+        if stored.state == "done":
+            return _disposition("ack", job, stored.state, stored.answer)
+        if stored.starts - stored.tries > DEATHS:
+            return await self._fail(job, f"given up: it came to no end {DEATHS} times", "dead_letter")
         try:
             answer = await self._ask(job)
         except Refused as error:
-            kept = await asyncio.to_thread(self._results.fail, job.id, digest, str(error))
-            return _told(job, "ack", kept.state, kept.answer)
+            stored = await asyncio.to_thread(self._store.fail, job.id, digest, str(error))
         except Failed as error:
-            return await self._again(job, digest, str(error))
-        except Away as error:
+            return await self._retry(job, digest, str(error))
+        except Unavailable as error:
             logger.warning("a job waits: %s", error, extra={"job": job.id})
-            await asyncio.to_thread(self._results.rest, job.id)
-            return Told("wait")
-        kept = await asyncio.to_thread(self._results.complete, job.id, digest, answer)
-        return _told(job, "ack", kept.state, kept.answer)
+            await asyncio.to_thread(self._store.forget_starts, job.id)
+            return Disposition("defer")
+        else:
+            stored = await asyncio.to_thread(self._store.complete, job.id, digest, answer)
+        return _disposition("ack", job, stored.state, stored.answer)
 
-    async def _again(self, job: Job, digest: str, reason: str) -> Told:
-        """One more failed try: back to the queue after a moment, or, after the last one, given up."""
-        kept = await self._count(job.id, digest, reason)
-        if kept.state == "done":
-            return _told(job, "ack", kept.state, kept.answer)
-        return Told("retry") if kept.tries < self._tries else _told(job, "dead", kept.state, kept.answer)
+    async def _retry(self, job: Job, digest: str, reason: str) -> Disposition:
+        """Count a failed try: the message is delivered again, or given up after the last one."""
+        stored = await self._count_failure(job.id, digest, reason)
+        if stored.state != "done" and stored.tries < self._tries:
+            return Disposition("retry")
+        return _disposition("ack" if stored.state == "done" else "dead_letter", job, stored.state, stored.answer)
 
-    async def _count(self, name: str, digest: str, reason: str) -> Kept:
+    async def _count_failure(self, name: str, digest: str, reason: str) -> StoredJob:
         """Count a failed try, and pause after each but the last."""
-        kept = await asyncio.to_thread(self._results.count_try, name, digest, reason, limit=self._tries)
-        logger.warning("a try failed: %s", reason, extra={"job": name, "try": kept.tries, "tries": self._tries})
-        if kept.tries < self._tries:
-            await asyncio.sleep(RETRY_SECONDS * 2 ** (kept.tries - 1))
-        return kept
+        stored = await asyncio.to_thread(self._store.count_failure, name, digest, reason, limit=self._tries)
+        logger.warning("a try failed: %s", reason, extra={"job": name, "try": stored.tries, "tries": self._tries})
+        if stored.tries < self._tries:
+            await asyncio.sleep(RETRY_SECONDS * 2 ** (stored.tries - 1))
+        return stored
 
-    async def _fail(self, job: Job, reason: str, action: Action = "ack") -> Told:
-        kept: Kept = await asyncio.to_thread(
-            self._results.fail, job.id, digest_of(job), reason, given_up=True
-        )  # fmt: skip
-        return _told(job, action, kept.state, kept.answer)
+    async def _fail(self, job: Job, reason: str, action: Action = "ack") -> Disposition:
+        stored = await asyncio.to_thread(self._store.fail, job.id, job.digest(), reason, given_up=True)
+        return _disposition(action, job, stored.state, stored.answer)
 
 
-async def _unkept(error: DBAPIError | OSError) -> Told:
-    logger.error("the results cannot be kept now, the message waits: %s", getattr(error, "orig", error))
-    await asyncio.sleep(FAULT_SECONDS)
-    return Told("wait")
+async def _or_defer(handling: Awaitable[Disposition]) -> Disposition:
+    """What a handler says; `defer` while the store cannot be written, which is no fault of the message."""
+    try:
+        return await handling
+    except (DBAPIError, OSError) as error:
+        logger.error("the results cannot be kept now, the message waits: %s", getattr(error, "orig", error))
+        await asyncio.sleep(FAULT_SECONDS)
+        return Disposition("defer")
 
 
-def digest_of(job: Job) -> str:
-    """A digest of what a job asks."""
-    return files.digest_json(job.content())
-
-
-def _told(job: Job, action: Action, state: str, answer: dict[str, Any]) -> Told:
-    if not job.reply_to:
-        return Told(action)
-    predictions = predictions_of(answer) if state == "done" else []
-    reply = encode_result(job.id, state, predictions, answer.get("error"))
-    return Told(action, reply, job.reply_to)
+def _disposition(action: Action, job: Job, state: str, answer: dict[str, Any]) -> Disposition:
+    """With the job's outcome as a reply, if the job names a queue for it."""
+    return (
+        Disposition(action, encode_result(job.id, state, answer), job.reply_to) if job.reply_to else Disposition(action)
+    )

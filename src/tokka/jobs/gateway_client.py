@@ -1,63 +1,70 @@
-"""A job's question to the gateway: the same way in as everybody's, so that split, canary and request log hold.
+"""A job's request to the gateway, like every other client's, so that split, canary and request log hold for jobs too.
 
-asker = Asker("http://127.0.0.1:8080", lambda: credentials(home))
-answer = await asker.ask(job)
+gateway = GatewayClient("http://127.0.0.1:8080", lambda: credentials(home))
+answer = await gateway.ask(job)
 """
 
-import asyncio
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_before_delay
 
 from tokka.gateway.api_keys import own_headers
 from tokka.gateway.client import reason
-from tokka.jobs.consumer import Away, Failed, Refused
-from tokka.jobs.job_request import Interface
+from tokka.jobs.consumer import Failed, Refused, Unavailable
 from tokka.jobs.messages import Job
 
-# While nothing serves a job waits here for so long, then on the queue: a broker takes back what is held too long.
-AWAY_SECONDS = 600.0
-PAUSE_SECONDS = 0.5
+# While nothing serves a job waits here, then on the queue: a broker takes back what is held too long.
+UNAVAILABLE_SECONDS = 600.0
+PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0
 TIMEOUT_SECONDS = 60.0
 # An API key with the scope "predict", for a consumer beside another machine's gateway.
 KEY_VARIABLE = "TOKKA_KEY"
-# A client's mistakes. Those of the consumer (a key that expired) and a full house are no fault of the job's: it waits.
+# The job is wrong. The consumer's own mistakes (a key that expired) and an overload are not the job's: it waits.
 REFUSALS = (400, 404, 405, 413, 415, 422, 431)
 WAITS = (401, 403, 408, 429)
-LONGEST_PAUSE_SECONDS = 30.0
-# Who asks what the model takes waits no longer than this: a request is accepted without it.
+# The description of the model is cached for so long, and waited for no longer than this.
 FRESH_SECONDS, DESCRIBE_SECONDS = 5.0, 1.0
-# The gateway's word for a 503 that was a 502 or a 504 inside.
+# The gateway's header on a 503 that was a 502 or a 504 inside.
 BROKE_OFF = "x-tokka-failed"
 
 
-class Busy(Failed):
-    """The endpoint asks to come back later: seconds from now."""
+@dataclass(frozen=True)
+class Interface:
+    """What the model takes and gives now, by the names of the v2 protocol."""
 
-    def __init__(self, message: str, seconds: float) -> None:
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+class _Busy(Exception):
+    """Nothing answers now: ask again in some seconds."""
+
+    def __init__(self, message: str, seconds: float = PAUSE_SECONDS) -> None:
         super().__init__(message)
         self.seconds = seconds
 
 
-class Asker:
+class GatewayClient:
     """Asks an endpoint, and waits while nothing serves there.
 
     Args:
         endpoint: the gateway's URL.
-        identify: gives the headers with which the gateway lets the question in; asked each time, since keys change.
-        away_seconds: how long to wait for a gateway or a model that is not there.
+        identify: gives the headers with a credential; called for each request, since keys change.
+        patience_seconds: how long to wait for a gateway or a model that is not there.
     """
 
     def __init__(
-        self, endpoint: str, identify: Callable[[], Mapping[str, str]], *, away_seconds: float = AWAY_SECONDS
+        self, endpoint: str, identify: Callable[[], Mapping[str, str]], *, patience_seconds: float = UNAVAILABLE_SECONDS
     ) -> None:
         self._client = httpx.AsyncClient(base_url=endpoint, timeout=TIMEOUT_SECONDS, trust_env=False)
         self._identify = identify
-        self._away_seconds = away_seconds
+        self._patience_seconds = patience_seconds
         self._interface: tuple[float, Interface | None] | None = None
 
     async def ask(self, job: Job) -> dict[str, Any]:
@@ -66,59 +73,51 @@ class Asker:
         Raises:
             Refused: the endpoint says that the job is wrong.
             Failed: the endpoint serves, and yet did not answer.
-            Away: nothing served all the time, or nothing that had time for this or let it in.
+            Unavailable: in all the time nothing served, or nothing that had capacity or accepted the credential.
         """
-        deadline = time.monotonic() + self._away_seconds
-        while True:
-            try:
-                return await self._once(job)
-            except Busy as error:
-                why, pause = str(error), error.seconds
-            except Failed as error:
-                if await self._serves():
-                    raise
-                why, pause = f"nothing serves: {error}", PAUSE_SECONDS
-            if time.monotonic() + pause >= deadline:
-                raise Away(f"{self._client.base_url} for {self._away_seconds:.0f} s: {why}")
-            await asyncio.sleep(pause)
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type(_Busy), wait=_pause_wanted, reraise=True,
+            stop=stop_before_delay(self._patience_seconds),
+        )  # fmt: skip
+        try:
+            return await retrying(self._ask, job)
+        except _Busy as error:
+            raise Unavailable(f"{self._client.base_url} for {self._patience_seconds:.0f} s: {error}") from None
 
     async def interface(self, model: str) -> Interface | None:
-        """What the model takes and gives, not older than a few seconds; None when nobody says so."""
+        """What the model takes and gives, at most some seconds old; None when nothing describes it."""
         known = self._interface
         if known is None or time.monotonic() - known[0] > FRESH_SECONDS:
             self._interface = known = (time.monotonic(), await self._describe(model))
         return known[1]
 
     async def close(self) -> None:
-        """End the connections."""
+        """Close the connections."""
         await self._client.aclose()
 
-    async def _once(self, job: Job) -> dict[str, Any]:
-        path, tree = question(job)
-        headers = heads(self._identify(), job.user)
+    async def _ask(self, job: Job) -> dict[str, Any]:
         try:
-            response = await self._client.post(path, json=tree, headers=headers)
+            return _answer(await self._post(job))
+        except Failed as error:
+            if await self._serves():
+                raise
+            raise _Busy(f"nothing serves: {error}") from None
+
+    async def _post(self, job: Job) -> httpx.Response:
+        path, tree = question(job)
+        headers = headers_of(self._identify(), job.user)
+        try:
+            return await self._client.post(path, json=tree, headers=headers)
         except httpx.LocalProtocolError as error:
-            # The user can be a header: what cannot is the consumer's credential.
-            raise Away(f"the question cannot be sent: see {KEY_VARIABLE} ({error})") from None
+            # The user is a valid header by now, so that the consumer's credential is none.
+            raise Unavailable(f"the question cannot be sent: see {KEY_VARIABLE} ({error})") from None
         except httpx.HTTPError as error:
             raise Failed(f"no answer ({type(error).__name__})") from None
-        if response.status_code in REFUSALS:
-            raise Refused(reason(response))
-        if _is_busy(response):
-            raise Busy(f"answered {response.status_code}: {reason(response)}", _pause(response))
-        if response.status_code != 200:
-            raise Failed(f"answered {response.status_code}: {reason(response)}")
-        try:
-            return dict(response.json())
-        except (ValueError, TypeError):
-            raise Failed("the answer is no JSON object") from None
 
     async def _describe(self, model: str) -> Interface | None:
+        headers = dict(self._identify())
         try:
-            response = await self._client.get(
-                f"/v2/models/{model}", headers=dict(self._identify()), timeout=DESCRIBE_SECONDS
-            )
+            response = await self._client.get(f"/v2/models/{model}", headers=headers, timeout=DESCRIBE_SECONDS)
             tree = response.json()
             return Interface(*(tuple(str(tensor["name"]) for tensor in tree[side]) for side in ("inputs", "outputs")))
         except (httpx.HTTPError, ValueError, KeyError, TypeError):
@@ -131,21 +130,32 @@ class Asker:
             return False
 
 
-def _is_busy(response: httpx.Response) -> bool:
-    """Whether it is no try: what the gateway gave up asking for is one, or a job that kills workers would go on."""
-    if response.status_code == 503:
-        return "retry-after" in response.headers and BROKE_OFF not in response.headers
-    return response.status_code in WAITS
+def _answer(response: httpx.Response) -> dict[str, Any]:
+    """The JSON object of a response with status 200; every other status is one of our errors."""
+    status = response.status_code
+    if status in REFUSALS:
+        raise Refused(reason(response))
+    # A 503 after which the gateway gave up counts as a try: otherwise a job that kills workers would go on for ever.
+    overloaded = status == 503 and "retry-after" in response.headers and BROKE_OFF not in response.headers
+    if overloaded or status in WAITS:
+        wanted = response.headers.get("retry-after", "")
+        seconds = min(max(float(wanted), PAUSE_SECONDS), LONGEST_PAUSE_SECONDS) if wanted.isdecimal() else PAUSE_SECONDS
+        raise _Busy(f"answered {status}: {reason(response)}", seconds)
+    if status != 200:
+        raise Failed(f"answered {status}: {reason(response)}")
+    try:
+        return dict(response.json())
+    except (ValueError, TypeError):
+        raise Failed("the answer is no JSON object") from None
 
 
-def _pause(response: httpx.Response) -> float:
-    """Seconds until the next attempt, as the answer wants it, within bounds."""
-    wanted = response.headers.get("retry-after", "")
-    return min(max(float(wanted), PAUSE_SECONDS), LONGEST_PAUSE_SECONDS) if wanted.isdecimal() else PAUSE_SECONDS
+def _pause_wanted(state: RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    return error.seconds if isinstance(error, _Busy) else PAUSE_SECONDS
 
 
-def heads(identity: Mapping[str, str], user: str | None) -> dict[bytes, bytes]:
-    """The headers of a question.
+def headers_of(identity: Mapping[str, str], user: str | None) -> dict[bytes, bytes]:
+    """The headers of a job's request.
 
     Raises:
         Refused: the user cannot be a header.
@@ -157,7 +167,7 @@ def heads(identity: Mapping[str, str], user: str | None) -> dict[bytes, bytes]:
 
 
 def _header_bytes(value: str) -> bytes:
-    """As they came through the door, which decodes headers as Latin-1; what a queue alone can hold, as UTF-8."""
+    """The bytes that came over HTTP, which is decoded as Latin-1; what only a queue can hold, as UTF-8."""
     try:
         return value.encode("latin-1")
     except UnicodeEncodeError:
@@ -168,11 +178,11 @@ def question(job: Job) -> tuple[str, dict[str, Any]]:
     """The path and the body that ask for a job."""
     if job.shape == "infer":
         return f"/v2/models/{job.model}/infer", _infer(job)
-    several = job.shape == "texts"
-    tree: dict[str, Any] = {"texts": job.texts} if several else {"text": job.texts[0]}
-    if job.text_pairs:
-        tree |= {"text_pairs": job.text_pairs} if several else {"text_pair": job.text_pairs[0]}
-    return "/predict", {**tree, **({"top_k": job.top_k} if job.top_k is not None else {})}
+    if job.shape == "texts":
+        tree: dict[str, object] = {"texts": job.texts, "text_pairs": job.text_pairs}
+    else:
+        tree = {"text": job.texts[0], "text_pair": job.text_pairs[0] if job.text_pairs else None}
+    return "/predict", {name: value for name, value in {**tree, "top_k": job.top_k}.items() if value is not None}
 
 
 def _infer(job: Job) -> dict[str, Any]:

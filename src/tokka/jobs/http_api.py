@@ -1,120 +1,197 @@
-"""The way in over HTTP: a request with `Prefer: respond-async` becomes a message, GET /jobs/ID says what became of it.
+"""The HTTP API of jobs: a request with `Prefer: respond-async` becomes a message, GET /jobs/ID returns its state.
 
 An ASGI application that only the gateway reaches. 202 is sent after the broker has confirmed the message.
 """
 
 import asyncio
+import contextlib
+import hashlib
+import hmac
+import json
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
 
 from tokka.jobs.broker import Unconfirmed
-from tokka.jobs.consumer import digest_of
-from tokka.jobs.job_request import Interface, job_of
-from tokka.jobs.job_store import Kept, Results, Taken
+from tokka.jobs.gateway_client import Interface
+from tokka.jobs.job_store import IdTaken, JobStore, StoredJob
 from tokka.jobs.messages import Job, encode
+from tokka.sections_serving import Serving
+from tokka.serving import predict_api
+from tokka.serving.engine import Row
 from tokka.serving.predict_api import BadRequest
-from tokka.serving.rest import FAILED, Receive, Scope, Send, _reply
+from tokka.serving.service import ID
+from tokka.serving.v2_json import BINARY, INPUTS, parse_infer, require_outputs
 
 logger = logging.getLogger("tokka.jobs")
 
-Answer = tuple[int, dict[str, Any], dict[str, str]]
+KEY = "idempotency-key"
+_KEY_FORM = re.compile(r"[\x21-\x7e]{1,200}")
+# What tells callers apart: one caller's key must not find another's job.
+_CALLER = ("x-tokka-client", "authorization", "x-api-key")
 
 
-class Door:
-    """Takes jobs and gives results.
+class JobsApi:
+    """Takes jobs and returns their state.
 
     Args:
-        results: where they are kept.
+        store: of the endpoint's jobs.
         publish: sends a message under an id; raises Unconfirmed.
-        describe: says what the model takes and gives; None when nothing serves.
+        describe: the interface of a model; None when nothing serves.
         model: name of the endpoint.
-        max_rows: most rows of one job.
-        max_body_bytes: more is refused.
+        limits: of rows and body bytes of a request.
         secret: see `job_of`.
     """
 
     def __init__(
-        self, results: Results, publish: Callable[[bytes, str], Awaitable[None]], *,
-        describe: Callable[[str], Awaitable[Interface | None]], model: str, max_rows: int, max_body_bytes: int,
-        secret: bytes,
+        self, store: JobStore, publish: Callable[[bytes, str], Awaitable[None]], *,
+        describe: Callable[[str], Awaitable[Interface | None]], model: str, limits: Serving, secret: bytes,
     ) -> None:  # fmt: skip
-        self._results = results
+        self._store = store
         self._publish = publish
         self._describe = describe
-        self._model, self._max_rows, self._max_body_bytes = model, max_rows, max_body_bytes
-        self._secret = secret
+        self._model, self._limits, self._secret = model, limits, secret
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         try:
-            status, tree, headers = await self._dispatch(scope, receive)
+            response = await self._respond(Request(scope, receive))
         except BadRequest as error:
-            status, tree, headers = error.status, {"error": str(error)}, {}
+            response = JSONResponse({"error": str(error)}, error.status)
         except Unconfirmed as error:
             logger.warning("no job was taken: %s", error)
-            status, tree, headers = 503, {"error": "the queue takes nothing now"}, {"retry-after": "5"}
+            response = JSONResponse({"error": "the queue takes nothing now"}, 503, {"retry-after": "5"})
         except Exception:
             logger.exception("a request failed")
-            status, tree, headers = 503, FAILED, {"retry-after": "1"}
-        await _reply(send, status, tree, headers)
+            response = JSONResponse({"error": "the job could not be taken or found"}, 503, {"retry-after": "1"})
+        await response(scope, receive, send)
 
-    async def _dispatch(self, scope: Scope, receive: Receive) -> Answer:
-        path, method = scope["path"], scope["method"]
-        if path.startswith("/jobs/"):
-            if method != "GET":
-                raise BadRequest("use GET", 405)
+    async def _respond(self, request: Request) -> JSONResponse:
+        path = request.scope["path"]
+        method = "GET" if path.startswith("/jobs/") else "POST"
+        if request.method != method:
+            raise BadRequest(f"use {method}", 405)
+        if method == "GET":
             return await self._look_up(path.removeprefix("/jobs/"))
-        if method != "POST":
-            raise BadRequest("use POST", 405)
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        body = await self._read(receive)
-        job = job_of(
-            path, body, headers, model=self._model, max_rows=self._max_rows, secret=self._secret,
-            interface=await self._describe(self._model),
+        body = await self._read(request)
+        return await self._take(
+            job_of(
+                path, body, request.headers, model=self._model, max_rows=self._limits.max_rows, secret=self._secret,
+                interface=await self._describe(self._model),
+            )
         )  # fmt: skip
-        return await self._take(job)
 
-    async def _look_up(self, name: str) -> Answer:
-        kept = await asyncio.to_thread(self._results.find, name)
-        if kept is None:
+    async def _look_up(self, name: str) -> JSONResponse:
+        job = await asyncio.to_thread(self._store.find, name)
+        if job is None:
             raise BadRequest("no such job: it was never taken, or its result was kept long enough", 404)
-        return 200, _report(kept), {"retry-after": "1"} if _state(kept) == "queued" else {}
+        tree = {"job": job.id, "state": _state(job), "created": job.created, "updated": job.updated}
+        outcome = {"result": job.answer} if job.state == "done" else job.answer
+        return JSONResponse({**tree, **outcome}, headers={"retry-after": "1"} if _state(job) == "queued" else {})
 
-    async def _take(self, job: Job) -> Answer:
-        digest = digest_of(job)
+    async def _take(self, job: Job) -> JSONResponse:
         try:
-            kept = await asyncio.to_thread(self._results.claim, job.id, digest)
-        except Taken:
+            stored = await asyncio.to_thread(self._store.claim, job.id, job.digest())
+        except IdTaken:
             raise BadRequest("this Idempotency-Key was used for another request: send another key", 422) from None
-        if kept.state == "claimed":
-            # Noted as waiting once it is on the queue: who asks again after a failure in between has it sent again.
+        if stored.state == "claimed":
+            # Queued only once it is confirmed: the same request after a failure in between publishes it again.
             await self._publish(encode(job), job.id)
-            await asyncio.to_thread(self._results.accept, job.id, digest)
+            await asyncio.to_thread(self._store.accept, job.id, job.digest())
         place = f"/jobs/{job.id}"
-        tree = {"job": job.id, "state": _state(kept), "location": place}
-        return 202, tree, {"location": place, "preference-applied": "respond-async"}
+        tree = {"job": job.id, "state": _state(stored), "location": place}
+        return JSONResponse(tree, 202, {"location": place, "preference-applied": "respond-async"})
 
-    async def _read(self, receive: Receive) -> bytes:
-        body: bytes = b""
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise BadRequest("the request broke off")
-            body += message.get("body", b"")
-            if len(body) > self._max_body_bytes:
-                raise BadRequest(f"the body has more than {self._max_body_bytes} bytes", 413)
-            if not message.get("more_body"):
-                return body
+    async def _read(self, request: Request) -> bytes:
+        body, most = bytearray(), self._limits.max_body_bytes
+        with contextlib.suppress(ClientDisconnect):
+            async for part in request.stream():
+                body += part
+                if len(body) > most:
+                    raise BadRequest(f"the body has more than {most} bytes", 413)
+            return bytes(body)
+        raise BadRequest("the request broke off")
 
 
-def _report(kept: Kept) -> dict[str, Any]:
-    tree: dict[str, Any] = {"job": kept.id, "state": _state(kept), "created": kept.created, "updated": kept.updated}
-    if kept.state == "done":
-        return {**tree, "result": kept.answer}
-    return {**tree, **kept.answer}
+def _state(job: StoredJob) -> str:
+    """As users see it: an unconfirmed message is waiting too."""
+    return "queued" if job.state == "claimed" else job.state
 
 
-def _state(kept: Kept) -> str:
-    """As users see it: that a message is not confirmed yet is nothing that they could act on."""
-    return "queued" if kept.state == "claimed" else kept.state
+def job_of(
+    path: str, body: bytes, headers: Mapping[str, str], *,
+    model: str, max_rows: int, secret: bytes, interface: Interface | None = None,
+) -> Job:  # fmt: skip
+    """The job that a request asks for.
+
+    Args:
+        headers: lower-case names, from the gateway.
+        secret: makes ids from idempotency keys that nobody can guess.
+        interface: None when nothing serves: what the model would refuse is then said later.
+
+    Raises:
+        BadRequest: the request would be refused if it were answered now, or its idempotency key is none.
+    """
+    job = Job(id=_id(headers, model, secret), model=model, user=headers.get("x-user-id") or None, texts=[])
+    if path == "/predict":
+        return _predict(job, body, max_rows, interface)
+    if path != f"/v2/models/{model}/infer":
+        raise BadRequest(f"there is one model here: POST /v2/models/{model}/infer", 404)
+    if BINARY in headers:
+        raise BadRequest("a request with binary tensors cannot wait: send them as JSON")
+    return _infer(job, body, max_rows, interface)
+
+
+def _predict(job: Job, body: bytes, max_rows: int, interface: Interface | None) -> Job:
+    pairs = _takes_pairs(interface, _has_pairs(body))
+    inputs = predict_api.parse_predict(body, max_rows=max_rows, pairs=pairs)
+    return _with_rows(replace(job, shape="texts" if inputs.several else "text"), inputs.rows, interface)
+
+
+def _infer(job: Job, body: bytes, max_rows: int, interface: Interface | None) -> Job:
+    asked = parse_infer(body)
+    if interface is not None:
+        require_outputs(asked, interface.outputs)
+    texts, partners = (asked.columns.get(name) for name in INPUTS)
+    pairs = _takes_pairs(interface, partners is not None)
+    rows = predict_api.make_rows(texts, partners, max_rows, pairs, asked.top_k)
+    job = replace(job, shape="infer", outputs=asked.outputs, request_id=asked.request_id)
+    return _with_rows(job, rows, interface)
+
+
+def _with_rows(job: Job, rows: Sequence[Row], interface: Interface | None) -> Job:
+    if interface is not None and "value" in interface.outputs:
+        predict_api.require_classes(rows, "regression")
+    partners = [row.pair for row in rows if row.pair is not None]
+    return replace(
+        job, texts=[row.text for row in rows], text_pairs=partners or None, top_k=rows[0].top_k or None
+    )  # fmt: skip
+
+
+def _takes_pairs(interface: Interface | None, sent: bool) -> bool:
+    """Whether the model compares pairs; as it is sent while nobody says so."""
+    return sent if interface is None else "text_pair" in interface.inputs
+
+
+def _has_pairs(body: bytes) -> bool:
+    """Whether there is a partner text; what cannot be read is refused by whoever reads it for good."""
+    with contextlib.suppress(ValueError, RecursionError):
+        tree = json.loads(body)
+        return isinstance(tree, dict) and bool({"text_pair", "text_pairs"} & set(tree))
+    return False
+
+
+def _id(headers: Mapping[str, str], model: str, secret: bytes) -> str:
+    key = headers.get(KEY)
+    if key is None:
+        # The gateway's own: when it sends a request once more, that is the same job.
+        return headers[ID]
+    if not _KEY_FORM.fullmatch(key):
+        raise BadRequest("Idempotency-Key must have 1 to 200 printable characters")
+    caller = [headers.get(name, "") for name in _CALLER]
+    return hmac.new(secret, json.dumps([model, caller, key]).encode(), hashlib.sha256).hexdigest()[:32]

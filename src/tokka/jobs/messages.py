@@ -1,6 +1,8 @@
 """Jobs and results as Avro messages, in the single-object encoding: marker, fingerprint of the schema, body.
 
 body = encode(job); job = decode(body)      # raises Undecodable
+
+The fingerprint in every message is the version of its format; there is one schema of each, job.avsc and result.avsc.
 """
 
 import functools
@@ -13,15 +15,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from tokka import files
+
 Shape = Literal["text", "texts", "infer"]
 
 JOB_ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
-_SCHEMAS = Path(__file__).parent / "schemas"
 _MARKER = b"\xc3\x01"
 _HEADER_BYTES = 10
-
-
-_LATER = ("request_id", "outputs", "top_k")
+_PREDICTION = ("prediction_id", "model_version", "canary", "label", "score", "value", "top")
 
 
 class Undecodable(ValueError):
@@ -30,7 +31,7 @@ class Undecodable(ValueError):
 
 @dataclass(frozen=True)
 class Job:
-    """One asynchronous request; see schemas/job.avsc."""
+    """One asynchronous request; the fields are explained in job.avsc."""
 
     id: str
     model: str
@@ -44,24 +45,22 @@ class Job:
     outputs: list[str] | None = None
     top_k: int | None = None
 
-    def content(self) -> list[Any]:
-        """What is asked: two jobs with the same content and id are the same job."""
-        content = [self.model, self.shape, self.texts, self.text_pairs, self.user]
-        # Only where they are used: what was asked before there were such fields is still the same.
-        later = {name: value for name in _LATER if (value := getattr(self, name)) is not None}
-        return [*content, later] if later else content
+    def digest(self) -> str:
+        """A digest of what is asked: two messages with the same id and digest are the same job."""
+        asked = asdict(self)
+        return files.digest_json({name: asked[name] for name in asked if name not in ("id", "reply_to", "created")})
 
 
 def encode(job: Job) -> bytes:
     """A job as a message."""
-    return _write("job", {**asdict(job), "created": _moment(job.created)})
+    return _write("job", {**asdict(job), "created": datetime.fromtimestamp(job.created, UTC)})
 
 
 def decode(body: bytes) -> Job:
     """A message as a job.
 
     Raises:
-        Undecodable: it is none, or names an id that cannot be one.
+        Undecodable: it is none, or its id is not allowed.
     """
     tree = _read("job", body)
     if not JOB_ID.fullmatch(tree["id"]):
@@ -69,10 +68,11 @@ def decode(body: bytes) -> Job:
     return Job(**{**tree, "created": tree["created"].timestamp()})
 
 
-def encode_result(name: str, state: str, predictions: Sequence[Mapping[str, Any]], error: str | None) -> bytes:
-    """What became of the job with the id `name`, as a message."""
-    tree = {"id": name, "state": state, "predictions": predictions, "error": error, "completed": _moment(time.time())}
-    return _write("result", tree)
+def encode_result(name: str, state: str, answer: Mapping[str, Any]) -> bytes:
+    """The outcome of the job with the id `name`, as a message: an endpoint's answer, or {"error": …}."""
+    rows = predictions_of(answer) if state == "done" else []
+    tree = {"id": name, "state": state, "predictions": rows, "error": answer.get("error")}
+    return _write("result", {**tree, "completed": datetime.now(UTC)})
 
 
 def decode_result(body: bytes) -> dict[str, Any]:
@@ -84,28 +84,51 @@ def decode_result(body: bytes) -> dict[str, Any]:
     return _read("result", body)
 
 
+def predictions_of(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows of an answer, as result.avsc names them: of /predict with one text or several, or of the v2 protocol."""
+    if "outputs" not in answer:
+        return [{name: row.get(name) for name in _PREDICTION} for row in answer.get("predictions", [answer])]
+    columns = {output["name"]: _by_row(output) for output in answer["outputs"]}
+    canary = bool((answer.get("parameters") or {}).get("canary", False))
+    shared = {"model_version": str(answer.get("model_version", "")), "canary": canary}
+    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    # A request may leave the prediction's id out of its outputs.
+    return [{**dict.fromkeys(_PREDICTION), "prediction_id": "", **shared, **row, "top": _top(row)} for row in rows]
+
+
+def _by_row(output: Mapping[str, Any]) -> Sequence[Any]:
+    """A tensor's values, one entry per row: the protocol flattens a matrix by rows."""
+    data, shape = output["data"], output.get("shape", ())
+    return data if len(shape) < 2 else [data[start : start + shape[1]] for start in range(0, len(data), shape[1])]
+
+
+def _top(row: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    labels, scores = row.get("top_labels"), row.get("top_scores")
+    if labels is None or scores is None:
+        return None
+    return [{"label": label, "score": score} for label, score in zip(labels, scores, strict=True)]
+
+
 def _write(name: str, tree: Mapping[str, Any]) -> bytes:
     import fastavro
 
-    header, schema = next(iter(_schemas(name).items()))
-    output = io.BytesIO(header)
-    output.seek(_HEADER_BYTES)
+    header, schema = _schema(name)
+    output = io.BytesIO()
     fastavro.schemaless_writer(output, schema, dict(tree))
-    return output.getvalue()
+    return header + output.getvalue()
 
 
 def _read(name: str, body: bytes) -> dict[str, Any]:
     import fastavro
 
-    schemas = _schemas(name)
-    written = schemas.get(body[:_HEADER_BYTES])
-    if written is None:
-        raise Undecodable(f"not an Avro {name} in the single-object encoding of schemas/{name}.avsc")
+    header, schema = _schema(name)
+    if body[:_HEADER_BYTES] != header:
+        raise Undecodable(f"not an Avro {name} in the single-object encoding of {name}.avsc")
     stream = io.BytesIO(body[_HEADER_BYTES:])
     try:
-        tree = fastavro.schemaless_reader(stream, written, next(iter(schemas.values())))
+        tree = fastavro.schemaless_reader(stream, schema, None)
     except Exception as error:
-        # What a truncated or altered body makes the decoder raise is wide.
+        # A truncated or altered body makes the decoder raise many kinds of exceptions.
         raise Undecodable(f"the Avro body cannot be decoded ({type(error).__name__})") from None
     if not isinstance(tree, dict) or stream.read(1):
         raise Undecodable("there are bytes behind the Avro body")
@@ -113,21 +136,9 @@ def _read(name: str, body: bytes) -> dict[str, Any]:
 
 
 @functools.cache
-def _schemas(name: str) -> dict[bytes, Any]:
-    """The parsed schemas by the ten bytes that every message of each begins with: the one in use, then former ones."""
-    former = sorted((_SCHEMAS / "former").glob(f"{name}-*.avsc"), reverse=True)
-    return dict(_parse(path) for path in (_SCHEMAS / f"{name}.avsc", *former))
+def _schema(name: str) -> tuple[bytes, Any]:
+    """The ten bytes with which every message of a schema begins, and the parsed schema."""
+    from fastavro.schema import fingerprint, load_schema, to_parsing_canonical_form
 
-
-def _parse(path: Path) -> tuple[bytes, Any]:
-    import json
-
-    from fastavro.schema import fingerprint, parse_schema, to_parsing_canonical_form
-
-    schema = json.loads(path.read_text(encoding="utf-8"))
-    print_of_it = fingerprint(to_parsing_canonical_form(schema), "CRC-64-AVRO")
-    return _MARKER + bytes.fromhex(print_of_it), parse_schema(schema)
-
-
-def _moment(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
+    schema = load_schema(str(Path(__file__).with_name(f"{name}.avsc")))
+    return _MARKER + bytes.fromhex(fingerprint(to_parsing_canonical_form(schema), "CRC-64-AVRO")), schema

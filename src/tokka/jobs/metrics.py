@@ -1,12 +1,11 @@
-"""What Prometheus reads of the jobs: how many were accepted and what became of them, how many wait, how long it took.
+"""Prometheus metrics of asynchronous jobs, read from their database, so that every consumer's work is in them.
 
 metrics = JobMetrics(settings.jobs_url, "helpdesk")
 metrics.collect()
-
-Read from the database that keeps the jobs, so that every consumer's work is in it, on whatever machine.
 """
 
-from collections import defaultdict
+import itertools
+from collections import Counter as Sums
 from collections.abc import Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -14,8 +13,8 @@ from prometheus_client.registry import Collector
 from sqlalchemy.exc import DBAPIError
 
 from tokka.errors import TokkaError
-from tokka.jobs.job_store import Results
-from tokka.jobs.tally import BEYOND, BOUNDS, NOBODY, Tally
+from tokka.jobs.job_store import JobStore
+from tokka.jobs.tables import BOUNDS, NOBODY, Counter
 
 EVENTS = ("accepted", "failed", "given_up")
 
@@ -24,53 +23,51 @@ class JobMetrics(Collector):
     """The collector of one endpoint's jobs.
 
     Args:
-        url: of the database; it is opened when it is first asked, and asked again until it answers.
+        url: of the database; it is opened at the first collection, and tried again until it answers.
         endpoint: the name of the endpoint.
     """
 
     def __init__(self, url: str, endpoint: str) -> None:
         self._url, self._endpoint = url, endpoint
-        self._results: Results | None = None
+        self._store: JobStore | None = None
 
     def collect(self) -> Iterator[Metric]:
-        """Counters by event and version, the jobs that wait, and durations by version."""
+        """Events by version, the number of jobs that wait, and durations by version."""
         try:
-            self._results = self._results or Results(self._url, self._endpoint)
-            tallies, waiting = self._results.tallies(), self._results.waiting()
+            self._store = self._store or JobStore(self._url, self._endpoint)
+            counters, waiting = self._store.counters(), self._store.waiting()
         except (TokkaError, DBAPIError, OSError):
             yield _up(0)
             return
         yield _up(1)
         yield GaugeMetricFamily("tokka_jobs_waiting", "Jobs that were accepted and have no answer yet.", value=waiting)
-        yield _events(tallies)
-        yield _durations(tallies)
+        yield _events(counters)
+        yield _durations([counter for counter in counters if counter.event == "done"])
 
 
 def _up(value: int) -> Metric:
     return GaugeMetricFamily("tokka_jobs_database_up", "Whether the jobs' database answers.", value=value)
 
 
-def _events(tallies: list[Tally]) -> Metric:
-    # What never happened is there as a zero: a rate over a series that begins at one misses the first.
-    sums: dict[tuple[str, str], int] = defaultdict(int, {(event, NOBODY): 0 for event in EVENTS})
-    for one in tallies:
-        sums[one.event, one.version] += one.count
+def _events(counters: list[Counter]) -> Metric:
+    # Zeros from the start: a rate over a series that begins at one misses the first event.
+    sums = Sums({(event, NOBODY): 0 for event in EVENTS})
+    for counter in counters:
+        sums[counter.event, counter.version] += counter.count
     family = CounterMetricFamily("tokka_jobs", "What happened to jobs.", labels=["event", "version"])
     for labels, count in sorted(sums.items()):
         family.add_metric(labels, count)
     return family
 
 
-def _durations(tallies: list[Tally]) -> Metric:
-    family = HistogramMetricFamily(
-        "tokka_job_duration_seconds", "From a job's acceptance to its answer.", labels=["version"]
-    )
-    done = [one for one in tallies if one.event == "done"]
-    for version in sorted({one.version for one in done}):
-        found = {one.bound: one for one in done if one.version == version}
-        buckets, total = [], 0
-        for bound in (*BOUNDS, BEYOND):
-            total += found[bound].count if bound in found else 0
-            buckets.append((bound, total))
-        family.add_metric([version], buckets, sum_value=sum(one.seconds for one in found.values()))
+def _durations(done: list[Counter]) -> Metric:
+    help_text = "From a job's acceptance to its answer."
+    family = HistogramMetricFamily("tokka_job_duration_seconds", help_text, labels=["version"])
+    for version in sorted({counter.version for counter in done}):
+        own = [counter for counter in done if counter.version == version]
+        counts = {counter.bound: counter.count for counter in own}
+        # Prometheus' buckets are cumulative.
+        totals = itertools.accumulate(counts.get(bound, 0) for bound in BOUNDS)
+        buckets = list(zip(BOUNDS, totals, strict=True))
+        family.add_metric([version], buckets, sum_value=sum(counter.seconds for counter in own))
     return family

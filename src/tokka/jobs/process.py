@@ -1,11 +1,10 @@
 """The process that takes jobs over HTTP (on a Unix socket, for the gateway alone) and consumes them from the queue.
 
-    TOKKA_BROKER=amqp://… python -m tokka.jobs.process --name helpdesk --folder .tokka/stack
+    TOKKA_BROKER=amqp://… python -m tokka.jobs.process .tokka/stack
 
-SIGTERM ends it; what it held goes back to the queue.
+Its options are the stack's params.json in that folder. SIGTERM ends it; the jobs that it held go back to the queue.
 """
 
-import argparse
 import asyncio
 import contextlib
 import functools
@@ -17,50 +16,40 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock
 from sqlalchemy.exc import DBAPIError
 
+from tokka import files
 from tokka.errors import TokkaError, UsageError
 from tokka.gateway.exposure import reachable
-from tokka.jobs.broker import Queues, Transport, open_transport
-from tokka.jobs.consumer import Handler
-from tokka.jobs.gateway_client import Asker, credentials
-from tokka.jobs.http_api import Door
-from tokka.jobs.job_store import Results
+from tokka.jobs.broker import KAFKA, SOCKET, Queues, Transport, require_known
+from tokka.jobs.consumer import Consumer
+from tokka.jobs.gateway_client import GatewayClient, credentials
+from tokka.jobs.http_api import JobsApi
+from tokka.jobs.job_store import JobStore
+from tokka.params import Params
 from tokka.processes import json_log
+from tokka.sections_serving import Asynchronous
 from tokka.settings import Settings
 
-SOCKET, SECRET = "jobs.sock", "jobs.secret"
+SECRET = "jobs.secret"
 DAY_SECONDS, HOUR_SECONDS = 86_400.0, 3600.0
 SWEEP_SECONDS = 60.0
 CONNECT_SECONDS = 2.0
-# A broker that is there and cannot be used waits for a person.
+# A broker with queues of other properties waits for a person.
 UNUSABLE_SECONDS = 30.0
 logger = logging.getLogger("tokka.jobs")
 
 
-@dataclass(frozen=True)
-class Options:
-    """What the process is told; without a folder there is no way in over HTTP."""
-
-    name: str
-    folder: Path | None = None
-    tries: int = 3
-    concurrent: int = 16
-    result_days: float = 7.0
-    give_up_hours: float = 24.0
-    max_rows: int = 256
-    max_body_bytes: int = 1_000_000
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until SIGTERM; returns the exit code."""
-    wanted = _parser().parse_args(arguments)
-    log_lines(wanted.name)
+    folder = Path((sys.argv[1:] if arguments is None else arguments)[0]).resolve()
+    params = Params.model_validate(files.read_json(folder / "params.json"))
+    log_lines(params.registry.model)
     try:
-        asyncio.run(run(Options(**vars(wanted)), Settings.from_environment()))
+        asyncio.run(run(params, Settings.from_environment(), folder))
     except TokkaError as error:
         logger.error(error.message, extra={"hint": error.hint})
         return error.exit_code
@@ -68,12 +57,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def log_lines(endpoint: str) -> None:
-    """Log a JSON object a line; what is thrown may quote what was asked, so that its type and place are logged."""
+    """Log a JSON object a line; the message of an exception may quote a request, so its type and place are logged."""
     json_log.start("jobs", quoting=False, endpoint=endpoint)
 
 
-async def run(options: Options, settings: Settings) -> None:
+async def run(params: Params, settings: Settings, folder: Path | None = None) -> None:
     """Take and consume jobs until SIGTERM or SIGINT.
+
+    Args:
+        folder: takes the socket of the HTTP API; without one jobs are only consumed.
 
     Raises:
         UsageError: there is no broker's URL, or its scheme is unknown.
@@ -83,21 +75,40 @@ async def run(options: Options, settings: Settings) -> None:
     ending = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ending.set)
-    results = Results(settings.jobs_url, options.name)
-    transport = open_transport(settings.broker, Queues(options.name), concurrent=options.concurrent)
-    asker = Asker(f"http://{reachable(settings.host)}:{settings.port}", functools.partial(credentials, settings.home))
-    handler = Handler(results, asker.ask, tries=options.tries)
-    transport.consume(handler.handle, handler.give_up)
-    async with _entrance(options, settings, results, transport, asker):
-        connecting = asyncio.create_task(_connect(transport))
-        sweeping = asyncio.create_task(_sweep(results, options))
+    name, wanted = params.registry.model, params.serving.asynchronous
+    store = JobStore(settings.jobs_url, name)
+    transport = open_transport(settings.broker, Queues(name), concurrent=wanted.concurrent)
+    endpoint = f"http://{reachable(settings.host)}:{settings.port}"
+    gateway = GatewayClient(endpoint, functools.partial(credentials, settings.home))
+    consumer = Consumer(store, gateway.ask, tries=wanted.tries)
+    transport.consume(consumer.handle, consumer.give_up)
+    async with _http_api(folder, params, settings, store, transport, gateway):
+        tasks = [asyncio.create_task(_connect(transport)), asyncio.create_task(_sweep(store, wanted))]
         await ending.wait()
         logger.info("ending: what is held goes back to the queue")
-        sweeping.cancel()
-        connecting.cancel()
+        for task in tasks:
+            task.cancel()
     with contextlib.suppress(Exception):
         await asyncio.wait_for(transport.stop(), CONNECT_SECONDS)
-    await asker.close()
+    await gateway.close()
+
+
+def open_transport(url: str, queues: Queues, *, concurrent: int) -> Transport:
+    """The transport for a broker's URL, not connected yet.
+
+    Args:
+        concurrent: messages that are handled at once.
+
+    Raises:
+        UsageError: the URL's scheme is unknown.
+    """
+    if require_known(url) in KAFKA:
+        from tokka.jobs.kafka import KafkaTransport
+
+        return KafkaTransport(url, queues)
+    from tokka.jobs.rabbitmq import RabbitMQTransport
+
+    return RabbitMQTransport(url, queues, concurrent=concurrent)
 
 
 async def _connect(transport: Transport) -> None:
@@ -116,38 +127,39 @@ async def _connect(transport: Transport) -> None:
             await asyncio.sleep(CONNECT_SECONDS)
 
 
-async def _sweep(results: Results, options: Options) -> None:
-    """Forget what was kept long enough, and give up what waits for so long that its message must be lost."""
-    why = f"given up: no answer within {options.give_up_hours:g} hours; one that comes later replaces this"
+async def _sweep(store: JobStore, wanted: Asynchronous) -> None:
+    """Delete results that were kept long enough, and fail jobs that wait so long that their message must be lost."""
+    why = f"given up: no answer within {wanted.give_up_hours:g} hours; one that comes later replaces this"
     while True:
         now = time.time()
         try:
-            await asyncio.to_thread(results.forget, now - options.result_days * DAY_SECONDS)
-            count = await asyncio.to_thread(results.give_up, now - options.give_up_hours * HOUR_SECONDS, why)
+            await asyncio.to_thread(store.purge, now - wanted.result_days * DAY_SECONDS)
+            count = await asyncio.to_thread(store.expire, now - wanted.give_up_hours * HOUR_SECONDS, why)
         except DBAPIError as error:
             logger.error("the results cannot be swept now: %s", error.orig)
         else:
             if count:
-                logger.warning("jobs were given up after %g hours", options.give_up_hours, extra={"jobs": count})
+                logger.warning("jobs were given up after %g hours", wanted.give_up_hours, extra={"jobs": count})
         await asyncio.sleep(SWEEP_SECONDS)
 
 
 @contextlib.asynccontextmanager
-async def _entrance(
-    options: Options, settings: Settings, results: Results, transport: Transport, asker: Asker
-) -> AsyncIterator[None]:
-    if options.folder is None:
+async def _http_api(
+    folder: Path | None, params: Params, settings: Settings, store: JobStore, transport: Transport,
+    gateway: GatewayClient,
+) -> AsyncIterator[None]:  # fmt: skip
+    if folder is None:
         yield
         return
     import uvicorn
 
-    door = Door(
-        results, transport.publish, describe=asker.interface, model=options.name, max_rows=options.max_rows,
-        max_body_bytes=options.max_body_bytes, secret=secret_of(settings.home / SECRET),
+    api = JobsApi(
+        store, transport.publish, describe=gateway.interface, model=params.registry.model, limits=params.serving,
+        secret=secret_of(settings.home / SECRET),
     )  # fmt: skip
-    config = uvicorn.Config(door, log_config=None, access_log=False, lifespan="off", server_header=False)
+    config = uvicorn.Config(api, log_config=None, access_log=False, lifespan="off", server_header=False)
     server = uvicorn.Server(config)
-    serving = asyncio.create_task(server._serve([_listen(options.folder)]))
+    serving = asyncio.create_task(server._serve([_listen(folder)]))
     try:
         yield
     finally:
@@ -156,7 +168,7 @@ async def _entrance(
 
 
 def _listen(folder: Path) -> socket.socket:
-    """A Unix socket that only its owner may use; by its bare name, since a path may hold but 107 bytes."""
+    """A Unix socket that only its owner may use; bound by its bare name, since a path may have 107 bytes at most."""
     os.chdir(folder)
     Path(SOCKET).unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -169,28 +181,12 @@ def _listen(folder: Path) -> socket.socket:
 
 
 def secret_of(path: Path) -> bytes:
-    """The secret in a file, made at the first call; whoever is second takes the first one's."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    if not path.exists():
-        temporary.touch(mode=0o600)
-        temporary.write_bytes(secrets.token_bytes(32))
-        with contextlib.suppress(FileExistsError):
-            os.link(temporary, path)
-        temporary.unlink()
-    return path.read_bytes()
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="tokka.jobs", description="Take and consume jobs.")
-    parser.add_argument("--name", required=True, help="name of the endpoint")
-    parser.add_argument("--folder", type=Path, default=None, help=f"take jobs over HTTP on {SOCKET} in this folder")
-    parser.add_argument("--tries", type=int, default=3, help="failed ones before a message is given up")
-    parser.add_argument("--concurrent", type=int, default=16, help="messages handled at once")
-    parser.add_argument("--result-days", type=float, default=7.0, help="results are kept so long")
-    parser.add_argument("--give-up-hours", type=float, default=24.0, help="a job that waits longer is given up")
-    parser.add_argument("--max-rows", type=int, default=256, help="more rows in one request are answered with 422")
-    parser.add_argument("--max-body-bytes", type=int, default=1_000_000, help="more is answered with 413")
-    return parser
+    """The 32 bytes in a file, made at the first call."""
+    with FileLock(f"{path}.lock"):
+        path.touch(mode=0o600)
+        if not path.stat().st_size:
+            path.write_bytes(secrets.token_bytes(32))
+        return path.read_bytes()
 
 
 if __name__ == "__main__":

@@ -1,14 +1,12 @@
 """Jobs over RabbitMQ: a quorum queue, publisher confirms, acknowledgement by hand, dead letters.
 
-Who rejects with `requeue` puts the message back; the broker counts, and gives up on its own what comes back too often,
-such as a message that kills every consumer. What is given up, by whomever, goes to two queues: one that nobody empties,
-and one from which a consumer learns of it, so that no job waits for ever.
+`reject` with `requeue` returns a message to the queue; the broker counts deliveries and dead-letters what comes back
+too often, such as a message that kills every consumer. Dead letters go to two queues: one for people, which nothing
+empties, and one from which a consumer marks the job as failed.
 """
 
 import asyncio
-import logging
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Awaitable, Mapping
 
 from aiormq.exceptions import ChannelPreconditionFailed
 from faststream import AckPolicy
@@ -23,20 +21,15 @@ from faststream.rabbit import (
 )
 
 from tokka.errors import TokkaError
-from tokka.jobs.broker import CONFIRM_SECONDS, GiveUp, Handle, Queues, Unconfirmed
-from tokka.jobs.consumer import Told
+from tokka.jobs.broker import FAULT_SECONDS, GiveUp, Handle, Queues, Transport, Unconfirmed, handle_safely, raw
 
-logger = logging.getLogger("tokka.jobs")
-
-# A consumer that dies returns whatever it held, the innocent too: the broker's own limit is far above ours, which
-# counts failed tries alone.
+# A consumer that dies returns every message that it held, so the broker's limit is far above ours of failed tries.
 DELIVERIES = 20
 CONTENT_TYPE = "avro/binary"
-FAULT_SECONDS = 1.0
 
 
-class Rabbit:
-    """A connection that comes back by itself.
+class RabbitMQTransport(Transport):
+    """A connection that is restored by itself.
 
     Args:
         url: amqp:// or amqps://.
@@ -44,44 +37,45 @@ class Rabbit:
     """
 
     def __init__(self, url: str, queues: Queues, *, concurrent: int) -> None:
-        self._broker = RabbitBroker(
-            url, default_channel=Channel(prefetch_count=concurrent, on_return_raises=True), logger=None
-        )
+        super().__init__(queues)
+        channel = Channel(prefetch_count=concurrent, on_return_raises=True)
+        self._broker = RabbitBroker(url, default_channel=channel, logger=None)
+        self._exchange = RabbitExchange(queues.dead, type=ExchangeType.FANOUT, durable=True)
         self._jobs = RabbitQueue(
             queues.jobs, queue_type=QueueType.QUORUM, durable=True,
             arguments={
                 "x-delivery-limit": DELIVERIES,
                 "x-dead-letter-exchange": queues.dead,
-                # Otherwise a dead letter is lost when the broker dies in the middle.
+                # Otherwise a dead letter is lost when the broker dies between the two queues.
                 "x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish",
             },
         )  # fmt: skip
-        self._exchange = RabbitExchange(queues.dead, type=ExchangeType.FANOUT, durable=True)
-        self._dead = RabbitQueue(queues.dead, queue_type=QueueType.QUORUM, durable=True)
-        self._given_up = RabbitQueue(queues.given_up, queue_type=QueueType.QUORUM, durable=True)
+        self._dead_letters = [
+            RabbitQueue(name, queue_type=QueueType.QUORUM, durable=True) for name in (queues.dead, queues.given_up)
+        ]
 
     def consume(self, handle: Handle, give_up: GiveUp) -> None:
-        """Hand over every job, and every message that was given up; before `start`."""
+        """Register the handlers of jobs and of dead letters, before `start`."""
 
         async def take(message: RabbitMessage) -> None:
             await self._take(message, handle)
 
-        async def bury(message: RabbitMessage) -> None:
-            await self._bury(message, give_up)
+        async def settle(message: RabbitMessage) -> None:
+            await self._settle(message, give_up)
 
-        for queue, taker in ((self._jobs, take), (self._given_up, bury)):
-            self._broker.subscriber(queue, ack_policy=AckPolicy.MANUAL, no_reply=True, decoder=_raw)(taker)
+        for queue, taker in ((self._jobs, take), (self._dead_letters[1], settle)):
+            self._broker.subscriber(queue, ack_policy=AckPolicy.MANUAL, no_reply=True, decoder=raw)(taker)
 
     async def start(self) -> None:
         """Connect and declare the queues.
 
         Raises:
-            TokkaError: there is a queue of that name with other properties.
+            TokkaError: a queue of that name has other properties.
         """
         await self._broker.connect()
         exchange = await self._broker.declare_exchange(self._exchange)
         try:
-            for queue in (self._dead, self._given_up):
+            for queue in self._dead_letters:
                 await (await self._broker.declare_queue(queue)).bind(exchange)
             await self._broker.declare_queue(self._jobs)
         except ChannelPreconditionFailed as error:
@@ -91,73 +85,40 @@ class Rabbit:
             ) from None
         await self._broker.start()
 
-    async def publish(self, body: bytes, name: str) -> None:
-        """Send a job and wait for the broker's confirmation.
-
-        Raises:
-            Unconfirmed: it does not come in time, or the queue is gone or full.
-        """
-        await self._send(body, self._jobs.name, name)
-
     async def stop(self) -> None:
         """Disconnect; what is not acknowledged stays with the broker."""
         await self._broker.stop()
 
+    def _publish(self, body: bytes, queue: str, name: str) -> Awaitable[object]:
+        return self._broker.publish(body, queue=queue, persist=True, message_id=name, content_type=CONTENT_TYPE)
+
     async def _take(self, message: RabbitMessage, handle: Handle) -> None:
-        try:
-            told = await handle(bytes(message.body))
-        except Exception:
-            # A fault of ours: it comes back until the broker gives it up, and is then there to be looked at.
-            logger.exception(
-                "a message could not be handled, it goes back to the queue", extra={"job": message.message_id}
-            )
-            await asyncio.sleep(FAULT_SECONDS)
-            told = Told("retry")
-        await self._reply(told, message.message_id)
-        if told.action == "ack" or (told.action == "wait" and await self._copied(message)):
+        found = await handle_safely(handle, bytes(message.body), message.message_id)
+        await self._reply(found, message.message_id)
+        if found.action == "ack" or (found.action == "defer" and await self._requeue_copy(message)):
             await message.ack()
         else:
             # `reject`, since a `nack` may not count towards the broker's limit.
-            await message.reject(requeue=told.action != "dead")
+            await message.reject(requeue=found.action != "dead_letter")
 
-    async def _copied(self, message: RabbitMessage) -> bool:
-        """Put a copy at the queue's end: it has not come back, so the broker does not give it up for that."""
+    async def _requeue_copy(self, message: RabbitMessage) -> bool:
+        """Publish a copy, whose deliveries the broker counts from zero."""
         try:
-            await self._send(bytes(message.body), self._jobs.name, message.message_id)
+            await self.publish(bytes(message.body), message.message_id)
         except Unconfirmed:
             return False
         return True
 
-    async def _bury(self, message: RabbitMessage, give_up: GiveUp) -> None:
-        # Held until it is settled: what comes back to this queue too often would be dropped by a newer broker.
-        while (told := await give_up(bytes(message.body), _why(message.raw_message.headers))).action != "ack":
+    async def _settle(self, message: RabbitMessage, give_up: GiveUp) -> None:
+        # Held until it is settled: a newer broker would drop what is returned to this queue too often.
+        reason = _reason(message.raw_message.headers)
+        while (found := await give_up(bytes(message.body), reason)).action != "ack":
             await asyncio.sleep(FAULT_SECONDS)
-        await self._reply(told, message.message_id)
+        await self._reply(found, message.message_id)
         await message.ack()
 
-    async def _reply(self, told: Told, name: str) -> None:
-        if not told.reply or told.reply_to in (self._jobs.name, self._dead.name, self._given_up.name):
-            return
-        try:
-            await self._send(told.reply, told.reply_to, name)
-        except Unconfirmed as error:
-            # The result is kept; a queue that nobody made is no reason to ask the model again.
-            more = {"job": name, "reply_to": told.reply_to[:100]}
-            logger.warning("a reply was not taken: %s", error, extra=more)
 
-    async def _send(self, body: bytes, queue: str, name: str) -> None:
-        sending = self._broker.publish(body, queue=queue, persist=True, message_id=name, content_type=CONTENT_TYPE)
-        try:
-            await asyncio.wait_for(sending, CONFIRM_SECONDS)
-        except Exception as error:
-            raise Unconfirmed(f"{type(error).__name__}: {error}") from None
-
-
-def _why(headers: Mapping[str, Any]) -> str:
-    """The broker's reason, in its own words, from the head of a dead letter."""
+def _reason(headers: Mapping[str, object]) -> str:
+    """Why the broker dead-lettered a message, from its headers."""
     reason = str(headers.get("x-first-death-reason", "it does not say why"))
     return f"delivered {DELIVERIES} times, and never settled" if reason == "delivery_limit" else reason[:100]
-
-
-async def _raw(message: Any) -> bytes:
-    return bytes(message.body)

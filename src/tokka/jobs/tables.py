@@ -1,8 +1,16 @@
-"""Where jobs are kept: one row per job, and what was counted of all of them, those that are forgotten too."""
+"""The tables of asynchronous jobs: one row per job, and counters of all jobs, also of those that were deleted.
 
-from typing import Any
+    increment(connection, "helpdesk", "done", version="3", seconds=0.8)
+    for counter in read_counters(connection, "helpdesk"): ...
 
-from sqlalchemy import Column, Connection, Engine, Float, Index, Integer, MetaData, String, Table, Text
+A counter is written in the transaction that changes the job, so that each event counts once, in whatever process.
+"""
+
+import bisect
+from dataclasses import dataclass
+from typing import Literal
+
+from sqlalchemy import Column, Connection, Engine, Float, Index, Integer, MetaData, String, Table, Text, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
@@ -15,35 +23,52 @@ jobs = Table(
     metadata,
     Column("endpoint", String(255), primary_key=True),
     Column("id", String(100), primary_key=True),
-    # Of what was asked, so that an id is not used for two different things.
+    # Of what is asked, so that an id is not used for two different things.
     Column("digest", String(64), nullable=False),
     Column("state", String(8), nullable=False),
     Column("tries", Integer, nullable=False),
-    # How often an answer was begun: a message that kills whoever takes it leaves no other trace.
+    # How often a message was taken up: one that kills its consumer leaves no other trace.
     Column("starts", Integer, nullable=False),
     Column("answer", Text, nullable=False),
     Column("created", Float, nullable=False),
     Column("updated", Float, nullable=False),
     Index("asynchronous_jobs_by_age", "endpoint", "updated"),
-    # Those that wait are counted and swept again and again, and are few among those that are kept.
+    # Jobs that wait are counted often, and are few.
     Index("asynchronous_jobs_by_state", "endpoint", "state", "created"),
 )
-tallies = Table(
-    "asynchronous_tallies",
+counters = Table(
+    "asynchronous_counters",
     metadata,
     Column("endpoint", String(255), primary_key=True),
     Column("event", String(16), primary_key=True),
     Column("version", String(64), primary_key=True),
-    # The histogram's bucket by its upper bound, as Prometheus writes it; empty for what has no duration.
+    # Upper bound of the histogram's bucket, as Prometheus writes it; empty for an event without a duration.
     Column("bound", String(16), primary_key=True),
     Column("count", Integer, nullable=False),
     Column("seconds", Float, nullable=False),
 )
 VARIABLE = "TOKKA_JOBS_URL"
+DIALECTS = ("sqlite", "postgresql")
+Event = Literal["accepted", "done", "failed", "given_up"]
+BOUNDS = ("0.05", "0.1", "0.25", "0.5", "1.0", "2.5", "5.0", "10.0", "30.0", "60.0", "300.0", "1800.0", "3600.0",
+          "21600.0", "86400.0", "+Inf")  # fmt: skip
+NOBODY = "none"
+_LIMITS = [float(bound) for bound in BOUNDS]
+
+
+@dataclass(frozen=True)
+class Counter:
+    """How often an event happened with answers of one version within one bucket of duration, and the sum of seconds."""
+
+    event: str
+    version: str
+    bound: str
+    count: int
+    seconds: float
 
 
 def open_jobs(url: str) -> Engine:
-    """The database, with its tables; a SQLite file is readable by its owner only.
+    """The database, with its tables; only its owner can read a SQLite file.
 
     Raises:
         UsageError: the URL names no database that can be used.
@@ -57,14 +82,37 @@ def open_jobs(url: str) -> Engine:
     except (DBAPIError, OSError) as error:
         reason = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
         raise TokkaError(f"the jobs' database does not answer: {reason}", f"check what {VARIABLE} names") from None
-    if engine.dialect.name not in _INSERTS:
+    if engine.dialect.name not in DIALECTS:
         raise UsageError(f"jobs cannot be kept in {engine.dialect.name}", f"{VARIABLE}: SQLite or PostgreSQL")
     return engine
 
 
-def insert(connection: Connection, table: Table) -> Any:
-    """An insert that can say what to do about a row that is there already, in the database's own words."""
-    return _INSERTS[connection.dialect.name](table)
+def insert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """An insert of the database's own dialect, which has `on_conflict`."""
+    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
 
 
-_INSERTS = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+def increment(
+    connection: Connection, endpoint: str, event: Event, *,
+    version: str = NOBODY, seconds: float | None = None, count: int = 1,
+) -> None:  # fmt: skip
+    """Count an event.
+
+    Args:
+        seconds: from a job's acceptance to its answer, for an event that has a duration.
+    """
+    key = {"endpoint": endpoint, "event": event, "version": version, "bound": bucket(seconds)}
+    more = {"count": counters.c.count + count, "seconds": counters.c.seconds + (seconds or 0.0)}
+    row = insert(connection, counters).values(**key, count=count, seconds=seconds or 0.0)
+    connection.execute(row.on_conflict_do_update(index_elements=list(key), set_=more))
+
+
+def read_counters(connection: Connection, endpoint: str) -> list[Counter]:
+    """Every counter of an endpoint."""
+    wanted = [counters.c[name] for name in Counter.__dataclass_fields__]
+    return [Counter(*row) for row in connection.execute(select(*wanted).where(counters.c.endpoint == endpoint))]
+
+
+def bucket(seconds: float | None) -> str:
+    """The upper bound of a duration's bucket."""
+    return "" if seconds is None else BOUNDS[bisect.bisect_left(_LIMITS, seconds)]

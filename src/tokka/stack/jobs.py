@@ -7,14 +7,12 @@ import sys
 import time
 from pathlib import Path
 
-from tokka.jobs.broker import check
+from tokka.jobs.broker import SOCKET, require_known
 from tokka.jobs.metrics import JobMetrics
 from tokka.params import Params
 from tokka.processes.child import Child
 from tokka.settings import Settings
 
-# The socket's name: tokka.jobs.process imports too much to be asked for it here.
-SOCKET = "jobs.sock"
 RETRY_SECONDS = 1.0
 # A process that lives for so long has no problem any more.
 SETTLED_SECONDS = 5.0
@@ -36,9 +34,9 @@ class JobsChild:
         broker = settings.broker or params.serving.asynchronous.broker
         self.socket = SOCKET if broker else ""
         if broker:
-            check(broker)
+            require_known(broker)
         self.metrics = JobMetrics(settings.jobs_url, params.registry.model) if broker else None
-        self._command = [*command(params), "--folder", str(folder)]
+        self._command = [sys.executable, "-P", "-m", "tokka.jobs.process", str(folder)]
         environment = {**environment, "TOKKA_BROKER": broker or ""}
         self.problems: list[str] = []
         self._born = 0.0
@@ -63,15 +61,3 @@ class JobsChild:
     def stop(self) -> None:
         """End it; what it held goes back to the queue."""
         self._child.stop()
-
-
-def command(params: Params) -> list[str]:
-    """The command line of a process that consumes jobs, without a way in over HTTP."""
-    serving = params.serving
-    wanted = serving.asynchronous
-    return [
-        sys.executable, "-P", "-m", "tokka.jobs.process", "--name", params.registry.model,
-        "--tries", str(wanted.tries), "--concurrent", str(wanted.concurrent),
-        "--result-days", str(wanted.result_days), "--give-up-hours", str(wanted.give_up_hours),
-        "--max-rows", str(serving.max_rows), "--max-body-bytes", str(serving.max_body_bytes),
-    ]  # fmt: skip

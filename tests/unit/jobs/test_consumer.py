@@ -4,7 +4,6 @@ import asyncio
 import json
 import re
 import time
-from pathlib import Path
 
 import httpx
 import pytest
@@ -14,11 +13,11 @@ from hypothesis import strategies as st
 from tokka import files
 from tokka.errors import UsageError
 from tokka.jobs import consumer
-from tokka.jobs.broker import Queues, check
-from tokka.jobs.consumer import Away, Failed, Handler, Refused
-from tokka.jobs.gateway_client import Asker, credentials
-from tokka.jobs.job_request import job_of
-from tokka.jobs.job_store import Results
+from tokka.jobs.broker import Queues, require_known
+from tokka.jobs.consumer import Consumer, Failed, Refused, Unavailable
+from tokka.jobs.gateway_client import GatewayClient, credentials
+from tokka.jobs.http_api import job_of
+from tokka.jobs.job_store import JobStore
 from tokka.jobs.messages import Job, Undecodable, decode, decode_result, encode, encode_result
 from tokka.jobs.process import secret_of
 from tokka.params import parse_params
@@ -45,7 +44,7 @@ class Endpoint:
 
 @pytest.fixture
 def results(tmp_path):
-    return Results(f"sqlite:///{tmp_path}/jobs.db", "helpdesk")
+    return JobStore(f"sqlite:///{tmp_path}/jobs.db", "helpdesk")
 
 
 def make_job(name="a", **facts):
@@ -53,7 +52,7 @@ def make_job(name="a", **facts):
 
 
 def handle(results, endpoint, body, times=1):
-    handler = Handler(results, endpoint.ask, tries=3)
+    handler = Consumer(results, endpoint.ask, tries=3)
     return [asyncio.run(handler.handle(body)) for _ in range(times)]
 
 
@@ -79,10 +78,10 @@ def test_an_id_that_names_a_path_is_refused():
 
 def test_a_result_survives_its_message():
     rows = [{**ANSWER, "value": None, "top": None}]
-    found = decode_result(encode_result("a", "done", rows, None))
+    found = decode_result(encode_result("a", "done", ANSWER))
     assert (found["id"], found["state"], found["predictions"], found["error"]) == ("a", "done", rows, None)
     with pytest.raises(Undecodable):
-        decode(encode_result("a", "done", rows, None))
+        decode(encode_result("a", "done", ANSWER))
 
 
 def test_the_first_answer_stays(results):
@@ -98,10 +97,10 @@ def test_an_answer_replaces_a_failure(results):
 
 
 def test_what_was_settled_long_ago_is_forgotten_and_what_waits_is_not(results):
-    results.begin("waits", "d")
+    results.start("waits", "d")
     updated = results.complete("done", "d", {}).updated
-    assert results.forget(updated) == 0
-    assert results.forget(updated + 1) == 1
+    assert results.purge(updated) == 0
+    assert results.purge(updated + 1) == 1
     assert (results.find("done"), results.find("waits").state) == (None, "queued")
 
 
@@ -115,7 +114,7 @@ def test_a_message_that_comes_again_asks_nobody(results):
 
 def test_a_failing_job_is_given_up_after_its_tries(results):
     told = handle(results, Endpoint(Failed("answered 503")), encode(make_job(reply_to="r")), times=3)
-    assert [one.action for one in told] == ["retry", "retry", "dead"]
+    assert [one.action for one in told] == ["retry", "retry", "dead_letter"]
     assert "answered 503" in decode_result(told[-1].reply)["error"]
     assert results.find("a").state == "failed"
 
@@ -128,7 +127,11 @@ def test_a_job_that_fares_better_later_is_done(results):
 
 def test_poison_is_given_up_after_its_tries(results):
     endpoint = Endpoint(ANSWER)
-    assert [one.action for one in handle(results, endpoint, b"\xc3\x01poison", times=3)] == ["retry", "retry", "dead"]
+    assert [one.action for one in handle(results, endpoint, b"\xc3\x01poison", times=3)] == [
+        "retry",
+        "retry",
+        "dead_letter",
+    ]
     assert endpoint.asked == 0
 
 
@@ -136,24 +139,24 @@ def test_poison_that_comes_back_after_it_was_given_up_is_no_further_try(results)
     """A consumer was killed between the commit and the word to the broker."""
     body = b"\xc3\x01poison"
     told = handle(results, Endpoint(ANSWER), body, times=5)
-    assert [one.action for one in told] == ["retry", "retry", "dead", "dead", "dead"]
+    assert [one.action for one in told] == ["retry", "retry", "dead_letter", "dead_letter", "dead_letter"]
     assert results.find(f"body-{files.digest_bytes(body)[:32]}").tries == 3
 
 
 def test_an_outage_is_no_try(results):
-    told = handle(results, Endpoint(Away("nothing serves")), encode(make_job()), times=5)
-    assert [one.action for one in told] == ["wait"] * 5
+    told = handle(results, Endpoint(Unavailable("nothing serves")), encode(make_job()), times=5)
+    assert [one.action for one in told] == ["defer"] * 5
     kept = results.find("a")
     assert (kept.state, kept.tries, kept.starts) == ("queued", 0, 0)
 
 
 def test_a_result_that_cannot_be_kept_is_no_fault_of_the_message(tmp_path, monkeypatch):
     monkeypatch.setattr(consumer, "FAULT_SECONDS", 0.0)
-    results = Results(f"sqlite:///{tmp_path}/jobs.db", "helpdesk")
+    results = JobStore(f"sqlite:///{tmp_path}/jobs.db", "helpdesk")
     (tmp_path / "jobs.db").unlink()
     (tmp_path / "jobs.db").mkdir()
     (told,) = handle(results, Endpoint(ANSWER), encode(make_job()))
-    assert told.action == "wait"
+    assert told.action == "defer"
 
 
 def test_a_refused_job_is_settled_at_once(results):
@@ -164,7 +167,7 @@ def test_a_refused_job_is_settled_at_once(results):
 def test_an_id_of_another_job_is_a_dead_letter_and_the_first_stays(results):
     handle(results, Endpoint(ANSWER), encode(make_job()))
     (told,) = handle(results, Endpoint(ANSWER), encode(make_job(user="another")))
-    assert (told.action, results.find("a").state) == ("dead", "done")
+    assert (told.action, results.find("a").state) == ("dead_letter", "done")
 
 
 def accept(tree, path="/predict", **headers):
@@ -228,7 +231,7 @@ def test_a_question_waits_while_nothing_serves_and_fails_when_something_does():
             return httpx.Response(status_now, json={"error": "why"}, headers=headers)
 
         async def run():
-            asker = Asker("http://gateway", dict, away_seconds=0.0)
+            asker = GatewayClient("http://gateway", dict, patience_seconds=0.0)
             asker._client = httpx.AsyncClient(base_url="http://gateway", transport=httpx.MockTransport(answer))
             await asker.ask(make_job())
 
@@ -240,14 +243,14 @@ def test_a_question_waits_while_nothing_serves_and_fails_when_something_does():
         ask(True, 503)
     # A wrong key, a limit and a full house are no fault of the job's.
     for status in (401, 403, 429):
-        with pytest.raises(Away, match=str(status)):
+        with pytest.raises(Unavailable, match=str(status)):
             ask(True, status)
-    with pytest.raises(Away, match="503"):
+    with pytest.raises(Unavailable, match="503"):
         ask(True, 503, **{"retry-after": "1"})
     # What the gateway asked for ten times in vain is a try: the job may be what kills the workers.
     with pytest.raises(Failed, match="503"):
         ask(True, 503, **{"retry-after": "1", "x-tokka-failed": "502"})
-    with pytest.raises(Away):
+    with pytest.raises(Unavailable):
         ask(False, 503)
 
 
@@ -260,7 +263,7 @@ def test_a_busy_endpoint_is_asked_again_when_it_says():
         return httpx.Response(503 if busy else 200, json={"label": "a"}, headers={"retry-after": "1"} if busy else {})
 
     async def run():
-        asker = Asker("http://gateway", dict)
+        asker = GatewayClient("http://gateway", dict)
         asker._client = httpx.AsyncClient(base_url="http://gateway", transport=httpx.MockTransport(answer))
         return await asker.ask(make_job())
 
@@ -282,7 +285,7 @@ def test_the_secret_is_made_once_and_is_private(tmp_path):
 
 def test_a_broker_of_no_known_kind_and_a_password_in_params_are_refused():
     with pytest.raises(UsageError, match="expected amqp, amqps or kafka") as refused:
-        check("redis://user:secret@localhost")
+        require_known("redis://user:secret@localhost")
     assert "secret" not in refused.value.message
     with pytest.raises(UsageError, match="TOKKA_BROKER"):
         parse_params({"serving": {"asynchronous": {"broker": "amqp://me:secret@localhost/"}}})
@@ -292,7 +295,7 @@ def test_kafka_tries_again_keeps_dead_letters_and_replies(results):
     """FastStream's own broker in memory: the wiring runs, a Kafka does not."""
     from faststream.kafka import TestKafkaBroker
 
-    from tokka.jobs import kafka
+    from tokka.jobs import broker, kafka
 
     queues, seen = Queues("helpdesk"), {}
 
@@ -303,27 +306,20 @@ def test_kafka_tries_again_keeps_dead_letters_and_replies(results):
         return take
 
     async def run():
-        transport = kafka.Kafka("kafka://127.0.0.1:9", queues)
-        handler = Handler(results, Endpoint(Failed("x"), ANSWER).ask, tries=3)
+        transport = kafka.KafkaTransport("kafka://127.0.0.1:9", queues)
+        handler = Consumer(results, Endpoint(Failed("x"), ANSWER).ask, tries=3)
         transport.consume(handler.handle, handler.give_up)
         for topic in (queues.dead, "replies"):
-            transport.broker.subscriber(topic, decoder=kafka._raw)(remember(topic))
+            transport.broker.subscriber(topic, decoder=broker.raw)(remember(topic))
         async with TestKafkaBroker(transport.broker):
             await transport.publish(encode(make_job(reply_to="replies")), "a")
             await transport.publish(b"poison", "b")
 
-    kafka.FAULT_SECONDS, before = 0.01, kafka.FAULT_SECONDS
+    broker.FAULT_SECONDS, before = 0.01, broker.FAULT_SECONDS
     try:
         asyncio.run(run())
     finally:
-        kafka.FAULT_SECONDS = before
+        broker.FAULT_SECONDS = before
     assert seen[queues.dead] == [b"poison"]
     assert [decode_result(body)["state"] for body in seen["replies"]] == ["done"]
     assert results.find("a").tries == 1
-
-
-def test_the_schemas_are_packaged_beside_the_code():
-    import tokka.jobs
-
-    folder = Path(tokka.jobs.__file__).parent / "schemas"
-    assert sorted(path.name for path in folder.glob("*.avsc")) == ["job.avsc", "result.avsc"]

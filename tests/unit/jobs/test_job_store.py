@@ -7,10 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tokka.jobs.broker import Unconfirmed
-from tokka.jobs.consumer import DEATHS, Away, Handler
-from tokka.jobs.http_api import Door
-from tokka.jobs.job_store import Results, Taken
+from tokka.jobs.consumer import DEATHS, Consumer, Unavailable
+from tokka.jobs.http_api import JobsApi
+from tokka.jobs.job_store import IdTaken, JobStore
 from tokka.jobs.messages import Job, decode, decode_result, encode
+from tokka.sections_serving import Serving
 
 NAME = "helpdesk"
 
@@ -36,9 +37,14 @@ class Queue:
 
 
 def make_door(url, queue):
-    results = Results(url, NAME)
-    return Door(
-        results, queue.publish, describe=nobody_serves, model=NAME, max_rows=4, max_body_bytes=10_000, secret=b"secret"
+    results = JobStore(url, NAME)
+    return JobsApi(
+        results,
+        queue.publish,
+        describe=nobody_serves,
+        model=NAME,
+        limits=Serving(max_rows=4, max_body_bytes=10_000),
+        secret=b"secret",
     )
 
 
@@ -104,10 +110,10 @@ def test_of_two_messages_under_one_id_at_once_each_gets_its_own_answer_or_none(u
 
     def handle(text):
         job = Job(id="a", model=NAME, texts=[text], shape="text", reply_to="replies")
-        return Handler(Results(url, NAME), answer, tries=3).handle(encode(job))
+        return Consumer(JobStore(url, NAME), answer, tries=3).handle(encode(job))
 
     told = together(handle("one"), handle("two"))
-    assert sorted(one.action for one in told) == ["ack", "dead"]
+    assert sorted(one.action for one in told) == ["ack", "dead_letter"]
     for text, one in zip(("one", "two"), told, strict=True):
         found = decode_result(one.reply)
         if one.action == "ack":
@@ -120,16 +126,16 @@ def test_of_two_messages_under_one_id_at_once_each_gets_its_own_answer_or_none(u
 def test_an_id_is_claimed_once_by_however_many(url):
     def claim(number):
         try:
-            return Results(url, NAME).claim("a", f"digest-{number}").digest
-        except Taken:
+            return JobStore(url, NAME).claim("a", f"digest-{number}").digest
+        except IdTaken:
             return None
 
     with ThreadPoolExecutor(8) as pool:
         found = [digest for digest in pool.map(claim, range(16)) if digest]
     assert len(found) == 1
-    assert Results(url, NAME).find("a").digest == found[0]
+    assert JobStore(url, NAME).find("a").digest == found[0]
     # Another endpoint's jobs in the same database are other jobs.
-    assert Results(url, "another").claim("a", "digest").digest == "digest"
+    assert JobStore(url, "another").claim("a", "digest").digest == "digest"
 
 
 def test_a_message_that_kills_whoever_takes_it_is_given_up(url):
@@ -139,43 +145,43 @@ def test_a_message_that_kills_whoever_takes_it_is_given_up(url):
     job = encode(Job(id="a", model=NAME, texts=["x"], reply_to="replies"))
     for _ in range(DEATHS):
         with pytest.raises(asyncio.CancelledError):
-            asyncio.run(Handler(Results(url, NAME), die, tries=3).handle(job))
-    told = asyncio.run(Handler(Results(url, NAME), die, tries=3).handle(job))
-    assert told.action == "dead"
+            asyncio.run(Consumer(JobStore(url, NAME), die, tries=3).handle(job))
+    told = asyncio.run(Consumer(JobStore(url, NAME), die, tries=3).handle(job))
+    assert told.action == "dead_letter"
     assert "came to no end 20 times" in decode_result(told.reply)["error"]
-    assert Results(url, NAME).find("a").state == "failed"
+    assert JobStore(url, NAME).find("a").state == "failed"
 
 
 def test_a_job_that_waits_for_a_model_is_not_given_up_for_that(url):
     async def away(job):
-        raise Away("nothing serves")
+        raise Unavailable("nothing serves")
 
     job = encode(Job(id="a", model=NAME, texts=["x"]))
-    told = [asyncio.run(Handler(Results(url, NAME), away, tries=3).handle(job)) for _ in range(DEATHS + 5)]
-    assert {one.action for one in told} == {"wait"}
+    told = [asyncio.run(Consumer(JobStore(url, NAME), away, tries=3).handle(job)) for _ in range(DEATHS + 5)]
+    assert {one.action for one in told} == {"defer"}
 
 
 def test_what_the_broker_gave_up_is_failed_once_and_said(url):
     async def never(job):
         raise AssertionError("nobody is to be asked")
 
-    handler = Handler(Results(url, NAME), never, tries=3)
+    handler = Consumer(JobStore(url, NAME), never, tries=3)
     body = encode(Job(id="a", model=NAME, texts=["x"], reply_to="replies"))
     told = [asyncio.run(handler.give_up(body, "delivered 20 times")) for _ in range(2)]
     assert [one.action for one in told] == ["ack", "ack"]
     assert "delivered 20 times" in decode_result(told[0].reply)["error"]
     assert told[1].reply == b""
     assert asyncio.run(handler.give_up(b"poison", "rejected")).action == "ack"
-    Results(url, NAME).complete("done", "d", {"label": "card"})
-    assert Results(url, NAME).find("a").answer == {"error": "given up by the broker: delivered 20 times"}
+    JobStore(url, NAME).complete("done", "d", {"label": "card"})
+    assert JobStore(url, NAME).find("a").answer == {"error": "given up by the broker: delivered 20 times"}
 
 
 def test_a_job_without_an_answer_for_too_long_is_failed_and_a_late_answer_replaces_that(url):
-    results = Results(url, NAME)
-    created = results.begin("old", "d").created
+    results = JobStore(url, NAME)
+    created = results.start("old", "d").created
     results.complete("done", "d", {"label": "card"})
-    assert results.give_up(created, "too long") == 0
-    assert results.give_up(created + 0.0001, "too long") == 1
+    assert results.expire(created, "too long") == 0
+    assert results.expire(created + 0.0001, "too long") == 1
     assert results.find("old").answer == {"error": "too long"}
     assert results.complete("old", "d", {"label": "late"}).state == "done"
     assert results.find("done").answer == {"label": "card"}
@@ -183,11 +189,11 @@ def test_a_job_without_an_answer_for_too_long_is_failed_and_a_late_answer_replac
 
 def test_the_last_try_and_its_end_are_one_commit(url):
     """A consumer that is killed between the two would count one more."""
-    results = Results(url, NAME)
-    results.begin("a", "d")
-    kept = [results.count_try("a", "d", "answered 503", limit=3) for _ in range(3)]
+    results = JobStore(url, NAME)
+    results.start("a", "d")
+    kept = [results.count_failure("a", "d", "answered 503", limit=3) for _ in range(3)]
     assert [(one.tries, one.state) for one in kept] == [(1, "queued"), (2, "queued"), (3, "failed")]
     assert results.find("a").answer == {"error": "given up after 3 tries: answered 503"}
     # A person put it back on the queue, and it was answered.
     results.complete("a", "d", {"label": "card"})
-    assert results.count_try("a", "d", "late", limit=3).answer == {"label": "card"}
+    assert results.count_failure("a", "d", "late", limit=3).answer == {"label": "card"}

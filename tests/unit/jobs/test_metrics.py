@@ -5,9 +5,9 @@ import time
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from tokka.jobs.job_store import Results
+from tokka.jobs.job_store import JobStore
 from tokka.jobs.metrics import JobMetrics
-from tokka.jobs.tally import BEYOND, BOUNDS, bound_of
+from tokka.jobs.tables import BOUNDS, bucket
 
 NAME = "helpdesk"
 
@@ -26,11 +26,11 @@ def exposition(url):
 
 def test_jobs_are_counted_by_what_became_of_them(url):
     for number in range(6):
-        Results(url, NAME).claim(f"{number}", "d")
-        Results(url, NAME).accept(f"{number}", "d")
-    results = Results(url, NAME)
+        JobStore(url, NAME).claim(f"{number}", "d")
+        JobStore(url, NAME).accept(f"{number}", "d")
+    results = JobStore(url, NAME)
     for _ in range(2):
-        results.begin("0", "d")
+        results.start("0", "d")
         results.complete("0", "d", {"label": "card", "model_version": "3"})
         results.complete("1", "d", {"predictions": [{"model_version": "4"}]})
         results.fail("2", "d", "no text_pair")
@@ -49,11 +49,11 @@ def test_jobs_are_counted_by_what_became_of_them(url):
 
 
 def test_durations_are_a_histogram_by_version(url, monkeypatch):
-    results = Results(url, NAME)
+    results = JobStore(url, NAME)
     now = time.time()
     for number, seconds in enumerate((0.01, 0.2, 0.2, 40.0, 200_000.0)):
         monkeypatch.setattr(time, "time", lambda: now)
-        results.begin(f"{number}", "d")
+        results.start(f"{number}", "d")
         monkeypatch.setattr(time, "time", lambda seconds=seconds: now + seconds)
         results.complete(f"{number}", "d", {"model_version": "3"})
     found = exposition(url)
@@ -67,11 +67,11 @@ def test_durations_are_a_histogram_by_version(url, monkeypatch):
 
 
 def test_counters_never_fall(url):
-    results = Results(url, NAME)
-    results.begin("a", "d")
+    results = JobStore(url, NAME)
+    results.start("a", "d")
     updated = results.complete("a", "d", {"model_version": "3"}).updated
     before = exposition(url)
-    assert results.forget(updated + 1) == 1
+    assert results.purge(updated + 1) == 1
     assert exposition(url) == before
 
 
@@ -81,6 +81,6 @@ def test_a_database_that_does_not_answer_is_said(tmp_path):
 
 
 def test_buckets_hold_their_upper_bound():
-    assert [bound_of(seconds) for seconds in (0.0, 0.05, 0.0501, 86_400.0, 86_401.0, None)] == [
-        BOUNDS[0], BOUNDS[0], BOUNDS[1], BOUNDS[-1], BEYOND, ""
+    assert [bucket(seconds) for seconds in (0.0, 0.05, 0.0501, 86_400.0, 86_401.0, None)] == [
+        BOUNDS[0], BOUNDS[0], BOUNDS[1], BOUNDS[-2], "+Inf", ""
     ]  # fmt: skip

@@ -8,20 +8,34 @@ import subprocess
 import sys
 import time
 
-from tokka.jobs.job_store import Results
-from tokka.jobs.process import Options, run
+from tokka import files
+from tokka.jobs.job_store import JobStore
+from tokka.jobs.process import run
+from tokka.params import Params, parse_params
+from tokka.sections_serving import Asynchronous, Serving
 from tokka.settings import Settings
+
+
+def make_params() -> Params:
+    return parse_params({"registry": {"model": "helpdesk"}})
+
+
+def make_command(folder):
+    files.write_json(folder / "params.json", make_params().model_dump(mode="json"))
+    return [sys.executable, "-m", "tokka.jobs.process", str(folder)]
 
 
 def test_a_job_whose_broker_is_lost_is_failed_in_the_end(tmp_path):
     environment = {"TOKKA_HOME": str(tmp_path), "TOKKA_BROKER": "amqp://guest:secret@127.0.0.1:9/"}
     settings = Settings.from_environment(environment)
-    results = Results(settings.jobs_url, "helpdesk")
-    results.begin("lost", "d")
+    serving = Serving().model_copy(update={"asynchronous": Asynchronous().model_copy(update={"give_up_hours": 0.0})})
+    params = make_params().model_copy(update={"serving": serving})
+    results = JobStore(settings.jobs_url, "helpdesk")
+    results.start("lost", "d")
     results.claim("never confirmed", "d")
 
     async def until_failed():
-        running = asyncio.create_task(run(Options("helpdesk", give_up_hours=0.0), settings))
+        running = asyncio.create_task(run(params, settings))
         deadline = time.monotonic() + 10
         while results.find("lost").state == "queued" and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
@@ -37,8 +51,7 @@ def test_a_job_whose_broker_is_lost_is_failed_in_the_end(tmp_path):
 
 def test_every_line_that_it_writes_is_an_object_without_the_password(tmp_path):
     environment = {**os.environ, "TOKKA_HOME": str(tmp_path), "TOKKA_BROKER": "amqp://guest:secret@127.0.0.1:9/"}
-    command = [sys.executable, "-m", "tokka.jobs.process", "--name", "helpdesk", "--tries", "3"]
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(make_command(tmp_path), env=environment, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     lines = [json.loads(process.stderr.readline())]
     while "the broker does not answer" not in lines[-1]["message"]:
@@ -52,8 +65,9 @@ def test_every_line_that_it_writes_is_an_object_without_the_password(tmp_path):
 
 def test_a_mistake_is_a_line_with_what_to_do(tmp_path):
     environment = {**os.environ, "TOKKA_HOME": str(tmp_path), "TOKKA_BROKER": "redis://guest:secret@127.0.0.1/"}
-    command = [sys.executable, "-m", "tokka.jobs.process", "--name", "helpdesk"]
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(
+        make_command(tmp_path), env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
     (line,) = map(json.loads, ended.stderr.splitlines())
     assert (ended.returncode, "amqp" in line["message"], "TOKKA_BROKER" in line["hint"]) == (2, True, True)
     assert "secret" not in ended.stderr
