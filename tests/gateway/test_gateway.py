@@ -249,7 +249,12 @@ def records(world, since, kind):
 
 
 def joined(world, since):
-    return log.join(log.read(world.settings.home / "requests", since))
+    """Each prediction with the gateway's record and the feedback of the same id."""
+    rows = {one["prediction_id"]: {**one, "request": None} for one in records(world, since, "prediction")}
+    for kind in ("request", "feedback"):
+        for one in records(world, since, kind):
+            rows.get(one["prediction_id"], {})[kind] = one
+    return list(rows.values())
 
 
 def pids(world, version):

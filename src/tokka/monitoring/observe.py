@@ -1,27 +1,47 @@
 """One look at the traffic: windows, drift, labels, and the decision whether to retrain, written down for people.
 
-    outcome = detect_drift(params, settings, "drift", out, reference=path, champion_version="3", history=[…])
+    outcome = detect_drift(params, settings, "drift", out, Champion("3", reference, replayed), history)
     outcome["verdict"]        # retrain | wait
 
-Whoever asks, without a champion or a log there is no drift to speak of: that is said, and what a person asked for
-goes on.
+Without a champion or a log there is no drift: the outcome says so, and what a person asked for goes on.
 """
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from tokka import files, provenance
-from tokka.errors import TokkaError
-from tokka.monitoring import report, snapshot
-from tokka.monitoring.drift.columns import Columns, from_reference
-from tokka.monitoring.drift.drift import REFERENCE_ROWS, WindowDrift, detect
+from tokka.monitoring import reference, report, snapshot
+from tokka.monitoring.drift.columns import Columns
+from tokka.monitoring.drift.drift import WindowDrift, detect
 from tokka.monitoring.drift.policy import CAUSES_WITH_FEEDBACK, Attempt, Decision, Facts, decide, learned_until
-from tokka.monitoring.drift.windows import Cut, Window, count_since, cut, labelled
+from tokka.monitoring.drift.windows import Cut, Labelled, Window, count_since, cut, labelled
+from tokka.monitoring.report import Outcome
 from tokka.params import Params
+from tokka.request_log import log
 from tokka.settings import Settings
+
+
+@dataclass(frozen=True)
+class Champion:
+    """What serves: its version, and reference.parquet and replay.parquet of its evaluation; empty when nothing does."""
+
+    version: str = ""
+    reference: Path | None = None
+    replayed: Path | None = None
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What log and reference hold: full windows with what was found in them, labelled rows, what could not be read."""
+
+    reference: Columns | None
+    found: list[WindowDrift]
+    newest: Window | None
+    waiting: int
+    labelled: list[Labelled]
+    unread: list[str]
 
 
 def detect_drift(
@@ -29,13 +49,10 @@ def detect_drift(
     settings: Settings,
     cause: str,
     out: Path,
-    *,
-    reference: Path | None,
-    champion_version: str,
-    history: Iterable[Mapping[str, Any]],
-    replayed: Path | None = None,
+    champion: Champion,
+    history: Sequence[Attempt],
     now: float | None = None,
-) -> dict[str, Any]:
+) -> Outcome:
     """Look at the request log, write drift.html and drift.json into `out`, and return what was decided.
 
     Args:
@@ -43,117 +60,71 @@ def detect_drift(
         settings: the request log and the snapshots are in its home.
         cause: drift, schedule, git or person.
         out: made when it is missing.
-        reference: reference.parquet of the champion's evaluation; None when nothing serves.
-        champion_version: whose predictions are looked at; empty when nothing serves.
-        history: earlier retrainings as `time`, `cause`, `trigger_key`, `outcome` (see `policy.Attempt`).
-        replayed: replay.parquet of the champion's evaluation: rows that a rollout sends itself are no traffic.
+        champion: whose predictions are compared with its reference.
+        history: earlier retrainings.
         now: seconds since 1970; for tests.
-
-    Returns:
-        verdict (retrain or wait), alert (whether a person has to look), drift, reasons, windows, labelled_rows,
-        snapshot (path or empty), trigger_key.
 
     Raises:
         TokkaError: the reference cannot be read.
         UsageError: the cause is unknown, or monitoring.alpha too fine.
     """
-    seen = _look(params, settings, reference, champion_version, replayed)
-    attempts = [_attempt(entry) for entry in history]
-    facts = Facts(
-        cause=cause,
-        now=time.time() if now is None else now,
-        windows=seen.found,
-        attempts=attempts,
-        labelled_rows=count_since(seen.labelled, learned_until(attempts)),
-        trigger_key=_trigger_key(params, cause, champion_version, reference, snapshot.digest_of(seen.labelled)),
-        champion=seen.reference is not None,
-    )
+    seen = _look(params, settings, champion)
+    facts = _facts(params, cause, champion, history, seen, time.time() if now is None else now)
     decision = decide(facts, params.monitoring, params.retraining)
     learn = decision.verdict == "retrain" and cause in CAUSES_WITH_FEEDBACK
     path = snapshot.write(seen.labelled, settings.home / "snapshots") if learn else None
     outcome = _outcome(decision, facts, seen, path)
     report.write(out / "drift.html", outcome, seen.found, seen.newest, seen.reference, params.monitoring.alpha)
-    files.write_json(out / "drift.json", outcome | _inputs(facts, champion_version))
+    # With what else was looked at, so that the decision can be made again from the file.
+    attempts = [asdict(attempt) for attempt in history]
+    looked_at = {"cause": cause, "now": facts.now, "champion": champion.version, "attempts": attempts}
+    files.write_json(out / "drift.json", {**outcome, **looked_at})
     return outcome
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """What the log and the reference hold: full windows with what was found in them, and labelled rows."""
-
-    reference: Columns | None
-    found: list[WindowDrift]
-    newest: Window | None
-    waiting: int
-    labelled: list[dict[str, Any]]
-    damaged: int
-
-
-def _look(params: Params, settings: Settings, reference: Path | None, version: str, replayed: Path | None) -> _Seen:
-    records, damaged = _read(settings.home / "requests")
-    known, columns = _texts(replayed), from_reference(reference, REFERENCE_ROWS) if reference else None
-    cuts = cut(records, params.monitoring.window_rows, version, known) if columns else Cut()
+def _look(params: Params, settings: Settings, champion: Champion) -> _Seen:
+    scan = log.scan(settings.home / "requests")
+    known = reference.read_replayed(champion.replayed)
+    columns = reference.read_reference(champion.reference) if champion.reference else None
+    cuts = cut(scan.records, params.monitoring.window_rows, champion.version, known) if columns else Cut()
     recent = cuts.windows[-params.monitoring.of_windows :]
     found = [detect(window, columns, params.monitoring) for window in recent] if columns else []
-    return _Seen(columns, found, recent[-1] if recent else None, len(cuts.rest), labelled(records, known), damaged)
+    newest = recent[-1] if recent else None
+    return _Seen(columns, found, newest, len(cuts.rest), labelled(scan.records, known), _unread(scan))
 
 
-def _outcome(decision: Decision, facts: Facts, seen: _Seen, path: Path | None) -> dict[str, Any]:
-    reasons = list(decision.reasons)
-    if seen.damaged:
-        reasons.append(f"{seen.damaged} lines of the request log could not be read")
-    return {
-        "verdict": "retrain" if decision.verdict == "retrain" else "wait",
-        "alert": decision.verdict == "alert",
-        "drift": decision.drift,
-        "reasons": reasons,
-        "windows": [window.as_dict() for window in facts.windows],
-        "rows_waiting": seen.waiting,
-        "labelled_rows": facts.labelled_rows,
-        "snapshot": str(path) if path else "",
-        "trigger_key": facts.trigger_key,
-    }
+def _unread(scan: log.Scan) -> list[str]:
+    lost = scan.torn + scan.damaged
+    said = [f"{lost} lines of the request log could not be read"] if lost else []
+    return said + [f"not read, of an unknown version of the request log: {name}" for name in scan.unknown]
 
 
-def _inputs(facts: Facts, champion_version: str) -> dict[str, Any]:
-    """What else the decision looked at, so that it can be made again from drift.json."""
-    return {
-        "cause": facts.cause,
-        "now": facts.now,
-        "champion": champion_version,
-        "attempts": [vars(attempt) for attempt in facts.attempts],
-    }
-
-
-def _read(folder: Path) -> tuple[list[dict[str, Any]], int]:
-    from tokka.request_log.log import scan
-
-    found = scan(folder)
-    return found.records, found.torn + found.damaged
-
-
-def _texts(path: Path | None) -> frozenset[str]:
-    if path is None:
-        return frozenset()
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        return frozenset(map(str, pq.read_table(path, columns=["text"]).column("text").to_pylist()))
-    except (OSError, pa.ArrowException) as error:
-        raise TokkaError(f"{path} cannot be read: {error}", "evaluate the champion again") from None
-
-
-def _attempt(entry: Mapping[str, Any]) -> Attempt:
-    """One line of history; what it does not say counts against starting another."""
-    return Attempt(
-        time=float(entry["time"]),
-        cause=str(entry.get("cause", "")),
-        trigger_key=str(entry.get("trigger_key", "")),
-        outcome=str(entry.get("outcome") or "running"),
+def _facts(
+    params: Params, cause: str, champion: Champion, history: Sequence[Attempt], seen: _Seen, now: float
+) -> Facts:  # fmt: skip
+    reference_digest = files.digest_file(champion.reference) if champion.reference else ""
+    labels = snapshot.digest_of(seen.labelled)
+    key = [provenance.params_digest(params), cause, champion.version, reference_digest, labels]
+    return Facts(
+        cause=cause,
+        now=now,
+        windows=seen.found,
+        attempts=history,
+        labelled_rows=count_since(seen.labelled, learned_until(history)),
+        trigger_key=files.digest_json(key)[:32],
+        champion=seen.reference is not None,
     )
 
 
-def _trigger_key(params: Params, cause: str, version: str, reference: Path | None, labels: str) -> str:
-    parts: Sequence[Any] = [cause, version, files.digest_file(reference) if reference else "", labels]
-    return files.digest_json([provenance.params_digest(params), *parts])[:32]
+def _outcome(decision: Decision, facts: Facts, seen: _Seen, path: Path | None) -> Outcome:
+    return Outcome(
+        verdict="retrain" if decision.verdict == "retrain" else "wait",
+        alert=decision.verdict == "alert",
+        drift=decision.drift,
+        reasons=[*decision.reasons, *seen.unread],
+        windows=[asdict(window) for window in facts.windows],
+        rows_waiting=seen.waiting,
+        labelled_rows=facts.labelled_rows,
+        snapshot=str(path or ""),
+        trigger_key=facts.trigger_key,
+    )

@@ -1,40 +1,49 @@
-"""How one record of the request log lies on disk: a line of its own, with a checksum behind it.
+"""How a record of the request log lies on disk: a line of JSON with a checksum, between two newlines of its own.
 
 content = frame(record)             # b'\\n{"kind":…}\\t1a2b3c4d\\n'
-record = unframe(line)              # None when it is damaged
+lines = parse(content)              # lines.records, lines.damaged, lines.torn
 
-Each record brings both of its newlines: whatever happens to one byte happens to one record.
+Since no newline is shared, a changed byte or a cut costs one record and no more.
 """
 
 import json
 import re
 import zlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 KINDS = ("prediction", "request", "feedback")
 # Seconds since 1970 in the year 9999: what is later is no time, and NaN neither.
 _END_OF_TIME = 253_402_300_800
 _CHECKSUM = re.compile(rb"[0-9a-f]{8}")
 
+# A JSON object with kind, prediction_id and time; what else it has depends on its kind and on who wrote it.
+LogRecord = dict[str, Any]
 
-def frame(record: Mapping[str, Any]) -> bytes:
+
+class Lines(NamedTuple):
+    """The content of a segment: records and damaged lines by the offset behind them, and whether the end was cut off.
+
+    `end` is the offset behind the last whole line.
+    """
+
+    records: list[tuple[int, LogRecord]]
+    damaged: list[int]
+    torn: bool
+    end: int
+
+
+def frame(record: Mapping[str, object]) -> bytes:
     """A record as bytes; NaN and infinity raise ValueError."""
     text = json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode(errors="replace")
     return b"\n%b\t%08x\n" % (text, zlib.crc32(text))
 
 
-def unframe(line: bytes, *, checked: bool = True) -> dict[str, Any] | None:
-    """A line (without its newlines) as a record; None when it is none, or not what was written.
-
-    Args:
-        checked: whether the segment has checksums; older ones have none.
-    """
-    text = line
-    if checked:
-        text, _, checksum = line.rpartition(b"\t")
-        if not _CHECKSUM.fullmatch(checksum) or int(checksum, 16) != zlib.crc32(text):
-            return None
+def unframe(line: bytes) -> LogRecord | None:
+    """A line (without its newlines) as a record; None when it is none, or not what was written."""
+    text, _, checksum = line.rpartition(b"\t")
+    if not _CHECKSUM.fullmatch(checksum) or int(checksum, 16) != zlib.crc32(text):
+        return None
     try:
         record = json.loads(text)
     except (ValueError, RecursionError):
@@ -42,7 +51,21 @@ def unframe(line: bytes, *, checked: bool = True) -> dict[str, Any] | None:
     return record if _is_record(record) else None
 
 
-def _is_record(value: Any) -> bool:
-    known = isinstance(value, dict) and value.get("kind") in KINDS and isinstance(value.get("prediction_id"), str)
-    moment = value.get("time") if known else None
+def parse(content: bytes, start: int = 0) -> Lines:
+    """The records in a part of a segment that begins at offset `start`."""
+    records, damaged, end = [], [], start
+    *lines, rest = content.split(b"\n")
+    for line in lines:
+        end += len(line) + 1
+        if record := unframe(line):
+            records.append((end, record))
+        elif line:
+            damaged.append(end)
+    return Lines(records, damaged, bool(rest), end)
+
+
+def _is_record(value: object) -> bool:
+    if not isinstance(value, dict) or value.get("kind") not in KINDS or not isinstance(value.get("prediction_id"), str):
+        return False
+    moment = value.get("time")
     return isinstance(moment, int | float) and 0 <= moment < _END_OF_TIME

@@ -1,4 +1,4 @@
-"""Segments of the request log that nobody writes any more, as Parquet; and the oldest of them, deleted.
+"""Segments of the request log that no process writes any more, as Parquet; and the oldest of them, deleted.
 
     sealed = seal_all(folder, now); deleted = delete_before(folder, moment)
 
@@ -7,47 +7,53 @@ doubles nothing.
 """
 
 import contextlib
+import io
 import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from tokka import files
 from tokka.request_log import segments
-from tokka.request_log.framing import unframe
+from tokka.request_log.framing import LogRecord, parse
 
 # An offset behind every record: all of a sealed segment was read.
 ALL = sys.maxsize
 # A process that ended a moment ago may come back under the same number.
 IDLE_SECONDS = 600.0
-DAY_SECONDS = 86_400.0
 _FACTS = b"tokka"
+
+
+class _Facts(TypedDict):
+    """What the file's metadata hold: damaged lines by the offset behind them, the newest record's time."""
+
+    torn: bool
+    damaged: list[int]
+    newest: float
 
 
 def seal_all(folder: Path, now: float) -> int:
     """Seal every segment that is due, and return how many were; `now` in seconds since 1970."""
     sealed = 0
     for name in segments.names(folder):
-        path, checked = segments.open_path(folder, name)
-        # Who writes a segment of an older version holds no lock: leave it for a whole day more.
-        idle = IDLE_SECONDS if checked else 2 * DAY_SECONDS
         with contextlib.suppress(FileNotFoundError):
-            sealed += now - path.stat().st_mtime >= idle and seal(folder, name)
+            idle = now - segments.open_path(folder, name).stat().st_mtime
+            sealed += idle >= IDLE_SECONDS and seal(folder, name)
     return sealed
 
 
 def seal(folder: Path, name: str) -> bool:
-    """Seal one segment; False when someone writes it, or it is gone."""
-    path, checked = segments.open_path(folder, name)
+    """Seal one segment; False when a process writes it, or it is gone."""
+    path = segments.open_path(folder, name)
     descriptor = segments.claim_all(path)
     if descriptor is None:
         return False
     try:
-        # Not renamed into a sealed file from before a kill: it is made again, from the same bytes.
         content = path.read_bytes()
         if content.strip(b"\n"):
-            _write(folder / f"{name}{segments.SEALED}", content, checked=checked)
+            # A sealed file from before a kill is made again, from the same bytes.
+            _write(segments.sealed_path(folder, name), content)
         path.unlink()
         files.sync_folder(folder)
     finally:
@@ -59,15 +65,15 @@ def delete_before(folder: Path, moment: float) -> int:
     """Delete sealed segments whose newest record is older than a moment; returns how many there were."""
     deleted = 0
     for name in segments.names(folder):
-        path, (unsealed, _) = folder / f"{name}{segments.SEALED}", segments.open_path(folder, name)
-        facts = _facts(path) if path.exists() and not unsealed.exists() else None
+        path, is_open = segments.sealed_path(folder, name), segments.open_path(folder, name).exists()
+        facts = None if is_open else _facts(path)
         if facts is not None and facts["newest"] < moment:
             path.unlink()
             deleted += 1
     return deleted
 
 
-def read_sealed(path: Path, since: float, offset: int) -> tuple[list[dict[str, Any]], int, int] | None:
+def read_sealed(path: Path, since: float, offset: int) -> tuple[list[LogRecord], int, int] | None:
     """Records from `since` on, torn and damaged lines, all behind an offset of the segment; None when unreadable."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -75,73 +81,51 @@ def read_sealed(path: Path, since: float, offset: int) -> tuple[list[dict[str, A
     facts = _facts(path)
     if facts is None:
         return None
-    torn = int(facts["torn"])
-    damaged = sum(end > offset for end in facts["damaged"])
+    counts = int(facts["torn"]), sum(end > offset for end in facts["damaged"])
     if facts["newest"] < since:
-        return [], torn, damaged
+        return [], *counts
     try:
         wanted = [("time", ">=", since), ("end", ">", offset)]
         rows = pq.read_table(path, columns=["record"], filters=wanted).column("record").to_pylist()
     except (OSError, pa.ArrowException, ValueError):
         return None
-    return [json.loads(row) for row in rows], torn, damaged
+    return [json.loads(row) for row in rows], *counts
 
 
-def _write(path: Path, content: bytes, *, checked: bool) -> None:
-    import io
-
+def _write(path: Path, content: bytes) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows, damaged, torn = _parse(content, checked=checked)
-    times = [float(record["time"]) for _, record in rows]
-    facts = {"torn": torn, "damaged": damaged, "newest": max(times, default=0.0)}
-    table = pa.table(
-        {
-            "end": pa.array([end for end, _ in rows], pa.int64()),
-            "time": pa.array(times, pa.float64()),
-            "kind": pa.array([record["kind"] for _, record in rows], pa.string()),
-            "prediction_id": pa.array([_unicode(record["prediction_id"]) for _, record in rows], pa.string()),
-            "record": pa.array([_text(record) for _, record in rows], pa.string()),
-        },
-        metadata={_FACTS: json.dumps(facts).encode()},
-    )
+    lines = parse(content)
+    rows = [record for _, record in lines.records]
+    newest = max((float(row["time"]) for row in rows), default=0.0)
+    facts = _Facts(torn=lines.torn, damaged=lines.damaged, newest=newest)
+    columns = {
+        "end": pa.array([end for end, _ in lines.records], pa.int64()),
+        "time": pa.array([float(row["time"]) for row in rows], pa.float64()),
+        "kind": pa.array([row["kind"] for row in rows], pa.string()),
+        "prediction_id": pa.array([_unicode(row["prediction_id"]) for row in rows], pa.string()),
+        # Escaped: a text that holds half a surrogate pair is no UTF-8, and Parquet takes nothing else.
+        "record": pa.array([json.dumps(row, separators=(",", ":")) for row in rows], pa.string()),
+    }
     output = io.BytesIO()
+    table = pa.table(columns, metadata={_FACTS: json.dumps(facts).encode()})
     pq.write_table(table, output, compression="zstd", write_page_checksum=True)
     files.write_bytes(path, output.getvalue())
     path.chmod(0o600)
-
-
-def _parse(content: bytes, *, checked: bool) -> tuple[list[tuple[int, dict[str, Any]]], list[int], bool]:
-    """Records and damaged lines with the offsets behind them, and whether the last line was cut off."""
-    rows: list[tuple[int, dict[str, Any]]] = []
-    damaged: list[int] = []
-    end = 0
-    *lines, rest = content.split(b"\n")
-    for line in lines:
-        end += len(line) + 1
-        record = unframe(line, checked=checked) if line else None
-        if record is not None:
-            rows.append((end, record))
-        elif line:
-            damaged.append(end)
-    return rows, damaged, bool(rest)
-
-
-def _text(record: dict[str, Any]) -> str:
-    # Escaped: a text that holds half a surrogate pair is no UTF-8, and Parquet takes nothing else.
-    return json.dumps(record, separators=(",", ":"))
 
 
 def _unicode(name: str) -> str:
     return name.encode(errors="replace").decode()
 
 
-def _facts(path: Path) -> dict[str, Any] | None:
+def _facts(path: Path) -> _Facts | None:
+    """None when the file is missing or broken."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        return dict(json.loads(pq.read_schema(path).metadata[_FACTS]))
+        facts: _Facts = json.loads(pq.read_schema(path).metadata[_FACTS])
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
         return None
+    return facts

@@ -1,25 +1,50 @@
-"""The files of the request log: one per process, day and size; open while someone writes it, later sealed.
+"""The files of the request log: one per process, day and size; open while its process writes it, later sealed.
 
-    segment = open_segment(folder, "worker", day)        # an open, locked file
+    descriptor = open_segment(folder, "worker", day)     # open and locked
     for name in names(folder, first_day): …
 
-NAME.crc.jsonl has checksums, NAME.jsonl (of older versions) has none, NAME.parquet is sealed. Whoever writes holds a
-shared lock, so whoever seals sees that nobody does.
+NAME.v1.jsonl is open, NAME.v1.parquet is sealed. The version stands in the name, which comes into being with the file:
+no crash leaves a segment without one. A segment of another version is listed by `unknown`, and never read, sealed or
+deleted. A writer holds a shared lock, so that sealing sees when there is none.
 """
 
 import contextlib
 import fcntl
 import os
+import re
 import time
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
-CHECKED, PLAIN, SEALED = ".crc.jsonl", ".jsonl", ".parquet"
+VERSION = 1
 SEGMENT_BYTES = 32 << 20
+_NAME = re.compile(r"(?P<name>\d{8}-.+?)(\.v(?P<version>\w+))?\.(jsonl|parquet)")
 
 
 def day_of(moment: float) -> str:
     """The UTC day of a moment (seconds since 1970), as YYYYMMDD."""
     return time.strftime("%Y%m%d", time.gmtime(max(moment, 0.0)))
+
+
+def open_path(folder: Path, name: str) -> Path:
+    """Where the open form of a segment lies."""
+    return folder / f"{name}.v{VERSION}.jsonl"
+
+
+def sealed_path(folder: Path, name: str) -> Path:
+    """Where the sealed form of a segment lies."""
+    return folder / f"{name}.v{VERSION}.parquet"
+
+
+def names(folder: Path, first_day: str = "") -> list[str]:
+    """Names of the segments from a day on, in order; one that is being sealed has one name."""
+    return sorted({found["name"] for found in _files(folder) if _is_known(found) and found["name"] >= first_day})
+
+
+def unknown(folder: Path) -> list[str]:
+    """Names of the segments' files whose format has another version, or none."""
+    return sorted(found[0] for found in _files(folder) if not _is_known(found))
 
 
 def open_segment(folder: Path, source: str, day: str) -> int:
@@ -29,17 +54,12 @@ def open_segment(folder: Path, source: str, day: str) -> int:
         OSError: the folder or the file cannot be made.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    number = 0
-    while True:
-        name = f"{day}-{source}-{os.getpid()}" + (f".{number}" if number else "")
-        descriptor = _claim(folder / f"{name}{CHECKED}", folder / f"{name}{SEALED}")
-        if descriptor is not None:
-            return descriptor
-        number += 1
+    found = (_claim(folder, f"{day}-{source}-{os.getpid()}" + (f".{number}" if number else "")) for number in count())
+    return next(descriptor for descriptor in found if descriptor is not None)
 
 
 def claim_all(path: Path) -> int | None:
-    """An open file that nobody writes, locked against writers; None while someone does, or it is gone."""
+    """An open file that no process writes, locked against writers; None while one does, or when it is gone."""
     try:
         descriptor = os.open(path, os.O_RDWR)
     except FileNotFoundError:
@@ -50,35 +70,28 @@ def claim_all(path: Path) -> int | None:
     return None
 
 
-def names(folder: Path, first_day: str = "") -> list[str]:
-    """Names of the segments from a day on, in order; one that is being sealed has one name."""
-    found = set()
-    for path in folder.iterdir() if folder.is_dir() else ():
-        ending = next((one for one in (CHECKED, PLAIN, SEALED) if path.name.endswith(one)), None)
-        if ending and not path.name.startswith(".") and path.name[: len(first_day)] >= first_day:
-            # An old segment keeps its ending in its name: the same process may have one of each kind.
-            found.add(path.name.removesuffix(CHECKED).removesuffix(SEALED))
-    return sorted(found)
+def _files(folder: Path) -> Iterator[re.Match[str]]:
+    """The file names of all segments; a file that is being written begins with a dot and is none."""
+    return filter(None, (_NAME.fullmatch(path.name) for path in (folder.iterdir() if folder.is_dir() else ())))
 
 
-def open_path(folder: Path, name: str) -> tuple[Path, bool]:
-    """Where the open form of a segment lies, and whether it has checksums."""
-    plain = name.endswith(PLAIN)
-    return folder / (name if plain else f"{name}{CHECKED}"), not plain
+def _is_known(found: re.Match[str]) -> bool:
+    return found["version"] == str(VERSION)
 
 
-def _claim(path: Path, sealed: Path) -> int | None:
+def _claim(folder: Path, name: str) -> int | None:
+    path, sealed = open_path(folder, name), sealed_path(folder, name)
     if sealed.exists():
         return None
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
-    # Whoever seals may have taken it between the look and the lock.
+    # It may have been sealed between the look and the lock.
     usable = _locks(descriptor, fcntl.LOCK_SH) and _is(descriptor, path) and not sealed.exists()
     size = os.fstat(descriptor).st_size
     if not usable or size >= SEGMENT_BYTES:
         os.close(descriptor)
         return None
     if size and os.pread(descriptor, 1, size - 1) != b"\n":
-        # A process with this number died in mid-record today: its rest is a line of its own, and counted.
+        # A process with this number died in mid-record today: its rest becomes a line of its own, and is counted.
         os.write(descriptor, b"\n")
     return descriptor
 

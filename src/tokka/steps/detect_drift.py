@@ -18,22 +18,19 @@ def run(params: Params, settings: Settings, cause: str, out: Path) -> dict[str, 
     """
     from tokka.deployment.record.record import Record
     from tokka.deployment.record.retrainings import Attempts
-    from tokka.monitoring.observe import detect_drift
+    from tokka.monitoring.drift.policy import Attempt
+    from tokka.monitoring.observe import Champion, detect_drift
     from tokka.registry.publish import fetch_reference, fetch_replay
 
     with progress.step(STEP):
         endpoint, attempts = params.registry.model, Attempts(settings.record_url)
         champion = Record(settings.record_url).read(endpoint).champion
-        outcome = detect_drift(
-            params,
-            settings,
-            cause,
-            out,
-            reference=fetch_reference(champion.version, params, settings) if champion else None,
-            champion_version=champion.version if champion else "",
-            history=attempts.recent(endpoint),
-            replayed=fetch_replay(champion.version, params, settings) if champion else None,
-        )
+        watched = Champion()
+        if champion:
+            reference = fetch_reference(champion.version, params, settings)
+            watched = Champion(champion.version, reference, fetch_replay(champion.version, params, settings))
+        history = [Attempt(**entry) for entry in attempts.recent(endpoint)]
+        outcome: dict[str, Any] = {**detect_drift(params, settings, cause, out, watched, history)}
         outcome["snapshot"] = outcome["snapshot"] or (champion.snapshot if champion else "")
         if outcome["verdict"] == "retrain":
             attempts.begin(endpoint, cause, outcome["trigger_key"])

@@ -1,6 +1,5 @@
 """Simulated traffic: predictions of a model with many classes, their texts, and what can happen to them."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 
 from tokka.monitoring.drift.columns import Columns
 from tokka.monitoring.drift.windows import Window
+from tokka.request_log.framing import frame
 from tokka.settings import Settings
 
 CLASSES = 77
@@ -92,8 +92,8 @@ def log(settings: Settings) -> Callable[[list[dict[str, Any]]], None]:
     def append(records: list[dict[str, Any]]) -> None:
         folder = settings.home / "requests"
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "19700112-test-1.jsonl").open("a") as file:
-            file.writelines(json.dumps(record) + "\n" for record in records)
+        with (folder / "19700112-test-1.v1.jsonl").open("ab") as file:
+            file.writelines(frame(record) for record in records)
 
     return append
 

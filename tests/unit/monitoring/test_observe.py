@@ -12,17 +12,29 @@ from tests.unit.monitoring.conftest import Traffic, feedback
 from tokka import files
 from tokka.errors import TokkaError
 from tokka.monitoring import snapshot
-from tokka.monitoring.observe import detect_drift
-from tokka.params import Params, parse_params
+from tokka.monitoring.drift.policy import Attempt
+from tokka.monitoring.drift.windows import Labelled
+from tokka.monitoring.observe import Champion, detect_drift
+from tokka.monitoring.report import Outcome
+from tokka.params import parse_params
 from tokka.settings import Settings
 
 Log = Callable[[list[dict[str, Any]]], None]
 PARAMS = parse_params({"monitoring": {"window_rows": 100}, "retraining": {"minimum_labels": 50}})
 
 
-def look(settings: Settings, out: Path, cause: str = "drift", params: Params = PARAMS, **more: Any) -> dict[str, Any]:
-    given = {"reference": None, "champion_version": "1", "history": [], **more}
-    return detect_drift(params, settings, cause, out, **given)
+def look(
+    settings: Settings,
+    out: Path,
+    cause: str = "drift",
+    *,
+    reference: Path | None = None,
+    replayed: Path | None = None,
+    version: str = "1",
+    history: tuple[Attempt, ...] = (),
+    now: float | None = None,
+) -> Outcome:
+    return detect_drift(PARAMS, settings, cause, out, Champion(version, reference, replayed), history, now)
 
 
 def drifted(traffic: Traffic, number: int) -> list[dict[str, Any]]:
@@ -31,9 +43,9 @@ def drifted(traffic: Traffic, number: int) -> list[dict[str, Any]]:
 
 
 def test_without_a_champion_it_says_so_and_a_person_goes_on(settings: Settings, tmp_path: Path) -> None:
-    asked = look(settings, tmp_path / "a", "person", champion_version="")
+    asked = look(settings, tmp_path / "a", "person", version="")
     assert (asked["verdict"], asked["drift"], asked["snapshot"]) == ("retrain", "no_champion", "")
-    alone = look(settings, tmp_path / "b", "drift", champion_version="")
+    alone = look(settings, tmp_path / "b", "drift", version="")
     assert alone["verdict"] == "wait"
     assert "nothing serves yet" in (tmp_path / "b" / "drift.html").read_text()
     assert files.read_json(tmp_path / "b" / "drift.json")["reasons"] == alone["reasons"]
@@ -64,7 +76,7 @@ def test_drift_starts_one_retraining_on_what_people_said(
     assert "drifted, so: retrain" in page
     assert page.count("<!DOCTYPE html>") == 1
     assert 'src="http' not in page
-    history = [{"time": 1_050_000.0, "cause": "drift", "trigger_key": found["trigger_key"], "outcome": "held"}]
+    history = (Attempt(1_050_000.0, "drift", found["trigger_key"], "held"),)
     again = look(settings, tmp_path, reference=reference, now=1_900_000.0, history=history)
     assert again["trigger_key"] == found["trigger_key"]
     assert again["verdict"] == "wait"
@@ -91,9 +103,16 @@ def test_a_rollouts_own_replay_is_neither_traffic_nor_news(
 
 def test_damaged_lines_are_counted(settings: Settings, reference: Path, tmp_path: Path, log: Log) -> None:
     log(Traffic(2).rows(3))
-    with (settings.home / "requests" / "19700112-test-1.jsonl").open("a") as file:
+    with (settings.home / "requests" / "19700112-test-1.v1.jsonl").open("a") as file:
         file.write('{"kind": "predic')
     assert "1 lines of the request log could not be read" in look(settings, tmp_path, reference=reference)["reasons"]
+
+
+def test_a_segment_of_another_version_is_named(settings: Settings, reference: Path, tmp_path: Path, log: Log) -> None:
+    log(Traffic(2).rows(3))
+    (settings.home / "requests" / "19700112-test-1.v2.jsonl").write_text('{"kind": "prediction"}\n')
+    reasons = look(settings, tmp_path, reference=reference)["reasons"]
+    assert "not read, of an unknown version of the request log: 19700112-test-1.v2.jsonl" in reasons
 
 
 def test_a_missing_reference_is_no_guess(settings: Settings, tmp_path: Path) -> None:
@@ -102,7 +121,7 @@ def test_a_missing_reference_is_no_guess(settings: Settings, tmp_path: Path) -> 
 
 
 def test_a_snapshot_is_named_by_its_rows(tmp_path: Path) -> None:
-    rows = [{"text": "a", "label": "x", "time": 1.0}, {"text": "b", "label": "y", "time": 2.0}]
+    rows: list[Labelled] = [{"text": "a", "label": "x", "time": 1.0}, {"text": "b", "label": "y", "time": 2.0}]
     path = snapshot.write(rows, tmp_path)
     assert path is not None
     assert path.stem == snapshot.digest_of(rows)

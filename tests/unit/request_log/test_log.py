@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tokka.request_log import log
 from tokka.request_log.framing import frame
-from tokka.request_log.log import Tail, Writer, join, read, scan
+from tokka.request_log.log import Tail, Writer, read, scan
 
 
 def prediction(name, moment, **facts):
@@ -45,7 +45,7 @@ def test_a_torn_last_line_is_counted_and_nothing_else_is_lost(tmp_path):
 
 def test_lines_that_are_no_records_are_counted(tmp_path):
     lines = [b"[]", b"{}", b'{"kind": "other", "prediction_id": "a", "time": 1}', b"\xff\xfe", b'{"kind": "feedback"}']
-    (tmp_path / "20300101-x-1.jsonl").write_bytes(b"\n".join(lines) + b"\n")
+    (tmp_path / "20300101-x-1.v1.jsonl").write_bytes(b"\n".join(lines) + b"\n")
     found = scan(tmp_path)
     assert (found.records, found.damaged) == ([], len(lines))
 
@@ -100,19 +100,3 @@ def test_a_new_day_is_a_new_segment(tmp_path, monkeypatch):
     writer.append([prediction("b", 86_401.0)])
     assert sorted(path.name[:8] for path in tmp_path.iterdir()) == ["19700101", "19700102"]
     assert [record["prediction_id"] for record in read(tmp_path, since=86_400.0)] == ["b"]
-
-
-def test_the_three_kinds_are_joined_by_id():
-    rows = join([
-        {"kind": "feedback", "prediction_id": "a", "time": 9.0, "label": "late"},
-        {"kind": "feedback", "prediction_id": "nobody", "time": 9.0, "label": "x"},
-        prediction("a", 1.0, label="card"),
-        prediction("b", 2.0, label="order"),
-        {"kind": "request", "prediction_id": "a", "time": 1.0, "status": 200, "route": "predict"},
-        {"kind": "request", "prediction_id": "lost", "time": 3.0, "status": 503, "route": "predict"},
-    ])  # fmt: skip
-    assert [row["prediction_id"] for row in rows] == ["a", "b", "lost"]
-    assert rows[0]["feedback"]["label"] == "late"
-    assert rows[0]["request"]["status"] == 200
-    assert rows[1]["feedback"] is None
-    assert rows[2]["request"]["status"] == 503

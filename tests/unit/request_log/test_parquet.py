@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from tokka.deployment.record.record import Record
 from tokka.deployment.record.retrainings import Attempts
 from tokka.deployment.record.state import Revision, State
+from tokka.monitoring.drift.windows import predictions
 from tokka.params import parse_params
 from tokka.request_log import parquet, segments
 from tokka.request_log.framing import frame, unframe
 from tokka.request_log.group_sync import GroupSync
-from tokka.request_log.log import Tail, Writer, join, read, scan
+from tokka.request_log.log import Tail, Writer, read, scan
 from tokka.settings import Settings
 from tokka.stack.archive_log import oldest_deletable, tidy
 
@@ -35,7 +36,7 @@ def write(folder, *records):
     writer = Writer(folder, "worker")
     writer.append(records)
     writer.close()
-    return next(folder.glob("*.crc.jsonl"))
+    return next(folder.glob("*.v1.jsonl"))
 
 
 def seal(folder):
@@ -94,24 +95,19 @@ def test_a_torn_tail_costs_its_own_record_alone_and_is_counted(tmp_path_factory,
     assert found.damaged + found.torn == bool(rest) or len(found.records) == whole + 1
 
 
-@given(st.binary(max_size=300), st.sampled_from([".crc.jsonl", ".jsonl"]))
+@given(st.binary(max_size=300))
 @settings(max_examples=150, deadline=None)
-def test_any_bytes_are_read_and_sealed_to_the_same(tmp_path_factory, content, ending):
+def test_any_bytes_are_read_and_sealed_to_the_same(tmp_path_factory, content):
     folder = tmp_path_factory.mktemp("log")
-    good = frame(prediction("good", 5.0))
-    if ending == ".jsonl":
-        good = json.dumps(prediction("good", 5.0)).encode() + b"\n"
-    (folder / f"20300101-x-1{ending}").write_bytes(good + content)
+    (folder / "20300101-x-1.v1.jsonl").write_bytes(frame(prediction("good", 5.0)) + content)
     before = scan(folder)
     assert before.records[0] == prediction("good", 5.0)
     seal(folder)
     assert scan(folder) == before
 
 
-def test_a_record_without_its_checksum_is_none_but_in_an_old_segment():
-    line = json.dumps(prediction("a")).encode()
-    assert unframe(line) is None
-    assert unframe(line, checked=False) == prediction("a")
+def test_a_record_without_its_checksum_is_none():
+    assert unframe(json.dumps(prediction("a")).encode()) is None
     assert unframe(frame(prediction("a")).strip(b"\n")) == prediction("a")
 
 
@@ -182,16 +178,21 @@ def test_late_feedback_is_joined_to_a_sealed_prediction(tmp_path):
     write(tmp_path, prediction("a", 1.0, label="card"))
     seal(tmp_path)
     write(tmp_path, {"kind": "feedback", "prediction_id": "a", "time": 40 * DAY, "label": "order"})
-    (row,) = join(read(tmp_path))
+    (row,) = predictions(read(tmp_path))
     assert row["feedback"]["label"] == "order"
 
 
-def test_old_segments_without_checksums_are_read_and_sealed(tmp_path):
-    (tmp_path / "20200101-worker-7.jsonl").write_text(json.dumps(prediction("old", 5.0)) + "\n")
-    assert names(tmp_path) == ["old"]
-    assert parquet.seal_all(tmp_path, time.time()) == 0
-    assert parquet.seal_all(tmp_path, time.time() + 3 * DAY) == 1
-    assert names(tmp_path) == ["old"]
+@pytest.mark.parametrize("ending", [".jsonl", ".crc.jsonl", ".v2.jsonl", ".v2.parquet", ".parquet"])
+def test_a_segment_of_another_version_is_named_and_neither_read_nor_sealed_nor_deleted(tmp_path, ending):
+    other = tmp_path / f"20200101-worker-7{ending}"
+    other.write_bytes(frame(prediction("other", 5.0)))
+    write(tmp_path, prediction("a", 6.0))
+    found = scan(tmp_path)
+    assert ([row["prediction_id"] for row in found.records], found.unknown) == (["a"], (other.name,))
+    assert (found.torn, found.damaged) == (0, 0)
+    assert parquet.seal_all(tmp_path, time.time() + DAY) == 1
+    assert parquet.delete_before(tmp_path, 7.0) == 1
+    assert other.read_bytes() == frame(prediction("other", 5.0))
 
 
 def test_nothing_acknowledged_is_lost_when_writer_and_sealer_are_killed_again_and_again(tmp_path):

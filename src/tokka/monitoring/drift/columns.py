@@ -1,8 +1,8 @@
 """What drift is looked for in: the same few columns from held-out rows and from a window of traffic.
 
-    reference = from_reference(path, rows=2000)
+    reference = from_table({"prediction": […], "length": […], …}, regression=False)
     current = from_window(window.rows)
-    numbers, classes = comparable(reference, current)
+    pair = comparable(reference, current)          # pair.numbers, pair.classes
 
 `new_words` is the share of a text's words that the reference does not know. A row is scored by the words of one half
 of the reference, and a reference row never by its own half: so a clean row of traffic and a held-out row are scored
@@ -13,13 +13,10 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from tokka.errors import TokkaError
 
 Floats = NDArray[np.float64]
 NUMBERS = ("confidence", "length", "unknown", "value")
@@ -47,30 +44,13 @@ class Pair:
     classes: tuple[Sequence[str], Sequence[str]] | None
 
 
-def from_reference(path: Path, rows: int) -> Columns:
-    """Read reference.parquet, at most `rows` of it, evenly spread.
-
-    Raises:
-        TokkaError: it cannot be read or lacks the columns of a prediction.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise TokkaError(f"the drift reference {path} cannot be read: {error}", "evaluate the champion again") from None
-    if not {"prediction", "length", "unknown"} <= set(table.column_names) or not table.num_rows:
-        raise TokkaError(f"the drift reference {path} holds no predictions", "evaluate the champion again")
-    spread = np.unique(np.linspace(0, table.num_rows - 1, min(rows, table.num_rows)).astype(int))
-    found = (
-        table.select([name for name in table.column_names if name != "embedding"]).take(pa.array(spread)).to_pydict()
-    )
-    numeric = pa.types.is_floating(table.schema.field("prediction").type)
-    numbers = {name: _floats(found[name]) for name in NUMBERS if name in found}
-    if numeric:
-        return Columns({**_without_confidence(numbers), "value": _floats(found["prediction"])}, (), _texts(found))
-    return Columns(numbers, tuple(map(str, found["prediction"])), _texts(found))
+def from_table(table: Mapping[str, Sequence[Any]], *, regression: bool) -> Columns:
+    """The columns of held-out rows with `prediction`, length, unknown, and where known confidence and text."""
+    texts, skipped = _texts(table), ("confidence", "value") if regression else ()
+    numbers = {name: _floats(table[name]) for name in NUMBERS if name in table and name not in skipped}
+    if regression:
+        return Columns({**numbers, "value": _floats(table["prediction"])}, (), texts)
+    return Columns(numbers, tuple(map(str, table["prediction"])), texts)
 
 
 def from_window(rows: Sequence[Mapping[str, Any]]) -> Columns:
@@ -123,7 +103,3 @@ def _floats(values: Sequence[Any]) -> Floats:
 
 def _texts(found: Mapping[str, Sequence[Any]]) -> tuple[str, ...]:
     return tuple(str(text or "") for text in found["text"]) if "text" in found else ()
-
-
-def _without_confidence(numbers: Mapping[str, Floats]) -> dict[str, Floats]:
-    return {name: values for name, values in numbers.items() if name not in ("confidence", "value")}

@@ -8,7 +8,7 @@ The reference is held-out rows: against training rows, on which every model is s
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -20,7 +20,6 @@ from tokka.monitoring.drift.windows import Window
 from tokka.params import Monitoring
 
 Verdict = Literal["drifted", "clean", "insufficient_data"]
-REFERENCE_ROWS = 2000
 MINIMUM_REFERENCE = 50
 MINIMUM_PERMUTATIONS, MAXIMUM_PERMUTATIONS = 999, 4999
 
@@ -46,11 +45,7 @@ class WindowDrift:
     replayed: int = 0
     columns: tuple[Column, ...] = ()
     quality: tuple[str, ...] = ()
-    window: Mapping[str, Any] = field(default_factory=dict)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data, for drift.json."""
-        return asdict(self)
+    window: Mapping[str, object] = field(default_factory=dict)
 
 
 def detect(window: Window, reference: Columns, monitoring: Monitoring) -> WindowDrift:

@@ -19,9 +19,10 @@ a commit or a schedule asks for needs no drift; what the windows said is written
 | cool-down, budget per week  | wait  |          |     |        |
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, get_args
 
 from tokka.errors import UsageError
 from tokka.monitoring.drift.drift import WindowDrift
@@ -29,6 +30,7 @@ from tokka.params import Monitoring, Retraining
 
 Cause = Literal["drift", "schedule", "git", "person"]
 Outcome = Literal["running", "promoted", "refused", "rolled_back", "held", "failed"]
+Verdict = Literal["retrain", "wait", "alert"]
 State = Literal["drifted", "suspected", "clean", "insufficient_data", "no_champion"]
 # Feedback is learned from when the traffic is the reason to train. A person's run trains on the data that params.yaml
 # names, so that the same command twice is the same run.
@@ -39,6 +41,8 @@ STALE_HOURS = 12.0
 # Which columns are named as the ones that differ; it decides nothing.
 SHOWN_P = 0.05
 UNHELPFUL = ("refused", "rolled_back")
+# Whom the objections hold for: whatever starts without a person, and what starts without a change of code as well.
+UNATTENDED, LOOP = ("drift", "schedule", "git"), ("drift", "schedule")
 
 
 @dataclass(frozen=True)
@@ -68,17 +72,13 @@ class Facts:
 class Decision:
     """What to do, what the windows say together, and why."""
 
-    verdict: Literal["retrain", "wait", "alert"]
+    verdict: Verdict
     drift: State
-    reasons: tuple[str, ...] = field(default=())
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data, for drift.json."""
-        return {"verdict": self.verdict, "drift": self.drift, "reasons": list(self.reasons)}
+    reasons: tuple[str, ...] = ()
 
 
 def decide(facts: Facts, monitoring: Monitoring, retraining: Retraining) -> Decision:
-    """Apply the table above; the first kind of objection decides, and every objection is a reason.
+    """Apply the table above; every objection is a reason, and one that alerts outweighs those that wait.
 
     Raises:
         UsageError: the cause is none of drift, schedule, git and person.
@@ -86,17 +86,9 @@ def decide(facts: Facts, monitoring: Monitoring, retraining: Retraining) -> Deci
     if facts.cause not in get_args(Cause):
         raise UsageError(f"cause {facts.cause!r} is unknown", f"one of: {', '.join(get_args(Cause))}")
     state, seen = confirm(facts, monitoring)
-    objections = [
-        (kind, reason)
-        for kind, causes, rule in RULES
-        if facts.cause in causes
-        for reason in rule(facts, state, monitoring, retraining)
-    ]
-    noted = (seen, *_asked(facts))
-    if not objections:
-        return Decision("retrain", state, noted)
-    verdict = "alert" if any(kind == "alert" for kind, _ in objections) else "wait"
-    return Decision(verdict, state, (*noted, *(reason for _, reason in objections)))  # type: ignore[arg-type]
+    found = [one for one in _objections(facts, state, monitoring, retraining) if facts.cause in one.causes]
+    verdict: Verdict = "retrain" if not found else "alert" if any(one.verdict == "alert" for one in found) else "wait"
+    return Decision(verdict, state, (seen, *_asked(facts), *(one.reason for one in found)))
 
 
 def confirm(facts: Facts, monitoring: Monitoring) -> tuple[State, str]:
@@ -122,53 +114,48 @@ def _where(window: WindowDrift) -> str:
     return f"; what differs: {', '.join(shown)}" if shown else ""
 
 
-def _asked(facts: Facts) -> tuple[str, ...]:
-    broken = facts.windows[-1].quality if facts.windows else ()
-    said = (
-        tuple(f"the traffic may be broken: {problem}" for problem in broken) if facts.cause in ("git", "person") else ()
-    )
-    return said if facts.cause == "drift" else (f"asked for by {facts.cause}", *said)
+def _asked(facts: Facts) -> list[str]:
+    asked = [] if facts.cause == "drift" else [f"asked for by {facts.cause}"]
+    noted = _broken(facts) if facts.cause in ("git", "person") else ()
+    return asked + [f"the traffic may be broken: {problem}" for problem in noted]
 
 
-def _broken(facts: Facts, state: State, monitoring: Monitoring, retraining: Retraining) -> Iterator[str]:
-    for problem in facts.windows[-1].quality if facts.windows else ():
-        yield f"the traffic is broken, which no training mends: {problem}"
+def _broken(facts: Facts) -> tuple[str, ...]:
+    return facts.windows[-1].quality if facts.windows else ()
 
 
-def _unconfirmed(facts: Facts, state: State, monitoring: Monitoring, retraining: Retraining) -> Iterator[str]:
-    if state != "drifted":
-        yield f"drift is not confirmed: {monitoring.drifted_windows} of {monitoring.of_windows} windows and the newest"
+class _Objection(NamedTuple):
+    verdict: Verdict
+    causes: tuple[str, ...]
+    reason: str
 
 
-def _unlabelled(facts: Facts, state: State, monitoring: Monitoring, retraining: Retraining) -> Iterator[str]:
-    if facts.labelled_rows < retraining.minimum_labels:
-        yield f"blocked: {facts.labelled_rows} new labelled rows, {retraining.minimum_labels} are needed"
-
-
-def _repeated(facts: Facts, state: State, monitoring: Monitoring, retraining: Retraining) -> Iterator[str]:
+def _objections(facts: Facts, state: State, monitoring: Monitoring, retraining: Retraining) -> Iterator[_Objection]:
+    """Every row of the table that objects, whatever the cause."""
+    for problem in _broken(facts):
+        yield _Objection("alert", LOOP, f"the traffic is broken, which no training mends: {problem}")
     if facts.trigger_key and any(attempt.trigger_key == facts.trigger_key for attempt in facts.attempts):
-        yield "this very retraining was started before: same champion, reference, labels and params"
-
-
-def _in_flight(facts: Facts, state: State, monitoring: Monitoring, retraining: Retraining) -> Iterator[str]:
+        reason = "this very retraining was started before: same champion, reference, labels and params"
+        yield _Objection("wait", UNATTENDED, reason)
     if any(a.outcome == "running" and facts.now - a.time < STALE_HOURS * HOUR for a in facts.attempts):
-        yield "a retraining is under way"
-
-
-def _refused(facts: Facts, state: State, monitoring: Monitoring, retraining: Retraining) -> Iterator[str]:
+        yield _Objection("wait", UNATTENDED, "a retraining is under way")
     count = unhelpful_in_a_row(facts.attempts)
     if count >= retraining.maximum_refused:
-        yield f"the last {count} retrainings did not help: a person has to look, and may start one"
+        reason = f"the last {count} retrainings did not help: a person has to look, and may start one"
+        yield _Objection("alert", LOOP, reason)
+    for reason in _too_early(facts, state, monitoring, retraining):
+        yield _Objection("wait", ("drift",), reason)
 
 
-def _too_soon(facts: Facts, state: State, monitoring: Monitoring, retraining: Retraining) -> Iterator[str]:
-    last = max((attempt.time for attempt in facts.attempts), default=None)
-    if last is not None and facts.now - last < retraining.cool_down_hours * HOUR:
-        hours = (facts.now - last) / HOUR
+def _too_early(facts: Facts, state: State, monitoring: Monitoring, retraining: Retraining) -> Iterator[str]:
+    """What drift alone has to wait for."""
+    if state != "drifted":
+        yield f"drift is not confirmed: {monitoring.drifted_windows} of {monitoring.of_windows} windows and the newest"
+    if facts.labelled_rows < retraining.minimum_labels:
+        yield f"blocked: {facts.labelled_rows} new labelled rows, {retraining.minimum_labels} are needed"
+    hours = (facts.now - max((attempt.time for attempt in facts.attempts), default=-math.inf)) / HOUR
+    if hours < retraining.cool_down_hours:
         yield f"cooling down: the last one started {hours:.1f} h ago, {retraining.cool_down_hours:g} h must pass"
-
-
-def _over_budget(facts: Facts, state: State, monitoring: Monitoring, retraining: Retraining) -> Iterator[str]:
     count = sum(facts.now - attempt.time < WEEK for attempt in facts.attempts if attempt.cause != "person")
     if count >= retraining.per_week:
         yield f"{count} retrainings within seven days, {retraining.per_week} are allowed"
@@ -190,16 +177,3 @@ def unhelpful_in_a_row(attempts: Sequence[Attempt]) -> int:
 def learned_until(attempts: Sequence[Attempt]) -> float:
     """When labelled feedback was last trained on; rows since then are new."""
     return max((attempt.time for attempt in attempts if attempt.cause in CAUSES_WITH_FEEDBACK), default=0.0)
-
-
-Rule = Callable[[Facts, State, Monitoring, Retraining], Iterator[str]]
-RULES: tuple[tuple[str, tuple[str, ...], Rule], ...] = (
-    ("alert", ("drift", "schedule"), _broken),
-    ("wait", ("drift", "schedule", "git"), _repeated),
-    ("wait", ("drift", "schedule", "git"), _in_flight),
-    ("alert", ("drift", "schedule"), _refused),
-    ("wait", ("drift",), _unconfirmed),
-    ("wait", ("drift",), _unlabelled),
-    ("wait", ("drift",), _too_soon),
-    ("wait", ("drift",), _over_budget),
-)

@@ -9,12 +9,22 @@ to the same traffic.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NotRequired, TypedDict
 
 from tokka import files
 
+# A JSON object of the request log; what it has depends on its kind.
 Record = Mapping[str, Any]
+
+
+class Labelled(TypedDict):
+    """A text with the truth that came back about it, and when (seconds since 1970)."""
+
+    text: str
+    text_pair: NotRequired[str]
+    label: str | float
+    time: float
 
 
 @dataclass(frozen=True)
@@ -34,7 +44,7 @@ class Window:
         """How many rows the pipeline itself replayed."""
         return sum(bool(row.get("replayed")) for row in self.rows)
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, object]:
         """The window as plain data, without its rows."""
         return {
             "number": self.number,
@@ -51,7 +61,7 @@ class Cut:
     """Full windows, oldest first, and the rows that do not fill another one yet."""
 
     windows: tuple[Window, ...] = ()
-    rest: tuple[Record, ...] = field(default=())
+    rest: tuple[Record, ...] = ()
 
 
 def cut(records: Iterable[Record], window_rows: int, version: str = "", known: frozenset[str] = frozenset()) -> Cut:
@@ -87,25 +97,26 @@ def predictions(records: Iterable[Record]) -> list[dict[str, Any]]:
     return [{**row, "feedback": truths.get(name)} for name, row in rows.items()]
 
 
-def labelled(records: Iterable[Record], known: frozenset[str] = frozenset()) -> list[dict[str, Any]]:
-    """Rows to learn from: text, the truth that came back about it, and when; in order of time, each text once.
+def labelled(records: Iterable[Record], known: frozenset[str] = frozenset()) -> list[Labelled]:
+    """Rows to learn from, in order of time, each text once with the last truth about it.
 
-    The label is never the model's own: rows without feedback, and rows without their text, are left out. The last
-    truth about a text holds.
+    The label is never the model's own: rows without feedback, and rows without their text, are left out.
     """
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[tuple[str, str | None], Labelled] = {}
     for row in predictions(records):
-        truth = _truth(row["feedback"])
-        if truth is None or not str(row.get("text") or "").strip() or is_own_replay(row, known):
+        feedback, text = row["feedback"] or {}, str(row.get("text") or "")
+        truth = feedback.get("label", feedback.get("value"))
+        if truth in ("", None) or not text.strip() or is_own_replay(row, known):
             continue
-        entry = {"text": str(row["text"]), "label": truth, "time": float(row["feedback"]["time"])}
-        pair = {"text_pair": str(row["text_pair"])} if row.get("text_pair") is not None else {}
-        found[files.digest_json([entry["text"], pair])] = {**entry, **pair}
+        entry = Labelled(text=text, label=truth, time=float(feedback["time"]))
+        if row.get("text_pair") is not None:
+            entry["text_pair"] = str(row["text_pair"])
+        found[text, entry.get("text_pair")] = entry
     return sorted(found.values(), key=lambda entry: (entry["time"], entry["text"]))
 
 
 def is_a_persons(feedback: Record) -> bool:
-    """Feedback that a model gave about itself teaches nothing but its own mistakes."""
+    """Whether the feedback is no model's own: of that a model learns nothing but its mistakes."""
     return str(feedback.get("source", "person")) not in ("model", "self")
 
 
@@ -114,17 +125,10 @@ def is_own_replay(row: Record, known: frozenset[str]) -> bool:
     return bool(row.get("replayed")) and str(row.get("text", "")) in known
 
 
-def _truth(feedback: Record | None) -> str | float | None:
-    if feedback is None:
-        return None
-    value: str | float | None = feedback.get("label", feedback.get("value"))
-    return value if value not in ("", None) else None
+def count_since(rows: Sequence[Labelled], moment: float) -> int:
+    """How many labelled rows came after a moment (seconds since 1970)."""
+    return sum(row["time"] > moment for row in rows)
 
 
 def _time(record: Record) -> float:
     return float(record["time"])
-
-
-def count_since(rows: Sequence[Mapping[str, Any]], moment: float) -> int:
-    """How many labelled rows came after a moment (seconds since 1970)."""
-    return sum(row["time"] > moment for row in rows)

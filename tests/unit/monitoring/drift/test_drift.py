@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from tests.unit.monitoring.conftest import Traffic
-from tokka.errors import TokkaError, UsageError
+from tokka.errors import UsageError
 from tokka.monitoring.drift import columns, drift, permutation
 from tokka.monitoring.drift.columns import Columns, Pair, new_words
 from tokka.monitoring.drift.drift import detect
@@ -115,11 +115,3 @@ def test_p_values_are_probabilities_for_any_numbers(values: np.ndarray, classes:
 def test_a_constant_column_says_nothing() -> None:
     pair = Pair({"x": (np.ones(30), np.ones(30))}, None)
     assert permutation.compare(pair, permutations=99, seed=0).p == 1.0
-
-
-@pytest.mark.parametrize("content", [b"", b"PAR1 no"])
-def test_a_reference_that_cannot_be_read_is_named(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
-    path = tmp_path_factory.mktemp("reference") / "reference.parquet"
-    path.write_bytes(content)
-    with pytest.raises(TokkaError, match=r"reference\.parquet"):
-        columns.from_reference(path, 100)

@@ -1,0 +1,53 @@
+"""Evidently's comparison of two tables as one self-contained page; it shows, and decides nothing.
+
+With its default methods the predicted class alarms on every clean window of a model with many classes, so it is told to
+use chi-square on classes and Kolmogorov-Smirnov on numbers.
+"""
+
+import os
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Classes beyond these are shown together: a chi-square over cells of one row each means nothing.
+SHOWN_CLASSES = 30
+CLASSES = "prediction"
+
+
+def compare(reference: "pd.DataFrame", current: "pd.DataFrame", alpha: float | None = None) -> Any:
+    """Evidently's snapshot (`get_html_str`, `dict`) of two tables with the same columns; `prediction` holds classes.
+
+    Args:
+        alpha: split between the columns, and one column that drifted is drift; None: Evidently's thresholds.
+    """
+    # Read when the library is imported: it would call home.
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    from evidently import DataDefinition, Dataset, Report
+    from evidently.presets import DataDriftPreset
+
+    columns = list(reference.columns)
+    classes, numbers = [name for name in columns if name == CLASSES], [name for name in columns if name != CLASSES]
+    limits: dict[str, float] = {}
+    if alpha is not None:
+        limits = dict.fromkeys(("cat_threshold", "num_threshold"), alpha / len(columns))
+        limits["drift_share"] = 0.99 / len(columns)
+    definition = DataDefinition(categorical_columns=classes, numerical_columns=numbers)
+    sides = [Dataset.from_pandas(frame, data_definition=definition) for frame in (current, reference)]
+    preset = DataDriftPreset(columns=columns, cat_method="chisquare", num_method="ks", **limits)
+    with warnings.catch_warnings():
+        # Constant columns make scipy divide by zero; they are no drift, and the p-value says so.
+        warnings.simplefilter("ignore")
+        return Report([preset], include_tests=alpha is not None).run(*sides)
+
+
+def with_rare_together(sides: Sequence["pd.DataFrame"]) -> list["pd.DataFrame"]:
+    """Tables whose classes beyond the most frequent SHOWN_CLASSES of all are `other classes`."""
+    import pandas as pd
+
+    shown = set(pd.concat([frame[CLASSES] for frame in sides]).value_counts().index[:SHOWN_CLASSES])
+    return [
+        frame.assign(**{CLASSES: frame[CLASSES].where(frame[CLASSES].isin(shown), "other classes")}) for frame in sides
+    ]
