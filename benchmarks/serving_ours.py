@@ -18,6 +18,8 @@ from typing import Any
 from serving_client import RestTarget, Target
 from serving_grpc_client import GrpcTarget
 
+from tokka.serving.options import WorkerOptions, command
+
 PATIENCE = 180.0
 
 
@@ -40,12 +42,12 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def started(command: Sequence[str], log: Path) -> Iterator[int]:
+def started(program: Sequence[str], log: Path) -> Iterator[int]:
     """A process group that is killed at the end; its pid."""
     import signal
 
     with log.open("wb") as output:
-        child = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+        child = subprocess.Popen(program, stdout=output, stderr=output, start_new_session=True)
     try:
         yield child.pid
     finally:
@@ -57,9 +59,9 @@ def started(command: Sequence[str], log: Path) -> Iterator[int]:
 def worker(stack: contextlib.ExitStack, form: str, model: Path, logs: Path, number: int = 0) -> tuple[int, Any]:
     """Start one worker of ours; its pid and what its ready file says."""
     ready = logs / f"worker-{form}-{number}.json"
-    command = [sys.executable, "-m", "tokka.serving.server", "--model-dir", str(model), "--name", "bench"]
-    command += ["--form", form, "--grpc", "--ready-file", str(ready), "--requests", str(logs / "requests")]
-    pid = stack.enter_context(started(command, logs / f"worker-{form}-{number}.log"))
+    options = {"model_dir": model, "ready_file": ready, "name": "bench", "form": form, "requests": logs / "requests"}
+    told = WorkerOptions.model_validate(options)
+    pid = stack.enter_context(started(command(told), logs / f"worker-{form}-{number}.log"))
     until = time.monotonic() + PATIENCE
     while not ready.exists():
         if time.monotonic() > until:

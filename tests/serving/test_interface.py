@@ -1,6 +1,7 @@
 """What the endpoint takes and gives, through the gateway: both plain routes, the Open Inference Protocol, refusals."""
 
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import httpx
@@ -8,6 +9,7 @@ import pytest
 
 from tokka.gateway.client import predict
 from tokka.serving.kserve_import import load_transport
+from tokka.serving.options import WorkerOptions
 
 
 @pytest.mark.parametrize(
@@ -79,9 +81,8 @@ def test_the_description_is_of_what_the_gateway_lets_through(world):
 
 
 def test_with_a_broker_the_description_says_how_an_answer_may_wait():
-    from tokka.serving.service import Options
-
-    service = SimpleNamespace(options=Options("helpdesk", "1", jobs=True))
+    options = WorkerOptions(model_dir=Path("model"), ready_file=Path("ready.json"), jobs=True)
+    service = SimpleNamespace(options=options)
     tree = load_transport().make_application(service, None, None).openapi()
     assert "/jobs/{id}" in tree["paths"]
     for path in ("/predict", "/v2/models/{model_name}/infer"):

@@ -18,7 +18,7 @@ ROWS = ["my card and my order and my printer and my password and my refund " * 4
 
 @pytest.fixture
 def worker(models, tmp_path):
-    made = LoneWorker(next(iter(models.values())), tmp_path, "--max-tokens", "1000000")
+    made = LoneWorker(next(iter(models.values())), tmp_path, max_tokens=1_000_000)
     yield made
     made.close()
 

@@ -38,18 +38,6 @@ def test_without_a_champion_the_answer_is_503_and_the_first_version_goes_live_wi
     assert world.info().pid == info.pid
 
 
-def test_a_killed_fork_server_costs_no_worker(world):
-    info = serve(world)
-    (worker,) = world.workers("1")
-    (fork_server,) = [pid for pid in info.processes if "forkserver" in command_line(pid) and pid != worker.pid]
-    os.kill(fork_server, signal.SIGKILL)
-    time.sleep(0.3)
-    assert world.ask().status_code == 200
-    assert [one.pid for one in world.workers("1")] == [worker.pid]
-    world.kill("1")
-    world.wait(lambda: [one.pid for one in world.workers("1")] not in ([], [worker.pid]))
-
-
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_model_that_is_not_what_was_signed_is_not_served_and_the_last_one_goes_on(world, damage, tmp_path):
     serve(world)

@@ -30,10 +30,3 @@ def load_transport() -> ModuleType:
         for name in blocked:
             sys.modules.pop(name, None)
         sys.argv = own_argv
-
-
-def preload() -> None:
-    """Import what every worker needs and what may be forked: not onnxruntime, which starts a thread."""
-    load_transport()
-    for name in ("model_signing.verifying", "tokenizers", "tokka.registry.signing", "tokka.model.predictor"):
-        importlib.import_module(name)

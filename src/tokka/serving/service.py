@@ -14,6 +14,7 @@ from typing import Any
 from tokka.request_log.log import Writer
 from tokka.serving.batching import Batcher
 from tokka.serving.engine import Engine, Prepared, Result, Row
+from tokka.serving.options import WorkerOptions
 from tokka.serving.predict_api import require_classes, require_few_tokens
 
 logger = logging.getLogger("tokka.serving")
@@ -62,25 +63,10 @@ class Context:
         )
 
 
-@dataclass(frozen=True)
-class Options:
-    """What a worker is told about itself; delays in milliseconds; `jobs` says that the gateway takes what can wait."""
-
-    name: str
-    version: str
-    batch: int = 16
-    max_delay_ms: float = 2.0
-    max_body_bytes: int = 1_000_000
-    max_rows: int = 256
-    max_tokens: int = 16_384
-    store_text: bool = True
-    jobs: bool = False
-
-
 class Service:
     """The engine behind its batcher, and the log beside it."""
 
-    def __init__(self, engine: Engine, options: Options, writer: Writer | None) -> None:
+    def __init__(self, engine: Engine, options: WorkerOptions, writer: Writer | None) -> None:
         self.engine = engine
         self.options = options
         self._revision = f"{options.version}@{engine.digest}"

@@ -1,6 +1,6 @@
 """The daemon's life: read the record, bring workers and split in line with it, say what serves; ten times a second.
 
-    Daemon(settings, params, keeper, log, forks).run()         # returns after SIGTERM
+    Daemon(settings, params, keeper, log).run()         # returns after SIGTERM
 
 It imports nothing heavy: what needs MLflow is done by children (see upkeep.py), which end with it. Gateway and workers
 are its keeper's children: a successor takes them over as they serve (see keeper.py).
@@ -25,8 +25,9 @@ from tokka.gateway.gateway import NOBODY, Gateway, Split
 from tokka.gateway.live_traffic import LiveTraffic
 from tokka.params import Params
 from tokka.processes import process
+from tokka.processes.detached import Ward
 from tokka.request_log.log import Writer
-from tokka.serving.forkserver import ForkServer
+from tokka.serving.options import WorkerOptions, command
 from tokka.settings import Settings
 from tokka.stack import stack, takeover
 from tokka.stack import workers as fleets
@@ -45,6 +46,8 @@ TICK_SECONDS = 0.1
 SAY_SECONDS = 0.5
 VERIFY_SECONDS = 1.0
 SWEEP_SECONDS = 1.0
+# How long a daemon looks for workers that the one before it was just starting when it was killed.
+STRAY_SECONDS = 10.0
 REVIVE_SECONDS = 1.0
 # What needs MLflow costs seconds of processor time: the endpoint comes first, but they do not wait for ever.
 PATIENCE_SECONDS = 20.0
@@ -56,12 +59,11 @@ class Daemon:
     Args:
         keeper: the parent of this process, of the gateway and of the workers.
         log: where the gateway sends a line per request.
-        forks: starts workers.
     """
 
-    def __init__(self, settings: Settings, params: Params, keeper: int, log: socket.socket, forks: ForkServer) -> None:
+    def __init__(self, settings: Settings, params: Params, keeper: int, log: socket.socket) -> None:
         self._settings, self._params = settings, params
-        self._keeper, self._log_socket, self._fork_server = keeper, log, forks
+        self._keeper, self._log_socket = keeper, log
         self._name = params.registry.model
         self._access = Access.of(settings, params.serving)
         self._folder, self._logs = settings.home / "stack", settings.home / "logs"
@@ -71,9 +73,9 @@ class Daemon:
         self._split = Split()
         self._observed = Split()
         self._generation, self._record_problem = -1, ""
-        self._ending, self._silence, self._abandoned, self._alone = False, Silence(), False, False
+        self._ending, self._silence, self._abandoned = False, Silence(), False
         self._born = time.monotonic()
-        self._last = dict.fromkeys(("say", "verify", "sweep", "revive", "fork"), 0.0)
+        self._last = dict.fromkeys(("say", "verify", "sweep", "revive", "stray"), 0.0)
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT.
@@ -98,7 +100,6 @@ class Daemon:
         if last is None:
             stack.publish(self._settings, self._info())
         self._record = Record(self._settings.record_url)
-        cleanup.callback(lambda: self._fork_server.stop())
         self._fleet = self._make_fleet(last)
         cleanup.callback(self._fleet.stop)
         live, writer = LiveTraffic(), Writer(self._settings.home / "requests", "gateway")
@@ -125,14 +126,11 @@ class Daemon:
         count, folder = self._params.serving.workers, self._folder / "workers"
         return Fleet(self._spawn, count=count, folder=folder, inherited=inherited)
 
-    def _can_start(self) -> bool:
-        """Whether the fork server answers: then all that an earlier daemon asked of it has been done as well."""
-        if self._fork_server.ready() and not self._alone:
-            known = {self._fork_server.pid, *(worker.pid for worker in self._fleet.workers)}
-            for pid in takeover.strays(self._keeper, known):
+    def _end_strays(self) -> None:
+        """Kill the workers that an earlier daemon has started and nobody looks after."""
+        if time.monotonic() - self._born < STRAY_SECONDS and self._is_due("stray", SWEEP_SECONDS):
+            for pid in takeover.strays(self._keeper, {worker.pid for worker in self._fleet.workers}):
                 process.send(pid, process.identity(pid), signal.SIGKILL)
-            self._alone = True
-        return self._fork_server.ready()
 
     def _make_gateway(self) -> Gateway:
         serving = self._params.serving
@@ -148,7 +146,8 @@ class Daemon:
         self._jobs.keep()
         self._doorkeeper.keep()
         wanted = self._wanted()
-        self._fleet.step(wanted, may_start=self._can_start())
+        self._end_strays()
+        self._fleet.step(wanted)
         self._follow()
         self._keep_up(wanted)
         self._companions.step(self._state, abandoned=self._abandoned, calm=self._house.is_calm(self._state))
@@ -176,11 +175,6 @@ class Daemon:
                 self._split = Split()
             except (TokkaError, OSError) as error:
                 logger.warning(str(error))
-        if not self._fork_server.alive() and self._is_due("fork", REVIVE_SECONDS):
-            logger.warning("the fork server died, it is started again; the workers go on")
-            self._fork_server.stop()
-            with contextlib.suppress(OSError):
-                self._fork_server = ForkServer(self._logs / "workers.log", self._environment, self._keeper)
 
     def _wanted(self) -> set[Revision]:
         """Who must run: everyone in the record, and who serves until the new champion can."""
@@ -196,16 +190,16 @@ class Daemon:
         serving, folder = self._params.serving, self._settings.home / "models" / revision.digest
         if not folder.is_dir():
             raise TokkaError(f"{folder} is missing: it is being fetched from the registry")
-        arguments = [
-            "--model-dir", str(folder), "--digest", revision.digest, "--version", revision.version, "--signed",
-            "--name", self._name, "--ready-file", str(ready_file), "--requests", str(self._settings.home / "requests"),
-            "--batch", str(serving.batch), "--max-delay-ms", str(serving.max_delay_ms), "--grpc",
-            "--max-body-bytes", str(serving.max_body_bytes), "--max-rows", str(serving.max_rows),
-            "--max-tokens", str(serving.max_tokens),
-            *(["--store-text"] if self._params.monitoring.store_text else []),
-            *(["--jobs"] if self._jobs.socket else []),
-        ]  # fmt: skip
-        return self._fork_server.launch(arguments, self._logs / "workers.log")
+        options = WorkerOptions(
+            model_dir=folder, ready_file=ready_file, name=self._name, version=revision.version, digest=revision.digest,
+            signed=True, requests=self._settings.home / "requests", batch=serving.batch,
+            max_delay_ms=serving.max_delay_ms, max_body_bytes=serving.max_body_bytes, max_rows=serving.max_rows,
+            max_tokens=serving.max_tokens, store_text=self._params.monitoring.store_text, jobs=bool(self._jobs.socket),
+        )  # fmt: skip
+        return Ward.start(
+            command(options), guardian=self._keeper, folder=self._folder, log=self._logs / "workers.log",
+            environment={**self._environment, **process.SINGLE_THREAD},
+        ).pid  # fmt: skip
 
     def _follow(self) -> None:
         """Set the split that the record wants, as far as the workers for it are ready."""
@@ -266,7 +260,7 @@ class Daemon:
     def _details(self) -> dict[str, object]:
         observed, wanted = self._observed, self._wanted()
         beside = [*self._house.pids, *self._jobs.pids, *self._companions.pids, *self._doorkeeper.pids]
-        children = [os.getpid(), *self._gateway.pids, self._fork_server.pid, *beside]
+        children = [os.getpid(), *self._gateway.pids, *beside]
         processes = {pid: process.identity(pid) for pid in children}
         workers = [WorkerInfo.model_validate(worker.describe()) for worker in self._fleet.workers]
         record = [self._record_problem] if self._record_problem else []

@@ -132,12 +132,11 @@ def main() -> int:
     # Before the keeper forks: so a daemon that takes another one's place is there at once.
     from tokka.gateway.access_log import listen
     from tokka.processes.supervisor import keep
-    from tokka.serving.forkserver import ForkServer
     from tokka.stack.daemon import Daemon
 
     def daemon(keeper: int) -> int:
         try:
-            Daemon(settings, params, keeper, log, forks).run()
+            Daemon(settings, params, keeper, log).run()
         except TokkaError as error:
             logger.error(error.message, extra={"hint": error.hint})
             return error.exit_code
@@ -147,9 +146,6 @@ def main() -> int:
         os._exit(0)
     os.setsid()
     with _alone(settings, "daemon", 5.0), listen() as log:
-        # The keeper's as well: its imports take seconds.
-        environment = {**os.environ, **settings.environment()}
-        forks = ForkServer(settings.home / "logs" / "workers.log", environment, os.getpid())
         return keep("daemon", daemon)
 
 

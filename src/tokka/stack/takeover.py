@@ -15,13 +15,11 @@ import psutil
 from tokka.deployment.record.state import Revision
 from tokka.processes import process
 from tokka.processes.health_probe import Pulse
+from tokka.serving.options import MODULE
 from tokka.settings import Settings
 from tokka.stack import stack
 from tokka.stack.state_file import StackInfo
 from tokka.stack.workers import Worker
-
-# A worker is a fork of the fork server, and has its command line.
-COMMAND = "tokka.serving.forkserver"
 
 
 def last_word(settings: Settings, keeper: int) -> StackInfo | None:
@@ -46,11 +44,11 @@ def strays(keeper: int, known: Collection[int]) -> Iterator[int]:
     """Workers that it had started and not told of yet: nobody was sent to them.
 
     Args:
-        known: the fork server, and every worker that somebody looks after.
+        known: every worker that somebody looks after.
     """
     for child in psutil.Process(keeper).children():
         with contextlib.suppress(psutil.Error):
-            if child.pid not in known and COMMAND in child.cmdline():
+            if child.pid not in known and MODULE in child.cmdline():
                 yield child.pid
 
 

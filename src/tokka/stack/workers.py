@@ -118,11 +118,11 @@ class Fleet:
         """How many workers had to be replaced."""
         return sum(history.restarts for history in self._histories.values())
 
-    def step(self, wanted: set[Revision], *, may_start: bool = True) -> None:
+    def step(self, wanted: set[Revision]) -> None:
         """Notice who died or became ready, start who is missing, end who is not wanted; never waits."""
         for worker in list(self._workers):
             self._look_after(worker, wanted)
-        for revision in sorted(wanted, key=key) if may_start else ():
+        for revision in sorted(wanted, key=key):
             alive = [worker for worker in self._workers if worker.revision == revision and worker.state != "stopping"]
             for _ in range(self._count - len(alive)):
                 self._start(revision)

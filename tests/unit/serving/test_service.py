@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from pathlib import Path
 
 import pytest
 
@@ -10,9 +11,12 @@ from tokka.errors import Refused
 from tokka.request_log.log import Writer, read
 from tokka.serving.batching import Overloaded
 from tokka.serving.engine import Engine, Row
+from tokka.serving.options import WorkerOptions
 from tokka.serving.predict_api import BadRequest
 from tokka.serving.rest import FrontDoor
-from tokka.serving.service import Context, Options, Service
+from tokka.serving.service import Context, Service
+
+OPTIONS = WorkerOptions(model_dir=Path("model"), ready_file=Path("ready.json"), name="helpdesk", version="7")
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +30,7 @@ def engines(tmp_path_factory):
 
 def answer(engine, rows, context, folder=None, *, store_text=True):
     writer = Writer(folder, "worker") if folder else None
-    service = Service(engine, Options("helpdesk", "7", store_text=store_text), writer)
+    service = Service(engine, OPTIONS.model_copy(update={"store_text": store_text}), writer)
     return asyncio.run(service.answer(rows, context))
 
 
@@ -80,7 +84,7 @@ def test_a_full_disk_costs_the_record_and_not_the_answer(engines, caplog):
         def append(self, records):
             raise OSError(28, "No space left on device")
 
-    service = Service(engines["classes"], Options("helpdesk", "7"), Full())
+    service = Service(engines["classes"], OPTIONS, Full())
 
     async def run():
         return [await service.answer([Row("my card")], Context("id")) for _ in range(3)]
@@ -96,7 +100,7 @@ def test_a_shadow_request_leaves_no_trace(engines, tmp_path):
 
 def test_a_canary_is_who_is_not_the_champion_wherever_the_request_was_sent(engines):
     own = f"7@{engines['classes'].digest}"
-    service = Service(engines["classes"], Options("helpdesk", "7"), None)
+    service = Service(engines["classes"], OPTIONS, None)
     assert service.is_canary(Context("id", champion="6@ff")) is True
     assert service.is_canary(Context("id", champion=own, assigned=True)) is False
     assert service.is_canary(Context("id")) is False
@@ -130,7 +134,7 @@ def test_rows_with_their_tokens_and_rows_without_are_answered_alike(engines):
     ],
 )
 def test_a_plain_v2_request_needs_no_kserve(engines, model, texts, names):
-    door = FrontDoor(Service(engines[model], Options("helpdesk", "7"), None), None)
+    door = FrontDoor(Service(engines[model], OPTIONS, None), None)
     inputs = [{"name": name, "datatype": "BYTES", "shape": [len(rows)], "data": rows} for name, rows in texts.items()]
     body, sent = json.dumps({"id": "mine", "inputs": inputs}).encode(), []
 
@@ -149,7 +153,7 @@ def test_a_plain_v2_request_needs_no_kserve(engines, model, texts, names):
 
 
 def test_what_is_refused_is_not_even_read(engines, monkeypatch):
-    service = Service(engines["classes"], Options("helpdesk", "7"), None)
+    service = Service(engines["classes"], OPTIONS, None)
 
     def refuse(rows):
         raise Overloaded(f"no room for {rows}")
@@ -161,7 +165,7 @@ def test_what_is_refused_is_not_even_read(engines, monkeypatch):
 
 
 def test_a_worker_whose_model_gives_nothing_says_that_it_is_not_well(engines, monkeypatch):
-    service = Service(engines["classes"], Options("helpdesk", "7"), None)
+    service = Service(engines["classes"], OPTIONS, None)
     door = FrontDoor(service, None)
 
     async def ask():
