@@ -5,10 +5,11 @@ engine = open_database("sqlite:////srv/tokka/record.db", metadata)
 
 from pathlib import Path
 
-from filelock import FileLock
 from sqlalchemy import Engine, MetaData, NullPool, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
+
+from tokka import files
 
 # The key of PostgreSQL's advisory lock under which the tables of this project are created; any constant would do.
 ADVISORY_LOCK = 7_210_044
@@ -44,11 +45,10 @@ def _open_server(place: URL, metadata: MetaData) -> Engine:
 
 
 def _open_sqlite(path: Path, metadata: MetaData, mode: int) -> Engine:
-    path.parent.mkdir(parents=True, exist_ok=True)
     place = URL.create("sqlite", database=str(path))
     engine = create_engine(place, poolclass=NullPool, connect_args={"timeout": BUSY_S})
     event.listen(engine, "connect", _set_durable)
-    with FileLock(f"{path}.lock"):
+    with files.locked(path.with_name(f"{path.name}.lock")):
         path.touch(mode=mode)
         with engine.begin() as connection:
             connection.execute(text("PRAGMA journal_mode=WAL"))

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: atomic writes, content digests, verified folders.
+"""Files that are either whole or absent: atomic writes, content digests, verified folders; and file locks.
 
 write_json(folder / "gate.json", decision)      # whole or absent, also after kill -9
 seal(folder); verify(folder)                    # a manifest of sha256 and size, and its check
@@ -8,6 +8,8 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,19 +40,50 @@ def digest_folder(folder: Path) -> str:
     return digest_json(_contents(folder))
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes, *, sync: bool = True, mode: int | None = None) -> None:
     """Write a file so that a crash leaves the old one or the new one, never a part.
 
     The temporary file lies in the target's own folder: a move from another file system is a copy.
+
+    Args:
+        sync: reach the disk before returning; without it a power cut may lose the file, a kill may not.
+        mode: of the file, from its first byte on; None for what the umask gives.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if mode is None else mode)
+    with os.fdopen(descriptor, "wb") as file:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+        if sync:
+            file.flush()
+            os.fsync(file.fileno())
     temporary.replace(path)
-    sync_folder(path.parent)
+    if sync:
+        sync_folder(path.parent)
+
+
+@contextmanager
+def locked(path: Path, timeout: float = -1) -> Iterator[None]:
+    """Hold a file lock, which the kernel frees when its holder dies; not reentrant.
+
+    Args:
+        timeout: in seconds; negative for as long as it takes.
+
+    Raises:
+        TokkaError: another process still holds it after `timeout` seconds.
+    """
+    from filelock import FileLock, Timeout
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(path, timeout=timeout):
+            yield
+    except Timeout:
+        raise TokkaError(
+            f"{path} is held by another process since more than {timeout:.0f} s",
+            "wait for it to end, or end it; the lock frees itself",
+        ) from None
 
 
 def write_text(path: Path, content: str) -> None:

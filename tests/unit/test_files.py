@@ -79,3 +79,17 @@ def test_the_store_throws_away_what_does_not_verify(tmp_path, what):
     assert not store.fetch("finetune", "key", tmp_path / "again")
     store.save("finetune", "key", made)
     assert store.fetch("finetune", "key", tmp_path / "again")
+
+
+def test_a_secret_file_is_closed_to_others_from_its_first_byte_on(tmp_path):
+    files.write_bytes(tmp_path / "key", b"secret", mode=0o600)
+    files.write_bytes(tmp_path / "state", b"quick", sync=False)
+    assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "state").read_bytes() == b"quick"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["key", "state"]
+
+
+def test_a_lock_has_one_holder_and_says_which_file_is_held(tmp_path):
+    lock = tmp_path / "new" / "a.lock"
+    with files.locked(lock), pytest.raises(TokkaError, match=r"a\.lock is held"), files.locked(lock, timeout=0.05):
+        pass

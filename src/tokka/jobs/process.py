@@ -18,7 +18,6 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
-from filelock import FileLock
 from sqlalchemy.exc import DBAPIError
 
 from tokka import files
@@ -182,7 +181,7 @@ def _listen(folder: Path) -> socket.socket:
 
 def secret_of(path: Path) -> bytes:
     """The 32 bytes in a file, made at the first call."""
-    with FileLock(f"{path}.lock"):
+    with files.locked(path.with_name(f"{path.name}.lock")):
         path.touch(mode=0o600)
         if not path.stat().st_size:
             path.write_bytes(secrets.token_bytes(32))

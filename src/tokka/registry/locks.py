@@ -6,30 +6,17 @@ share a server instead, and `Registry` settles those races after the fact (see `
 """
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
-from filelock import FileLock, Timeout
-
-from tokka.errors import TokkaError
+from tokka import files
 from tokka.settings import Settings
 
 
-@contextmanager
-def locked(settings: Settings, name: str, timeout: float = 120.0) -> Iterator[None]:
+def locked(settings: Settings, name: str, timeout: float = 120.0) -> AbstractContextManager[None]:
     """Hold the lock `name`; not reentrant.
 
     Raises:
         TokkaError: somebody else still holds it after `timeout` seconds.
     """
-    folder = settings.home / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{re.sub(r'[^A-Za-z0-9._-]', '_', name)}.lock"
-    try:
-        with FileLock(path, timeout=timeout):
-            yield
-    except Timeout:
-        raise TokkaError(
-            f"{path} is held by another process since more than {timeout:.0f} s",
-            "wait for the other run to end, or end it; the lock frees itself",
-        ) from None
+    safe = re.sub(r"[^A-Za-z0-9._-]", "_", name)
+    return files.locked(settings.home / "locks" / f"{safe}.lock", timeout)

@@ -17,10 +17,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from tokka import files
@@ -118,10 +116,7 @@ def read_params(settings: Settings) -> Params:
 
 def publish(settings: Settings, info: StackInfo) -> None:
     """Write state.json at once or not at all; without a sync, since it describes processes that a crash ends too."""
-    path = _folder(settings) / "state.json"
-    temporary = path.with_name(f".state.{os.getpid()}.tmp")
-    temporary.write_text(info.model_dump_json(), encoding="utf-8")
-    temporary.replace(path)
+    files.write_bytes(_folder(settings) / "state.json", info.model_dump_json().encode(), sync=False)
 
 
 def main() -> int:
@@ -217,16 +212,9 @@ def _is_stuck(info: StackInfo) -> bool:
     return silent_s(info) > STUCK_SECONDS
 
 
-@contextlib.contextmanager
-def _alone(settings: Settings, name: str, timeout: float) -> Iterator[None]:
+def _alone(settings: Settings, name: str, timeout: float) -> contextlib.AbstractContextManager[None]:
     """One holder at a time: `start` for whoever starts or ends the stack, `daemon` for the daemon itself."""
-    path = _folder(settings) / f"{name}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(path, timeout=timeout):
-            yield
-    except Timeout:
-        raise TokkaError(f"{path} is held by another process", "wait for it, or end it") from None
+    return files.locked(_folder(settings) / f"{name}.lock", timeout)
 
 
 def _tail(log: Path) -> str:

@@ -12,8 +12,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from tokka import files, progress, provenance
 from tokka.data.preparation.unlabelled import unlabelled_digest, unlabelled_file
 from tokka.model import profile
@@ -45,9 +43,8 @@ def finetune_step(prepared: Path, params: Params, settings: Settings, out: Path,
     key = provenance.step_key(STEP, params, learned, base.digest)
     training = training_key(params, learned, base.digest)
     store = StepStore(settings.home / "store")
-    (store.root / STEP).mkdir(parents=True, exist_ok=True)
     # Two exports of one training must not train it twice, so that the lock and the workspace are the training's.
-    with FileLock(store.root / STEP / f".lock-{training}"):
+    with files.locked(store.root / STEP / f".lock-{training}"):
         if (outcome := _fetch(store, key, out)) is not None:
             progress.report(STEP, "this model was made before: reused", fraction=1.0)
             return {**outcome, "reused": True}

@@ -84,10 +84,8 @@ class Search:
             KeyboardInterrupt: Ctrl-C; what is finished stays, and the same call goes on.
             TokkaError: the present values cannot be trained.
         """
-        from filelock import FileLock
-
         began = time.monotonic()
-        with FileLock(self.place / ".lock"):
+        with files.locked(self.place / ".lock"):
             self._forget_interrupted()
             while len(self.trials()) < trials:
                 if timeout is not None and time.monotonic() - began >= timeout:

@@ -12,8 +12,6 @@ import shutil
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock
-
 from tokka import files, progress, provenance
 from tokka.data import rows
 from tokka.data.preparation import prepared, preprocessing, stage
@@ -45,8 +43,7 @@ def preprocess(validated: Path, params: Params, settings: Settings, out: Path) -
         progress.report(STEP, "the same data was prepared before", fraction=1.0)
         return {**files.read_json(out / "versioning.json"), "origin": "store"}
     workspaces = settings.home / "workspaces"
-    workspaces.mkdir(parents=True, exist_ok=True)
-    with FileLock(workspaces / f"{key}.lock"):
+    with files.locked(workspaces / f"{key}.lock"):
         # A folder of its own: children of a killed run may still be writing into theirs.
         for stale in workspaces.glob(f"{key}-*"):
             shutil.rmtree(stale, ignore_errors=True)

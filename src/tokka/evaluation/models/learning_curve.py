@@ -103,8 +103,6 @@ def _point(prepared: Path, test: TestSet, metric: str, params: Params, home: Pat
 
 def _trained(prepared: Path, test: TestSet, params: Params, home: Path, share: float) -> tuple[dict[str, Any], Floats]:
     """The outcome and the aligned test scores of one share: from the store, or by training."""
-    from filelock import FileLock
-
     from tokka.data.preparation.unlabelled import unlabelled_digest
     from tokka.model.base import resolve_base
 
@@ -113,7 +111,7 @@ def _trained(prepared: Path, test: TestSet, params: Params, home: Path, share: f
     digest = files.digest_json([files.read_json(prepared / "digest.json")["digest"], practised, STORE, share])
     key = provenance.step_key("finetune", params, digest, base.digest, test.digest)
     work = store.workspace(STORE, key)
-    with FileLock(store.root / STORE / f".lock-{key}"):
+    with files.locked(store.root / STORE / f".lock-{key}"):
         if not store.fetch(STORE, key, into=work / "entry"):
             rows = _write_subset(prepared, work / "prepared", params, share, digest)
             _train(work, test, params, base, rows)
