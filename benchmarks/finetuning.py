@@ -89,15 +89,15 @@ def ours(prepared: Path, params: Any, work: Path) -> Any:
     from tokka.model.base import resolve_base
     from tokka.model.predictor import load_predictor
     from tokka.training.export import export
-    from tokka.training.setup.job import own_randomness_and_threads, prepare_job
+    from tokka.training.setup.training_setup import own_randomness_and_threads, prepare_training
     from tokka.training.train import train
 
     data, base = load_prepared(prepared), resolve_base(params.model, work)
     with own_randomness_and_threads(params):
-        job = prepare_job(data, params, base)
+        setup = prepare_training(data, params, base)
         with Clock() as clock:
-            trained = train(job, work)
-        facts = export(job, trained.outputs, work / "model")
+            trained = train(setup, work)
+        facts = export(setup, trained.outputs, work / "model")
     texts, targets = texts_and_targets(data, "test")
     served = load_predictor(work / "model").predict(texts, None).scores
     plain = load_predictor(work / "model", form="fp32").predict(texts, None).scores

@@ -33,10 +33,10 @@ HF_BATCHES = (8, 32, 64)
 def lightning(prepared: Any, params: Any, base: Any, work: Path) -> Callable[[], None]:
     """The pipeline's own training, from a fresh model."""
     from tokka.training.fit.fit import fit
-    from tokka.training.setup.job import prepare_job
+    from tokka.training.setup.training_setup import prepare_training
 
-    job = prepare_job(prepared, params, base)
-    return lambda: void(fit(job, work, time.monotonic()))
+    setup = prepare_training(prepared, params, base)
+    return lambda: void(fit(setup, work, time.monotonic()))
 
 
 def bare(prepared: Any, params: Any, base: Any, work: Path) -> Callable[[], None]:
@@ -45,12 +45,12 @@ def bare(prepared: Any, params: Any, base: Any, work: Path) -> Callable[[], None
 
     from tokka.training.setup.augmentation import drop_words
     from tokka.training.setup.datamodule import inputs_of
-    from tokka.training.setup.job import prepare_job
     from tokka.training.setup.optimisation import Schedule, make_optimizer
+    from tokka.training.setup.training_setup import prepare_training
 
-    job = prepare_job(prepared, params, base)
-    model, data, tuning = job.model, job.data, params.finetuning
-    half = job.precision == "bf16-mixed"
+    setup = prepare_training(prepared, params, base)
+    model, data, tuning = setup.model, setup.data, params.finetuning
+    half = setup.precision == "bf16"
 
     def step(batch: Any, optimizer: Any, factor: float) -> None:
         for group in optimizer.param_groups:
@@ -85,9 +85,7 @@ def hugging_face(batch: int) -> Callable[[Any, Any, Any, Path], Callable[[], Non
     """One epoch of the Hugging Face Trainer."""
 
     def make(prepared: Any, params: Any, base: Any, work: Path) -> Callable[[], None]:
-        from tokka.training.setup.precision import choose_precision
-
-        bf16 = choose_precision(params.finetuning) == "bf16-mixed"
+        bf16 = params.finetuning.precision == "bf16"
         runner = trainer(prepared, base.path, work, batch=batch, seed=7, bf16=bf16, epochs=1)
         return lambda: void(runner.train())
 
@@ -120,7 +118,7 @@ def small(prepared: Any, rows: int) -> Any:
 def measure(prepared: Any, params: Any, rounds: int) -> dict[str, list[tuple[float, float]]]:
     """Each way's (wall, processor) seconds of every round; the first round warms up and is not counted."""
     from tokka.model.base import resolve_base
-    from tokka.training.setup.job import own_randomness_and_threads
+    from tokka.training.setup.training_setup import own_randomness_and_threads
 
     ways: dict[str, Any] = {"tokka (Lightning)": lightning, "bare loop": bare}
     ways |= {f"Hugging Face Trainer, batch {batch}": hugging_face(batch) for batch in HF_BATCHES}
@@ -164,10 +162,12 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as home:
         from tokka.data.preparation.prepared import load as load_prepared
+        from tokka.training.setup.precision import has_fast_bf16
 
         source = arguments.source.resolve()
         data = load_prepared(arguments.prepared or prepare(Path(home), source))
-        params = load(source, ("finetuning.epochs=1",))
+        precision = "bf16" if has_fast_bf16() else "32"
+        params = load(source, ("finetuning.epochs=1", f"finetuning.precision={precision}"))
         show(measure(small(data, arguments.rows), params, arguments.rounds), arguments.rows)
 
 

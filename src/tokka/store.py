@@ -9,6 +9,8 @@ Neither kfp's local cache nor DVC's read-only cache notices a file that changed 
 
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tokka import files
@@ -21,27 +23,40 @@ class StepStore:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def fetch(self, step: str, key: str, into: Path) -> bool:
-        """Copy the output that `key` made into a folder; False when there is none that verifies."""
+    def find(self, step: str, key: str) -> Path | None:
+        """The output that `key` made, for reading; None when there is none that verifies."""
         entry = self.root / step / key
         if not (entry / files.MANIFEST).is_file():
-            return False
+            return None
         try:
             files.verify(entry)
         except TokkaError:
             shutil.rmtree(entry)
-            return False
-        shutil.copytree(entry, into, dirs_exist_ok=True, ignore=shutil.ignore_patterns(files.MANIFEST))
-        return True
+            return None
+        return entry
 
-    def save(self, step: str, key: str, folder: Path) -> str:
-        """Keep a finished folder under its key and return its digest."""
+    def fetch(self, step: str, key: str, into: Path) -> bool:
+        """Copy the output that `key` made into a folder; False when there is none that verifies."""
+        if entry := self.find(step, key):
+            shutil.copytree(entry, into, dirs_exist_ok=True, ignore=shutil.ignore_patterns(files.MANIFEST))
+        return entry is not None
+
+    @contextmanager
+    def entry(self, step: str, key: str) -> Iterator[Path]:
+        """An empty folder, which is kept under `key` when the block has ended without an error."""
         (self.root / step).mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(dir=self.root / step, prefix=".staging-"))
-        shutil.copytree(folder, staging, dirs_exist_ok=True)
-        digest = files.seal(staging)
-        files.publish_folder(staging, self.root / step / key)
-        return digest
+        try:
+            yield staging
+            files.seal(staging)
+            files.publish_folder(staging, self.root / step / key)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+    def save(self, step: str, key: str, folder: Path) -> None:
+        """Keep a finished folder under its key."""
+        with self.entry(step, key) as staging:
+            shutil.copytree(folder, staging, dirs_exist_ok=True)
 
     def workspace(self, step: str, key: str) -> Path:
         """A folder that outlives a kill, for checkpoints of the step that works on `key`."""

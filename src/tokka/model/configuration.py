@@ -8,11 +8,12 @@ so its own reader never sees the file, only what passed here.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from tokka import files
 from tokka.errors import Refused
 
+Plain = str | int | float | None
+EncoderConfig = dict[str, Plain]
 MODEL_TYPES = ("bert", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta")
 
 # Keys that size a network of the types above.
@@ -38,7 +39,7 @@ ALLOWED, IGNORED = frozenset(SIZES.split()), frozenset(MEANINGLESS.split())
 MUST_BE = {"position_embedding_type": "absolute", "is_decoder": False, "is_encoder_decoder": False}
 
 
-def read_encoder_config(path: Path) -> dict[str, Any]:
+def read_encoder_config(path: Path) -> EncoderConfig:
     """Read config.json and return its allowed keys, sorted.
 
     Raises:
@@ -51,7 +52,7 @@ def read_encoder_config(path: Path) -> dict[str, Any]:
     return check_encoder_config(found, origin=str(path))
 
 
-def check_encoder_config(found: Mapping[str, Any], origin: str = "config.json") -> dict[str, Any]:
+def check_encoder_config(found: Mapping[str, object], origin: str = "config.json") -> EncoderConfig:
     """`read_encoder_config` for a mapping that is in memory.
 
     Raises:
@@ -62,29 +63,32 @@ def check_encoder_config(found: Mapping[str, Any], origin: str = "config.json") 
             f"{origin}: model_type {found.get('model_type')!r} is not supported",
             f"choose a base model of one of these types: {', '.join(MODEL_TYPES)}",
         )
-    for key, value in found.items():
-        _check(key, value, origin)
-    return {key: found[key] for key in sorted(ALLOWED & found.keys())}
+    plain = {key: _check(key, value, origin) for key, value in found.items()}
+    return {key: plain[key] for key in sorted(ALLOWED & found.keys())}
 
 
-def token_capacity(config: Mapping[str, Any]) -> int:
+def token_capacity(config: EncoderConfig) -> int:
     """The longest input in tokens; RoBERTa's kin lose two positions to padding."""
-    positions = int(config.get("max_position_embeddings", 512))
+    positions = int(config.get("max_position_embeddings") or 512)
     return positions - 2 if config["model_type"] in {"roberta", "xlm-roberta", "mpnet"} else positions
 
 
-def has_token_types(config: Mapping[str, Any]) -> bool:
+def has_token_types(config: EncoderConfig) -> bool:
     """Whether the network tells the two texts of a pair apart by an input of its own."""
-    return config["model_type"] in {"bert", "electra"} and int(config.get("type_vocab_size", 2)) > 1
+    return config["model_type"] in {"bert", "electra"} and config.get("type_vocab_size", 2) not in (0, 1)
 
 
-def _check(key: str, value: Any, origin: str) -> None:
-    if key not in ALLOWED and key not in IGNORED:
+def _check(key: str, value: object, origin: str) -> Plain:
+    """The value of an allowed key, None for a harmless one."""
+    if key not in ALLOWED | IGNORED:
         raise Refused(
             f"{origin}: key {key!r} is not on the allow-list",
             "remove it if the network does without; keys such as auto_map can make a loader run code",
         )
-    if key in ALLOWED and not isinstance(value, str | int | float | bool | None):
-        raise Refused(f"{origin}: {key} holds a {type(value).__name__}, expected a plain value")
     if value is not None and key in MUST_BE and value != MUST_BE[key]:
         raise Refused(f"{origin}: {key} = {value!r} is not supported, expected {MUST_BE[key]!r}")
+    if key in IGNORED:
+        return None
+    if not isinstance(value, Plain):
+        raise Refused(f"{origin}: {key} holds a {type(value).__name__}, expected a plain value")
+    return value

@@ -1,12 +1,12 @@
 """What computes a batch: ONNX Runtime, or torch where no ONNX form is wanted."""
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tokka.errors import Refused
+from tokka.model.configuration import EncoderConfig
 from tokka.model.tokenising import Encoded, Ids, pad
 
 # A row may be padded to so many times its own length: more costs more than the larger batch saves.
@@ -45,13 +45,15 @@ def onnx_engine(content: bytes, threads: int) -> Engine:
     return run
 
 
-def torch_engine(config: Mapping[str, Any], weights: bytes, settings: Mapping[str, Any], threads: int) -> Engine:
+def torch_engine(
+    config: EncoderConfig, weights: bytes, *, outputs: int, pooling: str, feature_scale: float, threads: int
+) -> Engine:
     """The network itself, in float32.
 
     Args:
         config: the encoder's allow-listed configuration.
         weights: a safetensors file's content, with encoder.* and head.*.
-        settings: outputs, pooling and feature_scale of the specialist.
+        outputs, pooling, feature_scale: of the specialist.
         threads: of torch, in this whole process.
     """
     import torch
@@ -61,7 +63,7 @@ def torch_engine(config: Mapping[str, Any], weights: bytes, settings: Mapping[st
 
     torch.set_num_threads(threads)
     with torch.random.fork_rng():
-        model = Specialist(build_encoder(config), **settings)
+        model = Specialist(build_encoder(config), outputs=outputs, pooling=pooling, feature_scale=feature_scale)
     model.load_state_dict(load(weights))
     model.eval()
 

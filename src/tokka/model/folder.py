@@ -43,7 +43,8 @@ class ModelConfig(Strict):
     """tokka.json: all that serving has to know.
 
     temperature divides the logits of a classifier; feature_scale multiplies the unit-length pooled vector.
-    token_types says that the network takes token_type_ids. padding is the id that fills a row.
+    token_types says that the network takes token_type_ids. padding is the id that fills a row. precision is what the
+    model was trained in: `tokka reproduce` takes the same.
     """
 
     format: Literal["tokka/1"] = "tokka/1"
@@ -59,6 +60,7 @@ class ModelConfig(Strict):
     base: BaseName
     # Of what it was trained on: the gate refuses a model that is judged on other data.
     data_digest: str = ""
+    precision: Literal["bf16", "32", ""] = ""
     serve: Form
     files: dict[str, Entry]
 

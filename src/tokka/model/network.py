@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from tokka.errors import Refused
 from tokka.model.base import weight_files
-from tokka.model.configuration import read_encoder_config
+from tokka.model.configuration import EncoderConfig, read_encoder_config
 
 # Unit-length features need a longer reach than 1, or the head's logits stay flat (field-tested on BANKING77).
 FEATURE_SCALE = 10.0
@@ -66,6 +66,14 @@ class Specialist(nn.Module):
         return self.classify(embedding), embedding
 
 
+def as_safetensors(state: Mapping[str, Tensor]) -> bytes:
+    """Named weights as the content of a safetensors file, wherever they are."""
+    from safetensors.torch import save
+
+    content: bytes = save({name: value.detach().cpu().contiguous() for name, value in state.items()})
+    return content
+
+
 def load_encoder(folder: Path) -> nn.Module:
     """Build the encoder of a checked base-model folder and load its safetensors.
 
@@ -82,7 +90,7 @@ def load_encoder(folder: Path) -> nn.Module:
     return encoder
 
 
-def build_encoder(config: Mapping[str, Any]) -> nn.Module:
+def build_encoder(config: EncoderConfig) -> nn.Module:
     """An encoder with random weights from allow-listed configuration keys, without a pooling layer of its own."""
     from transformers import AutoConfig, AutoModel
 

@@ -138,12 +138,11 @@ def load_predictor(folder: Path, form: Form | None = None, threads: int = 1) -> 
     if form != "torch":
         return Predictor(config, form, encoder, onnx_engine(content, threads))
     network = check_encoder_config(json.loads(_read(folder, config, "config.json")))
-    settings = {
-        "outputs": max(1, len(config.labels)),
-        "pooling": config.pooling,
-        "feature_scale": config.feature_scale,
-    }
-    return Predictor(config, form, encoder, torch_engine(network, content, settings, threads))
+    engine = torch_engine(
+        network, content, outputs=max(1, len(config.labels)), pooling=config.pooling,
+        feature_scale=config.feature_scale, threads=threads,
+    )  # fmt: skip
+    return Predictor(config, form, encoder, engine)
 
 
 def _read(folder: Path, config: ModelConfig, name: str) -> bytes:

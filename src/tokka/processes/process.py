@@ -39,7 +39,7 @@ def rename(name: str) -> None:
         LIBC.prctl(_SET_NAME, name.encode()[:15])
 
 
-def gently(work: Callable[[], Result]) -> Result:
+def at_low_priority(work: Callable[[], Result]) -> Result:
     """Do work in a thread of low priority, which takes its time from nobody who serves (Linux: by the thread)."""
     with ThreadPoolExecutor(max_workers=1, initializer=_step_back) as pool:
         return pool.submit(work).result()

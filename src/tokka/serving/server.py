@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     revision = f"{options.version}@{options.digest[:12]}"
     json_log.start("worker", quoting=options.store_text, model=options.name, revision=revision)
     try:
-        service = process.gently(lambda: make_service(options))
+        service = process.at_low_priority(lambda: make_service(options))
     except TokkaError as error:
         logger.error(error.message, extra={"hint": error.hint})
         _report(options, {"error": error.message, "hint": error.hint})

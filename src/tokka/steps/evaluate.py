@@ -52,9 +52,9 @@ def lineage(params: Params, settings: Settings, prepared: Path, model: Path, sna
     """Everything that made this candidate, from raw file to model: what `tokka reproduce` walks."""
     from tokka.data.fetching import source_digest
     from tokka.data.sample import is_sample
-    from tokka.model.predictor import model_digest
+    from tokka.model.folder import model_digest, read_model_config
 
-    lock = prepared / "dvc.lock"
+    lock, config = prepared / "dvc.lock", read_model_config(model)
     return {
         "params": params.model_dump(mode="json", exclude_none=True),
         "snapshot": snapshot,
@@ -64,7 +64,8 @@ def lineage(params: Params, settings: Settings, prepared: Path, model: Path, sna
         "source_digest": source_digest(params, settings, Path(snapshot) if snapshot else None),
         "dvc_lock": lock.read_text() if lock.exists() else "",
         "data_digest": files.read_json(prepared / "digest.json")["digest"],
-        "base_digest": files.read_json(model / "tokka.json")["base"]["digest"],
+        "base_digest": config.base.digest,
+        "precision": config.precision,
         "model_digest": model_digest(model),
         "synthetic": is_sample(settings.root / params.data.source),
     }

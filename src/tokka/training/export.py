@@ -1,6 +1,6 @@
 """Write the model folder: safetensors, tokenizer, configuration, ONNX float32 and int8, each checked against torch.
 
-facts = export(job, outputs, out)       # files, differences, sizes; nothing is written when a form disagrees
+facts = export(setup, outputs, out)       # differences, calibration, sizes; nothing is written when a form disagrees
 """
 
 import json
@@ -14,33 +14,34 @@ import torch
 from tokka import files, progress
 from tokka.errors import TokkaError
 from tokka.model.engines import Floats, onnx_engine, rows_per_run, run_in_batches
-from tokka.model.folder import CONFIG, FORM_FILES, Form, write_model_config
-from tokka.model.network import FEATURE_SCALE
+from tokka.model.folder import FORM_FILES, Form, write_model_config
+from tokka.model.network import FEATURE_SCALE, as_safetensors
 from tokka.model.tokenising import Encoded
 from tokka.training.calibration import expected_calibration_error, fit_temperature
 from tokka.training.onnx_forms import write_fp32, write_int8
-from tokka.training.setup.job import Job
+from tokka.training.setup.training_setup import TrainingSetup
 
 CHECK_BATCH = 64
+Facts = dict[str, float]
 
 
-def export(job: Job, outputs: Floats, out: Path) -> dict[str, float]:
+def export(setup: TrainingSetup, outputs: Floats, out: Path) -> Facts:
     """Write the model folder whole or not at all, and return its differences, calibration and sizes as figures.
 
     Args:
-        job: a trained model with its full vocabulary.
+        setup: a trained model with its full vocabulary.
         outputs: (validation rows, labels or 1), what torch computes for them.
         out: the model folder; it is replaced.
 
     Raises:
         TokkaError: a weight or an output is not finite, or ONNX differs from torch by more than the limit.
     """
-    _refuse_nonfinite(job, outputs)
+    _refuse_nonfinite(setup, outputs)
     staging = out.with_name(f".{out.name}.making")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     try:
-        facts = _fill(job, outputs, staging)
+        facts = _fill(setup, outputs, staging)
         shutil.rmtree(out, ignore_errors=True)
         files.publish_folder(staging, out)
     finally:
@@ -48,130 +49,106 @@ def export(job: Job, outputs: Floats, out: Path) -> dict[str, float]:
     return facts
 
 
-def _fill(job: Job, outputs: Floats, folder: Path) -> dict[str, float]:
-    _write_torch_form(job, folder)
-    by_form = {"torch": outputs, **_write_onnx_forms(job, folder)}
-    facts = _compare(job, by_form)
-    served = by_form[job.params.export.serve]
-    temperature = 1.0
-    if job.prepared.task == "classification":
-        temperature = fit_temperature(served, job.validation.targets)
+def _fill(setup: TrainingSetup, outputs: Floats, folder: Path) -> Facts:
+    files.write_bytes(folder / FORM_FILES["torch"], as_safetensors(setup.model.state_dict()))
+    shutil.copyfile(setup.base.path / "tokenizer.json", folder / "tokenizer.json")
+    files.write_text(folder / "config.json", json.dumps(setup.config, indent=2, sort_keys=True) + "\n")
+    by_form: dict[Form, Floats] = {"torch": outputs, **_write_onnx_forms(setup, folder)}
+    facts, temperature = _compare(setup, by_form), 1.0
+    if setup.prepared.task == "classification":
+        served, targets = by_form[setup.params.export.serve], setup.validation.targets
+        temperature = fit_temperature(served, targets)
         facts["temperature"] = temperature
-        facts["validation_ece_uncalibrated"] = expected_calibration_error(served, job.validation.targets)
-        facts["validation_ece"] = expected_calibration_error(served, job.validation.targets, temperature)
-    write_model_config(folder, _config(job, temperature))
-    sizes = {f"size_mb_{form}": (folder / name).stat().st_size / 1e6 for form, name in _present(folder).items()}
-    return {**facts, **sizes}
+        facts["validation_ece_uncalibrated"] = expected_calibration_error(served, targets)
+        facts["validation_ece"] = expected_calibration_error(served, targets, temperature)
+    write_model_config(folder, _config(setup, temperature))
+    return facts | {f"size_mb_{form}": (folder / FORM_FILES[form]).stat().st_size / 1e6 for form in by_form}
 
 
-def _write_torch_form(job: Job, folder: Path) -> None:
-    from safetensors.torch import save
-
-    state = {name: value.detach().cpu().contiguous() for name, value in job.model.state_dict().items()}
-    files.write_bytes(folder / "model.safetensors", save(state))
-    shutil.copyfile(job.base.path / "tokenizer.json", folder / "tokenizer.json")
-    files.write_text(folder / "config.json", json.dumps(job.config, indent=2, sort_keys=True) + "\n")
-
-
-def _write_onnx_forms(job: Job, folder: Path) -> dict[str, Floats]:
+def _write_onnx_forms(setup: TrainingSetup, folder: Path) -> dict[Form, Floats]:
     """Write the forms that are asked for and run each over the validation rows."""
-    found: dict[str, Floats] = {}
-    if job.params.export.onnx:
+    found: dict[Form, Floats] = {}
+    if setup.params.export.onnx:
         progress.report("finetune", "exporting ONNX", fraction=0.97)
-        write_fp32(job.model, folder / FORM_FILES["fp32"], token_types=job.token_types)
-        found["fp32"] = _run(job, folder, "fp32")
-    if job.params.export.onnx and job.params.export.int8:
-        network: Any = job.model.encoder.config
-        write_int8(
-            folder / FORM_FILES["fp32"], folder / FORM_FILES["int8"],
-            heads=network.num_attention_heads, hidden=network.hidden_size,
-        )  # fmt: skip
-        found["int8"] = _run(job, folder, "int8")
+        fp32, int8 = folder / FORM_FILES["fp32"], folder / FORM_FILES["int8"]
+        write_fp32(setup.model, fp32, token_types=setup.data.token_types)
+        found["fp32"] = _run(setup, fp32, "fp32")
+        if setup.params.export.int8:
+            network: Any = setup.model.encoder.config
+            write_int8(fp32, int8, heads=network.num_attention_heads, hidden=network.hidden_size)
+            found["int8"] = _run(setup, int8, "int8")
     return found
 
 
-def _run(job: Job, folder: Path, form: Form) -> Floats:
-    rows = job.validation
+def _run(setup: TrainingSetup, path: Path, form: Form) -> Floats:
+    rows = setup.validation
     encoded = Encoded(ids=rows.ids, types=rows.types, unknown=np.zeros(len(rows.ids)))
-    engine = onnx_engine((folder / FORM_FILES[form]).read_bytes(), torch.get_num_threads())
-    batch = rows_per_run(form, CHECK_BATCH)
-    return run_in_batches(engine, encoded, batch=batch, padding=_padding(job), token_types=job.token_types)[0]
+    engine, batch = onnx_engine(path.read_bytes(), torch.get_num_threads()), rows_per_run(form, CHECK_BATCH)
+    padding, token_types = _padding(setup), setup.data.token_types
+    return run_in_batches(engine, encoded, batch=batch, padding=padding, token_types=token_types)[0]
 
 
-def _compare(job: Job, by_form: dict[str, Floats]) -> dict[str, float]:
+def _compare(setup: TrainingSetup, by_form: dict[Form, Floats]) -> Facts:
     """Differences to torch, in logits or, for regression, in standard deviations of the target.
 
     Raises:
         TokkaError: the float32 form differs by more than `export.maximum_difference`.
     """
-    facts: dict[str, float] = {}
-    unit, limit = job.model.head.scale.item(), job.params.export.maximum_difference
-    for form in ("fp32", "int8"):
-        if form in by_form:
-            gaps = np.abs(by_form[form] - by_form["torch"]) / unit
+    facts: Facts = {}
+    unit, limit, wanted = setup.model.head.scale.item(), setup.params.export.maximum_difference, by_form["torch"]
+    for form, found in by_form.items():
+        if form != "torch":
+            gaps = np.abs(found - wanted) / unit
             facts[f"onnx_{form}_maximum_difference"] = float(gaps.max())
             facts[f"onnx_{form}_mean_difference"] = float(gaps.mean())
-            facts |= _disagreement(job, form, by_form)
-    found = facts.get("onnx_fp32_maximum_difference", 0.0)
-    if not found <= limit:
+            if setup.prepared.task == "classification":
+                chosen = found.argmax(axis=1)
+                facts[f"onnx_{form}_disagreement"] = float((chosen != wanted.argmax(axis=1)).mean())
+                facts[f"onnx_{form}_validation_accuracy"] = float((chosen == setup.validation.targets).mean())
+    gap = facts.get("onnx_fp32_maximum_difference", 0.0)
+    if not gap <= limit:
         raise TokkaError(
-            f"ONNX differs from torch by {found:.2g}, export.maximum_difference allows {limit:g}",
+            f"ONNX differs from torch by {gap:.2g}, export.maximum_difference allows {limit:g}",
             "export.onnx: false with serve: torch goes without ONNX",
         )
-    progress.report("finetune", _sentence(facts), fraction=0.99)
+    progress.report("finetune", _sentence(gap, facts.get("onnx_int8_disagreement")), fraction=0.99)
     return facts
 
 
-def _disagreement(job: Job, form: str, by_form: dict[str, Floats]) -> dict[str, float]:
-    if job.prepared.task == "regression":
-        return {}
-    chosen, wanted = by_form[form].argmax(axis=1), by_form["torch"].argmax(axis=1)
+def _sentence(gap: float, disagreement: float | None) -> str:
+    said = f"ONNX to torch: at most {gap:.1e}"
+    if disagreement is None:
+        return said
+    return f"{said}, int8 chooses another label for {disagreement:.2%} of validation rows"
+
+
+def _config(setup: TrainingSetup, temperature: float) -> dict[str, Any]:
     return {
-        f"onnx_{form}_disagreement": float((chosen != wanted).mean()),
-        f"onnx_{form}_validation_accuracy": float((chosen == job.validation.targets).mean()),
-    }
-
-
-def _sentence(facts: dict[str, float]) -> str:
-    parts = [f"ONNX to torch: at most {facts.get('onnx_fp32_maximum_difference', 0.0):.1e}"]
-    if "onnx_int8_disagreement" in facts:
-        parts.append(f"int8 chooses another label for {facts['onnx_int8_disagreement']:.2%} of validation rows")
-    return ", ".join(parts)
-
-
-def _config(job: Job, temperature: float) -> dict[str, Any]:
-    return {
-        "task": job.prepared.task,
-        "labels": job.prepared.labels,
-        "text_pair": job.params.task.text_pair is not None,
-        "max_tokens": job.max_tokens,
-        "pooling": job.params.model.pooling,
+        "task": setup.prepared.task,
+        "labels": setup.prepared.labels,
+        "text_pair": setup.params.task.text_pair is not None,
+        "max_tokens": setup.max_tokens,
+        "pooling": setup.params.model.pooling,
         "feature_scale": FEATURE_SCALE,
         "temperature": temperature,
-        "token_types": job.token_types,
-        "padding": _padding(job),
-        "base": {"name": job.base.name, "digest": job.base.digest},
-        "data_digest": job.prepared.digest,
-        "serve": job.params.export.serve,
+        "token_types": setup.data.token_types,
+        "padding": _padding(setup),
+        "base": {"name": setup.base.name, "digest": setup.base.digest},
+        "data_digest": setup.prepared.digest,
+        "precision": setup.precision,
+        "serve": setup.params.export.serve,
     }
 
 
-def _padding(job: Job) -> int:
-    return int(job.config.get("pad_token_id") or 0)
+def _padding(setup: TrainingSetup) -> int:
+    return int(setup.config.get("pad_token_id") or 0)
 
 
-def _present(folder: Path) -> dict[str, str]:
-    return {form: name for form, name in FORM_FILES.items() if (folder / name).is_file() and name != CONFIG}
-
-
-def _refuse_nonfinite(job: Job, outputs: Floats) -> None:
-    broken = [
-        name
-        for name, value in job.model.state_dict().items()
-        if value.is_floating_point() and not bool(torch.isfinite(value).all())
-    ]
+def _refuse_nonfinite(setup: TrainingSetup, outputs: Floats) -> None:
+    state = setup.model.state_dict()
+    broken = [name for name, value in state.items() if not bool(torch.isfinite(value).all())]
     if broken or not np.isfinite(outputs).all():
         raise TokkaError(
             f"{broken[0] if broken else 'an output'} holds NaN or infinity: training diverged",
-            f"lower finetuning.learning_rate (now {job.params.finetuning.learning_rate})",
+            f"lower finetuning.learning_rate (now {setup.params.finetuning.learning_rate})",
         )

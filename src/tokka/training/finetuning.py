@@ -25,9 +25,10 @@ STEP = "finetune"
 TRAINING = "training"
 OUTCOME = "outcome.json"
 MODEL = "model"
+Outcome = dict[str, Any]
 
 
-def finetune_step(prepared: Path, params: Params, settings: Settings, out: Path, data_digest: str) -> dict[str, Any]:
+def finetune_step(prepared: Path, params: Params, settings: Settings, out: Path, data_digest: str) -> Outcome:
     """Put the model folder for these inputs into `out`: from the store when it was made before, else by training.
 
     Returns:
@@ -40,18 +41,18 @@ def finetune_step(prepared: Path, params: Params, settings: Settings, out: Path,
     # What is practised on decides the weights as the labelled rows do.
     practice = unlabelled_digest(params, settings)
     learned = files.digest_json([data_digest, practice]) if practice else data_digest
-    key = provenance.step_key(STEP, params, learned, base.digest)
-    training = training_key(params, learned, base.digest)
+    key, training = provenance.step_key(STEP, params, learned, base.digest), training_key(params, learned, base.digest)
     store = StepStore(settings.home / "store")
     # Two exports of one training must not train it twice, so that the lock and the workspace are the training's.
     with files.locked(store.root / STEP / f".lock-{training}"):
-        if (outcome := _fetch(store, key, out)) is not None:
+        if entry := store.find(STEP, key):
             progress.report(STEP, "this model was made before: reused", fraction=1.0)
-            return {**outcome, "reused": True}
-        work = store.workspace(STEP, training)
-        trained, unlabelled = store.root / TRAINING / training, unlabelled_file(params, settings)
-        outcome = finetune(prepared, params, out, work, base, trained, unlabelled)
-        _save(store, key, out, outcome, work)
+            return {**_copy(entry, out), "reused": True}
+        work, unlabelled = store.workspace(STEP, training), unlabelled_file(params, settings)
+        outcome = finetune(prepared, params, out, work, base, unlabelled, store, training)
+        with store.entry(STEP, key) as made:
+            shutil.copytree(out, made / MODEL)
+            files.write_json(made / OUTCOME, outcome)
         store.discard_workspace(STEP, training)
         return {**outcome, "reused": False}
 
@@ -67,9 +68,10 @@ def finetune(
     out: Path,
     work: Path,
     base: BaseModelFolder | None = None,
-    trained: Path | None = None,
     unlabelled: Path | None = None,
-) -> dict[str, Any]:
+    store: StepStore | None = None,
+    key: str = "trained",
+) -> Outcome:
     """Train, export, and write the model folder `out`.
 
     Args:
@@ -78,9 +80,9 @@ def finetune(
         out: the model folder; it is replaced when the new one is complete.
         work: keeps the checkpoint: the same call after a kill goes on and ends with the same weights.
         base: the resolved base model; by default what `params.model` names.
-        trained: where the trained weights are kept between training and export, and found again when only the
-            export differs; by default in `work`.
         unlabelled: the table behind `adaptation.source`; by default it is fetched.
+        store: keeps the trained weights under `key` between training and export, where they are found again when only
+            the export differs; by default in `work`.
 
     Returns:
         digest (model), weights_sha256, training_reused (whether only the export was made anew), metrics (flat
@@ -90,77 +92,58 @@ def finetune(
         TokkaError: nothing can be learned from the rows, the loss is not finite, memory ran out, or a form disagrees.
         UsageError: the params contradict each other, or the time budget does not allow one step.
     """
-    _let_threads_sleep()
+    # Waiting threads sleep instead of spinning; read when torch is loaded. Measured with two threads on two busy cores:
+    # 180 rows per processor second instead of 26.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     profile.check_export(params)
     began, cpu_began = time.monotonic(), time.process_time()
     base = base or resolve_base(params.model, work / "base")
     progress.report(STEP, f"loading {base.name}", fraction=0.0)
     unlabelled = unlabelled or unlabelled_file(params, Settings.from_environment())
-    outcome = _train_and_export(prepared, params, base, out, work, trained or work / TRAINING, unlabelled)
+    outcome = _train_and_export(prepared, params, base, out, work, unlabelled, store or StepStore(work), key)
     outcome["seconds"], outcome["cpu_seconds"] = time.monotonic() - began, time.process_time() - cpu_began
     return outcome
 
 
 def _train_and_export(
-    prepared: Path,
-    params: Params,
-    base: BaseModelFolder,
-    out: Path,
-    work: Path,
-    place: Path,
-    unlabelled: Path | None,
-) -> dict[str, Any]:
+    prepared: Path, params: Params, base: BaseModelFolder, out: Path, work: Path, unlabelled: Path | None,
+    store: StepStore, key: str,
+) -> Outcome:  # fmt: skip
     from tokka.data.preparation.prepared import load
     from tokka.training import trained_weights
     from tokka.training.export import export
     from tokka.training.fit.validation import validation_metrics
-    from tokka.training.setup.job import own_randomness_and_threads, prepare_job
+    from tokka.training.setup.precision import LIGHTNING
+    from tokka.training.setup.training_setup import own_randomness_and_threads, prepare_training
     from tokka.training.train import train
 
     rows = load(prepared)
     with own_randomness_and_threads(params) as threads:
-        job = prepare_job(rows, params, base, unlabelled)
-        found = trained_weights.load(place, job)
+        setup = prepare_training(rows, params, base, unlabelled)
+        found = trained_weights.load(store, key, setup)
         if found:
             progress.report(STEP, "these weights were trained before: only the export is made anew", fraction=0.9)
-        trained = found or trained_weights.save(place, job, train(job, work))
-        facts = export(job, trained.outputs, out)
-    steering = validation_metrics(rows.task, trained.outputs, job.validation.targets)
+        trained = found or trained_weights.save(store, key, setup, train(setup, work))
+        facts = export(setup, trained.outputs, out)
+    steering = validation_metrics(rows.task, trained.outputs, setup.validation.targets)
     return {
         "digest": model_digest(out),
         "weights_sha256": files.digest_file(out / "model.safetensors"),
         "metrics": {**{f"validation_{name}": value for name, value in steering.items()}, **facts, **trained.facts},
         "training_reused": found is not None,
         "curves": trained.curves,
-        "precision": job.precision,
+        "precision": LIGHTNING[setup.precision],
         "threads": threads,
         "base": {"name": base.name, "digest": base.digest},
     }
 
 
-def _let_threads_sleep() -> None:
-    """Waiting threads sleep instead of spinning; read when torch is loaded.
-
-    Measured with two threads on two busy cores: 180 rows per processor second instead of 26.
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-
-def _fetch(store: StepStore, key: str, out: Path) -> dict[str, Any] | None:
+def _copy(entry: Path, out: Path) -> Outcome:
+    """Put the model folder of a store's entry in the place of `out`, and return its outcome."""
     staging = out.with_name(f".{out.name}.fetched")
     shutil.rmtree(staging, ignore_errors=True)
-    if not store.fetch(STEP, key, into=staging):
-        return None
-    outcome: dict[str, Any] = files.read_json(staging / OUTCOME)
+    shutil.copytree(entry / MODEL, staging)
     shutil.rmtree(out, ignore_errors=True)
-    files.publish_folder(staging / MODEL, out)
-    shutil.rmtree(staging)
+    files.publish_folder(staging, out)
+    outcome: Outcome = files.read_json(entry / OUTCOME)
     return outcome
-
-
-def _save(store: StepStore, key: str, out: Path, outcome: dict[str, Any], work: Path) -> None:
-    entry = work / "entry"
-    shutil.rmtree(entry, ignore_errors=True)
-    shutil.copytree(out, entry / MODEL)
-    files.write_json(entry / OUTCOME, outcome)
-    store.save(STEP, key, entry)

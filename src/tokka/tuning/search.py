@@ -162,7 +162,7 @@ class Search:
         import optuna
 
         from tokka.training.fit.validation import validation_metrics
-        from tokka.training.setup.job import own_randomness_and_threads, prepare_job
+        from tokka.training.setup.training_setup import own_randomness_and_threads, prepare_training
         from tokka.training.train import train
 
         curves: list[dict[str, float]] = []
@@ -179,11 +179,11 @@ class Search:
         work.mkdir()
         try:
             with own_randomness_and_threads(params):
-                job = prepare_job(self.prepared, params, self.base, self.unlabelled)
-                trained = train(job, work, on_epoch)
+                setup = prepare_training(self.prepared, params, self.base, self.unlabelled)
+                trained = train(setup, work, on_epoch)
         finally:
             shutil.rmtree(work, ignore_errors=True)
-        found = validation_metrics(self.prepared.task, trained.outputs, job.validation.targets)
+        found = validation_metrics(self.prepared.task, trained.outputs, setup.validation.targets)
         return found[self.metric], found[STANDARD_ERROR]
 
     def _forget_interrupted(self) -> None:

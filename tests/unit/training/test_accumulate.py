@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fixtures.training import MakeParams
-from tests.unit.training.setup.test_strategies import TORCH_ONLY, make_job
+from tests.unit.training.setup.test_strategies import TORCH_ONLY, make_setup
 from tokka import files
 from tokka.errors import TokkaError
 from tokka.model.network import Specialist
@@ -59,12 +59,12 @@ def test_a_group_has_the_mean_gradient_of_its_batches(prepared: Path, make_param
         patch.setattr(FinetuningModule, "configure_gradient_clipping", note)
         finetune(prepared, params, tmp_path / "model", tmp_path / "work")
     assert len(seen) == 3
-    job = make_job(prepared, params, tmp_path)
-    module = FinetuningModule(job.model.eval(), params.finetuning, "classification", 0)
-    job.model.load_state_dict({**job.model.state_dict(), **batches[8][2]})
+    setup = make_setup(prepared, params, tmp_path)
+    module = FinetuningModule(setup.model.eval(), params.finetuning, "classification", 0)
+    setup.model.load_state_dict({**setup.model.state_dict(), **batches[8][2]})
     for _, batch, _ in batches[8:]:
         torch.autograd.backward(module.loss(batch) / 2)
-    wanted = job.model.head.linear.weight.grad
+    wanted = setup.model.head.linear.weight.grad
     assert torch.allclose(seen[-1]["head.linear.weight"], wanted, atol=1e-5)
 
 

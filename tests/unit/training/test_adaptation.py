@@ -22,7 +22,7 @@ from tokka.settings import Settings
 from tokka.training.adaptation import ADAPTED, FACTS, adapt
 from tokka.training.adaptation_losses import IGNORED, MaskedLoss
 from tokka.training.finetuning import finetune, finetune_step
-from tokka.training.setup.job import Job, own_randomness_and_threads, prepare_job
+from tokka.training.setup.training_setup import TrainingSetup, own_randomness_and_threads, prepare_training
 
 METHODS = ["contrastive", "mlm"]
 
@@ -31,8 +31,8 @@ def with_adaptation(params: Params, **adaptation: Any) -> Params:
     return parse_params({**params.model_dump(), "adaptation": {"learning_rate": 1e-3, "batch_size": 16, **adaptation}})
 
 
-def make_job(prepared: Path, params: Params, place: Path, unlabelled: Path | None = None) -> Job:
-    return prepare_job(load(prepared), params, resolve_base(params.model, place), unlabelled)
+def make_setup(prepared: Path, params: Params, place: Path, unlabelled: Path | None = None) -> TrainingSetup:
+    return prepare_training(load(prepared), params, resolve_base(params.model, place), unlabelled)
 
 
 def write_table(path: Path, texts: list[str], column: str = "text") -> Path:
@@ -45,14 +45,14 @@ def test_the_loss_falls_and_the_encoder_moves(
     prepared: Path, make_params: MakeParams, tmp_path: Path, method: str
 ) -> None:
     params = with_adaptation(make_params(), method=method, epochs=3, learning_rate=3e-3)
-    job = make_job(prepared, params, tmp_path)
-    before = {name: value.clone() for name, value in job.model.state_dict().items()}
+    setup = make_setup(prepared, params, tmp_path)
+    before = {name: value.clone() for name, value in setup.model.state_dict().items()}
     with own_randomness_and_threads(params):
-        practice = adapt(job, tmp_path)
+        practice = adapt(setup, tmp_path)
     assert practice is not None
     assert practice.loss_last < practice.loss_first - 0.1
     assert practice.steps == 3 * -(-practice.texts // 16)
-    after = job.model.state_dict()
+    after = setup.model.state_dict()
     assert not torch.equal(
         before["encoder.embeddings.word_embeddings.weight"], after["encoder.embeddings.word_embeddings.weight"]
     )
@@ -63,9 +63,9 @@ def test_without_a_method_nothing_is_drawn_or_written(
     prepared: Path, make_params: MakeParams, tmp_path: Path, trained: tuple[Path, dict[str, Any]]
 ) -> None:
     other = with_adaptation(make_params(), method="none", epochs=9)
-    job = make_job(prepared, other, tmp_path)
+    setup = make_setup(prepared, other, tmp_path)
     state = torch.random.get_rng_state()
-    assert adapt(job, tmp_path / "work") is None
+    assert adapt(setup, tmp_path / "work") is None
     assert torch.equal(state, torch.random.get_rng_state())
     assert not (tmp_path / "work").exists()
     outcome = finetune(prepared, other, tmp_path / "model", tmp_path / "work")
@@ -79,12 +79,12 @@ def test_every_strategy_gets_a_practised_encoder_and_keeps_what_it_freezes(
     prepared: Path, make_params: MakeParams, tmp_path: Path, strategy: str
 ) -> None:
     params = with_adaptation(make_params(strategy=strategy, layers=1), method="contrastive")
-    job = make_job(prepared, params, tmp_path)
-    before = {name: parameter.requires_grad for name, parameter in job.model.named_parameters()}
+    setup = make_setup(prepared, params, tmp_path)
+    before = {name: parameter.requires_grad for name, parameter in setup.model.named_parameters()}
     outcome = finetune(prepared, params, tmp_path / "model", tmp_path / "work")
     with own_randomness_and_threads(params):
-        adapt(job, tmp_path)
-    assert {name: parameter.requires_grad for name, parameter in job.model.named_parameters()} == before
+        adapt(setup, tmp_path)
+    assert {name: parameter.requires_grad for name, parameter in setup.model.named_parameters()} == before
     metrics = outcome["metrics"]
     assert metrics["adaptation_cpu_seconds"] > 0
     assert metrics["training_cpu_seconds"] > metrics["adaptation_cpu_seconds"]
@@ -109,7 +109,7 @@ def test_the_vocabulary_covers_what_only_unlabelled_texts_say(
 ) -> None:
     path = write_table(tmp_path / "more.jsonl", ["router offline network monday", "password locked account forgot"])
     params = with_adaptation(make_params(), method="mlm")
-    with_more, without = make_job(prepared, params, tmp_path, path), make_job(prepared, params, tmp_path)
+    with_more, without = make_setup(prepared, params, tmp_path, path), make_setup(prepared, params, tmp_path)
     assert len(with_more.vocabulary.ids) > len(without.vocabulary.ids)
     assert len(with_more.unlabelled.ids) == len(without.unlabelled.ids) + 2
     size = with_more.model.encoder.get_input_embeddings().num_embeddings
@@ -125,12 +125,12 @@ def test_more_texts_than_wanted_are_drawn_from(prepared: Path, make_params: Make
 
 
 def test_hidden_tokens_are_words_and_the_shares_hold(prepared: Path, make_params: MakeParams, tmp_path: Path) -> None:
-    job = make_job(prepared, with_adaptation(make_params(), method="mlm"), tmp_path)
-    found = job.unlabelled
+    setup = make_setup(prepared, with_adaptation(make_params(), method="mlm"), tmp_path)
+    found = setup.unlabelled
     special = torch.from_numpy(found.special)
     assert found.mask is not None
-    loss = MaskedLoss(job.model, found.mask, special, 0.15)
-    ids = torch.randint(int(special.max()) + 1, len(job.vocabulary.ids), (400, 50))
+    loss = MaskedLoss(setup.model, found.mask, special, 0.15)
+    ids = torch.randint(int(special.max()) + 1, len(setup.vocabulary.ids), (400, 50))
     ids[:, 0] = special[0]
     torch.manual_seed(0)
     noisy, wanted = loss.hide(ids)
@@ -151,9 +151,9 @@ def test_kept_practice_is_used_and_gives_the_same_weights(
     params = with_adaptation(make_params(), method=method)
     whole = finetune(prepared, params, tmp_path / "one", tmp_path / "whole")
     again = finetune(prepared, params, tmp_path / "two", tmp_path / "fresh")
-    job = make_job(prepared, params, tmp_path)
+    setup = make_setup(prepared, params, tmp_path)
     with own_randomness_and_threads(params):
-        adapt(job, tmp_path / "half")
+        adapt(setup, tmp_path / "half")
     resumed = finetune(prepared, params, tmp_path / "three", tmp_path / "half")
     assert whole["weights_sha256"] == again["weights_sha256"] == resumed["weights_sha256"]
     assert resumed["metrics"]["adaptation_loss_last"] == whole["metrics"]["adaptation_loss_last"]
@@ -228,8 +228,8 @@ def test_a_wrong_table_is_named(
 
 
 def test_a_rate_that_diverges_is_named(prepared: Path, make_params: MakeParams, tmp_path: Path) -> None:
-    job = make_job(prepared, with_adaptation(make_params(), method="contrastive"), tmp_path)
+    setup = make_setup(prepared, with_adaptation(make_params(), method="contrastive"), tmp_path)
     with torch.no_grad():
-        job.model.encoder.get_input_embeddings().weight.fill_(float("nan"))
+        setup.model.encoder.get_input_embeddings().weight.fill_(float("nan"))
     with pytest.raises(TokkaError, match=r"the loss of the adaptation is nan"):
-        adapt(job, tmp_path)
+        adapt(setup, tmp_path)

@@ -77,6 +77,6 @@ def test_long_texts_have_the_same_graph(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("tokka.training.setup.job.PLAIN_ATTENTION_TOKENS", 1)
+    monkeypatch.setattr("tokka.training.setup.training_setup.PLAIN_ATTENTION_TOKENS", 1)
     finetune(prepared, make_params(epochs=1), tmp_path / "model", tmp_path / "work")
     assert operators(tmp_path / "model" / "model.int8.onnx") == operators(trained[0] / "model.int8.onnx")

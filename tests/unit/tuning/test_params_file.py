@@ -10,7 +10,7 @@ from tokka.errors import UsageError
 from tokka.params import load_params
 from tokka.tuning.params_file import edited, unified_diff
 
-PARAMS = Path(__file__).parents[2] / "params.yaml"
+PARAMS = Path(__file__).parents[3] / "params.yaml"
 VALUES = {
     "finetuning.learning_rate": 0.000123,
     "finetuning.epochs": 7,

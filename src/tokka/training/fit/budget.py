@@ -42,23 +42,16 @@ def budget_seconds(params: Finetuning) -> float | None:
 
 
 def plan_steps(
-    *,
-    epochs: int,
-    batches: int,
-    seconds: float,
-    batch_seconds: float,
-    validation_seconds: float,
-    accumulate: int = 1,
+    *, epochs: int, batches: int, seconds: float, batch_seconds: float, validation_seconds: float, accumulate: int = 1
 ) -> Plan:
     """The longest training of at most `epochs` times `batches` batches that fits into `seconds`, validations included.
 
     Raises:
         UsageError: not even one step fits.
     """
-    usable = seconds * (1 - RESERVE)
-    if epochs * (batches * batch_seconds + validation_seconds) <= usable:
+    usable, full_epoch = seconds * (1 - RESERVE), batches * batch_seconds + validation_seconds
+    if epochs * full_epoch <= usable:
         return Plan(epochs=epochs, batches=batches, full=batches, accumulate=accumulate)
-    full_epoch = batches * batch_seconds + validation_seconds
     for wanted in range(min(epochs, max(1, -int(-usable // full_epoch))), 0, -1):
         fitting = min(batches, int((usable / wanted - validation_seconds) / batch_seconds))
         if fitting >= 1:

@@ -2,27 +2,57 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+from lightning.pytorch.callbacks import EMAWeightAveraging
 from torch import Tensor
 
 from tokka import progress
 from tokka.training.fit import checkpoints
 from tokka.training.fit.budget import Plan, remaining_batches
-from tokka.training.fit.ema import Averaging
 from tokka.training.fit.lightning_module import FinetuningModule
 from tokka.training.fit.validation import STEERING
 from tokka.training.setup.datamodule import PreparedRows
 from tokka.training.setup.optimisation import Schedule
 
 REPORT_SECONDS = 2.0
+Curve = dict[str, float]
 # Gets an epoch's entry of the curves; what it raises ends the training.
-OnEpoch = Callable[[dict[str, float]], None]
+OnEpoch = Callable[[Curve], None]
 
 
-class Course(pl.Callback):  # type: ignore[misc]  # Lightning ships no types that we read
+class Averaging(EMAWeightAveraging):  # type: ignore[misc]  # Lightning ships no types that we read
+    """The weights' exponential moving average per step: validated, kept as best, exported in place of the last ones."""
+
+    def __init__(self, decay: float) -> None:
+        # Averaged buffers would cut whole numbers, such as position ids, to the next lower one.
+        super().__init__(use_buffers=False, decay=decay)
+
+    def weights(self) -> dict[str, Tensor]:
+        """The specialist's averaged weights by name; only once training has been set up."""
+        found: dict[str, Tensor] = self._average_model.module.model.state_dict()
+        return found
+
+
+@dataclass
+class Progress:
+    """What a resumed training needs to go on as if nothing had happened.
+
+    best_epoch counts from 1. stopping: the last epoch runs. seconds: spent so far, of the wall clock and the processor.
+    """
+
+    curves: list[Curve] = field(default_factory=list)
+    best_epoch: int = 0
+    stopping: bool = False
+    stopped: bool = False
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+
+
+class TrainingCallback(pl.Callback):  # type: ignore[misc]  # as above
     """Curves, best weights, early stopping, the time budget, and a checkpoint, in this order at each epoch's end.
 
     Args:
@@ -30,73 +60,61 @@ class Course(pl.Callback):  # type: ignore[misc]  # Lightning ships no types tha
         work: where the checkpoint and the best weights lie.
         seconds: left for training when it starts; None without a time budget.
         averaging: whose weights count instead of the module's.
+        on_epoch: told of each epoch once its checkpoint is written.
     """
 
     def __init__(
-        self,
-        module: FinetuningModule,
-        data: PreparedRows,
-        plan: Plan,
-        work: Path,
-        seconds: float | None,
-        averaging: Averaging | None = None,
-    ) -> None:
+        self, module: FinetuningModule, data: PreparedRows, plan: Plan, work: Path, seconds: float | None,
+        averaging: Averaging | None = None, on_epoch: OnEpoch | None = None,
+    ) -> None:  # fmt: skip
         self.module, self.data, self.plan, self.work, self.budget = module, data, plan, work, seconds
-        self.averaging = averaging
-        self.curves: list[dict[str, float]] = []
-        self.on_epoch: OnEpoch | None = None  # told of each epoch once its checkpoint is written
-        self.best_epoch, self.stopping, self.stopped = 0, False, False
-        self.seconds, self.cpu_seconds = 0.0, 0.0
+        self.averaging, self.on_epoch = averaging, on_epoch
+        self.progress = Progress()
         self._began, self._cpu_began = time.monotonic(), time.process_time()
-        self.set_course(Schedule.of(module.params, plan.total), plan.batches)
+        self._follow(Schedule.of(module.params, plan.total), plan.batches)
 
-    def set_course(self, schedule: Schedule, batches: int) -> None:
-        """Let module and data follow a schedule and a number of batches per epoch."""
-        self.module.schedule = schedule
-        self.data.limit = batches
+    @property
+    def best_epoch(self) -> int:
+        """The epoch with the best validation figure so far, from 1."""
+        return self.progress.best_epoch
+
+    @property
+    def batches(self) -> int:
+        """Batches of an epoch."""
+        return self.data.limit or self.plan.batches
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed training needs to go on as if nothing had happened."""
-        return {
-            "curves": self.curves,
-            "best_epoch": self.best_epoch,
-            "stopping": self.stopping,
-            "stopped": self.stopped,
-            "seconds": self.seconds,
-            "cpu_seconds": self.cpu_seconds,
-            "points": [list(point) for point in self.module.schedule.points],
-            "batches": self.data.limit,
-        }
+        """The progress, the schedule's points, and the batches of an epoch."""
+        points = [list(point) for point in self.module.schedule.points]
+        return {**asdict(self.progress), "points": points, "batches": self.data.limit}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The reverse of `state_dict`."""
-        self.curves, self.best_epoch = state["curves"], state["best_epoch"]
-        self.stopping, self.stopped = state["stopping"], state["stopped"]
-        self.seconds, self.cpu_seconds = state["seconds"], state["cpu_seconds"]
-        points = tuple((float(step), float(factor)) for step, factor in state["points"])
-        self.set_course(Schedule(points=points), state["batches"])
+        points = tuple((float(step), float(factor)) for step, factor in state.pop("points"))
+        self._follow(Schedule(points=points), state.pop("batches"))
+        self.progress = Progress(**state)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """A training that had stopped early does not go on after a kill."""
-        trainer.should_stop = self.stopped
+        trainer.should_stop = self.progress.stopped
         self._began, self._cpu_began = time.monotonic(), time.process_time()
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Note the epoch, keep the best weights, stop or shorten, and save."""
-        spent = self._tick()
+        spent, now = self._tick(), self.progress
         # Of several processes the first one's clock and figures count: they must all come to the same decisions.
-        spent, self.seconds, self.module.validation = trainer.strategy.broadcast(
-            (spent, self.seconds, self.module.validation)
+        spent, now.seconds, self.module.validation = trainer.strategy.broadcast(
+            (spent, now.seconds, self.module.validation)
         )
-        self._note(trainer)
-        if trainer.is_global_zero and self.best_epoch == len(self.curves):
+        self._note(trainer.global_step)
+        if trainer.is_global_zero and now.best_epoch == len(now.curves):
             checkpoints.save_best(self.work, self.weights())
         self._lose_patience(trainer.global_step)
-        trainer.should_stop = self.stopped
+        trainer.should_stop = now.stopped
         self._shorten(trainer.global_step, spent)
         trainer.save_checkpoint(self.work / checkpoints.LAST)
         if self.on_epoch:
-            self.on_epoch(self.curves[-1])
+            self.on_epoch(now.curves[-1])
 
     def weights(self) -> dict[str, Tensor]:
         """What is validated and exported: the moving average where there is one."""
@@ -109,39 +127,43 @@ class Course(pl.Callback):  # type: ignore[misc]  # Lightning ships no types tha
         The last has the fully decayed learning rate; an earlier one wins when it is better by more than the
         standard error of the metric.
         """
-        if not self.curves or self.best_epoch == len(self.curves):
+        curves = self.progress.curves
+        if not curves or self.best_epoch == len(curves):
             return False
-        return -self._gain() > self.curves[-1]["validation_standard_error"]
+        return -self._gain() > curves[-1]["validation_standard_error"]
+
+    def _follow(self, schedule: Schedule, batches: int | None) -> None:
+        self.module.schedule = schedule
+        self.data.limit = batches
 
     def _tick(self) -> float:
         """Add the time since the last call; return its seconds."""
-        now, cpu = time.monotonic(), time.process_time()
-        spent = now - self._began
-        self.seconds += spent
-        self.cpu_seconds += cpu - self._cpu_began
-        self._began, self._cpu_began = now, cpu
-        return spent
+        began, cpu_began = self._began, self._cpu_began
+        self._began, self._cpu_began = time.monotonic(), time.process_time()
+        self.progress.seconds += self._began - began
+        self.progress.cpu_seconds += self._cpu_began - cpu_began
+        return self._began - began
 
-    def _note(self, trainer: Any) -> None:
-        figures = {f"validation_{name}": value for name, value in self.module.validation.items()}
-        self.curves.append(
+    def _note(self, step: int) -> None:
+        now = self.progress
+        now.curves.append(
             {
-                "epoch": float(len(self.curves) + 1),
-                "step": float(trainer.global_step),
+                "epoch": float(len(now.curves) + 1),
+                "step": float(step),
                 "train_loss": self.module.take_mean_loss(),
-                **figures,
-                "seconds": self.seconds,
-                "cpu_seconds": self.cpu_seconds,
+                **{f"validation_{name}": value for name, value in self.module.validation.items()},
+                "seconds": now.seconds,
+                "cpu_seconds": now.cpu_seconds,
             }
         )
-        if not self.best_epoch or self._gain() > self.module.params.early_stopping.minimum_improvement:
-            self.best_epoch = len(self.curves)
+        if not now.best_epoch or self._gain() > self.module.params.early_stopping.minimum_improvement:
+            now.best_epoch = len(now.curves)
 
     def _gain(self) -> float:
         """How much better the last epoch is than the best one; negative when it is worse."""
         name, higher = STEERING[self.module.task]
-        difference = self.curves[-1][f"validation_{name}"] - self.curves[self.best_epoch - 1][f"validation_{name}"]
-        return difference if higher else -difference
+        last, best = (self.progress.curves[place][f"validation_{name}"] for place in (-1, self.best_epoch - 1))
+        return last - best if higher else best - last
 
     def _lose_patience(self, step: int) -> None:
         """Early stopping: no better for `patience` epochs, and one more follows in which the learning rate runs out.
@@ -149,59 +171,60 @@ class Course(pl.Callback):  # type: ignore[misc]  # Lightning ships no types tha
         Weights at a high learning rate are worse than what it takes one epoch to make of them: stopping at once cost a
         point of accuracy on BANKING77.
         """
-        left, patience = self.plan.epochs - len(self.curves), self.module.params.early_stopping.patience
-        self.stopped = self.stopping and left > 0
-        if not self.stopping and left > 0 and len(self.curves) - self.best_epoch >= patience:
-            self.stopping = True
-            batches = self.data.limit or self.plan.batches
-            self.set_course(self.module.schedule.shortened(step, step + self.plan.steps(batches)), batches)
+        now, patience = self.progress, self.module.params.early_stopping.patience
+        left = self.plan.epochs - len(now.curves)
+        now.stopped = now.stopping and left > 0
+        if not now.stopping and left > 0 and len(now.curves) - now.best_epoch >= patience:
+            now.stopping = True
+            self._end_after(step, epochs=1, batches=self.batches)
 
     def _shorten(self, step: int, spent: float) -> None:
-        left = min(self.plan.epochs - len(self.curves), 1 if self.stopping else self.plan.epochs)
-        if self.budget is None or left < 1 or self.stopped:
+        """Plan fewer batches for each epoch that is left, when the last one took `spent` seconds, too many."""
+        now = self.progress
+        left = min(self.plan.epochs - len(now.curves), 1 if now.stopping else self.plan.epochs)
+        if self.budget is None or left < 1 or now.stopped:
             return
-        present = self.data.limit or self.plan.batches
         batches = remaining_batches(
-            plan_batches=present, epochs_left=left, seconds_left=self.budget - self.seconds, epoch_seconds=spent
+            plan_batches=self.batches, epochs_left=left, seconds_left=self.budget - now.seconds, epoch_seconds=spent
         )
-        if batches < present:
-            self.set_course(self.module.schedule.shortened(step, step + left * self.plan.steps(batches)), batches)
+        if batches < self.batches:
+            self._end_after(step, left, batches)
+
+    def _end_after(self, step: int, epochs: int, batches: int) -> None:
+        self._follow(self.module.schedule.shortened(step, step + epochs * self.plan.steps(batches)), batches)
 
 
-class Speaker(pl.Callback):  # type: ignore[misc]  # as above
-    """Says now and then how far training is."""
+class ProgressCallback(pl.Callback):  # type: ignore[misc]  # as above
+    """Reports how far training is, at most every REPORT_SECONDS."""
 
-    def __init__(self, course: Course) -> None:
-        self.course = course
-        self._spoken, self._began, self._first = 0.0, 0.0, 0
+    def __init__(self, training: TrainingCallback) -> None:
+        self.training = training
+        self._reported, self._began, self._first = 0.0, 0.0, 0
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Start the clock of the estimate."""
         self._began, self._first = time.monotonic(), trainer.global_step
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Report at most every two seconds."""
-        now = time.monotonic()
-        if now - self._spoken < REPORT_SECONDS:
-            return
-        self._spoken = now
-        self._say(trainer, now)
+        """Report the seconds that are left."""
+        now, step = time.monotonic(), trainer.global_step
+        if now - self._reported >= REPORT_SECONDS:
+            self._reported = now
+            pace = (now - self._began) / max(1, step - self._first)
+            self._report(trainer, f", {(self._total(trainer) - step) * pace:.0f} s left")
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Report the validation figure."""
-        name, _ = STEERING[self.course.module.task]
-        figure = self.course.module.validation.get(name, 0.0)
-        message = f"epoch {trainer.current_epoch + 1} of {self.course.plan.epochs}: validation {name} {figure:.4f}"
-        progress.report("finetune", message, fraction=min(1.0, trainer.global_step / self._total(trainer)))
+        name, _ = STEERING[self.training.module.task]
+        self._report(trainer, f": validation {name} {self.training.module.validation.get(name, 0.0):.4f}")
 
-    def _say(self, trainer: Any, now: float) -> None:
-        total, step = self._total(trainer), trainer.global_step
-        pace = (now - self._began) / max(1, step - self._first)
-        message = f"epoch {trainer.current_epoch + 1} of {self.course.plan.epochs}, {(total - step) * pace:.0f} s left"
-        progress.report("finetune", message, fraction=min(1.0, step / total))
+    def _report(self, trainer: Any, message: str) -> None:
+        epoch = f"epoch {trainer.current_epoch + 1} of {self.training.plan.epochs}"
+        fraction = min(1.0, trainer.global_step / self._total(trainer))
+        progress.report("finetune", epoch + message, fraction=fraction)
 
     def _total(self, trainer: Any) -> int:
-        left = self.course.plan.epochs - trainer.current_epoch
-        plan = self.course.plan
-        done = int(self.course.curves[-1]["step"]) if self.course.curves else 0
-        return int(max(1, done + left * plan.steps(self.course.data.limit or plan.batches)))
+        """Optimizer steps of the whole training, as planned now."""
+        plan, curves = self.training.plan, self.training.progress.curves
+        done = int(curves[-1]["step"]) if curves else 0
+        return int(max(1, done + (plan.epochs - trainer.current_epoch) * plan.steps(self.training.batches)))

@@ -9,18 +9,19 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from torch import Tensor
 
 from tokka import files
+from tokka.model.network import as_safetensors
 
 LAST = "last.ckpt"
 BEST = "best.safetensors"
 
 
-class WholeOrAbsent(TorchCheckpointIO):  # type: ignore[misc]
+class WholeOrAbsent(TorchCheckpointIO):  # type: ignore[misc]  # Lightning ships no types that we read
     """Lightning's checkpoint format, written beside its target and renamed.
 
     Lightning stages in /tmp and moves: across file systems that is a copy, and a SIGKILL leaves a truncated file.
     """
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None) -> None:
         """Write so that a kill leaves the old checkpoint or the new one."""
         target = Path(path)
         temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
@@ -49,9 +50,7 @@ def find_checkpoint(work: Path) -> Path | None:
 
 def save_best(work: Path, state: dict[str, Tensor]) -> None:
     """Keep the weights of the best epoch so far."""
-    from safetensors.torch import save
-
-    files.write_bytes(work / BEST, save({name: value.detach().cpu().contiguous() for name, value in state.items()}))
+    files.write_bytes(work / BEST, as_safetensors(state))
 
 
 def load_best(work: Path) -> dict[str, Tensor]:

@@ -1,17 +1,15 @@
-"""Several devices: a process for each, whose gradients are averaged after every batch (DistributedDataParallel).
+"""Several devices: one process for each, whose gradients are averaged after every batch (DistributedDataParallel).
 
-    with launched(job, work):          # starts ranks 1 … devices - 1; this process is rank 0
-        fit as ever                    # Lightning finds its place in the group in the environment
+    with launched(setup, work):        # starts ranks 1 … devices - 1; this process is rank 0
+        trainer.fit(...)               # Lightning finds its place in the group in the environment
 
-Every rank prepares the same job from the same files and takes its part of each batch, so that the batches, the
-schedule and the number of steps are those of one device. Rank 0 alone decides, writes and speaks.
+Every rank prepares the same training from the same files and takes its part of each batch, so that batches, schedule
+and number of steps are those of one device. Rank 0 alone decides, writes and reports.
 """
 
 import contextlib
-import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,50 +17,47 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+import torch
+from lightning.fabric.plugins.environments.lightning import find_free_network_port
 
 from tokka import files
 from tokka.errors import TokkaError
-from tokka.model.base import BaseModelFolder
-from tokka.params import Params
 from tokka.processes import lifetime
-from tokka.training.setup.job import Job, own_randomness_and_threads, prepare_job
+from tokka.training.fit.out_of_memory import OutOfMemory
 from tokka.training.setup.precision import choose_device
+from tokka.training.setup.training_setup import TrainingSetup
 
 HOST = "127.0.0.1"
 RANK = "TOKKA_RANK"
 EXIT_OUT_OF_MEMORY = 86
 JOIN_SECONDS = 10
 READY = "ready"
-COMMAND = (sys.executable, "-m", "tokka.training.fit.ddp")
+SPECIFICATION = "rank.json"
+COMMAND = (sys.executable, "-m", "tokka.training.fit.rank_process")
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """The other processes of a training, by rank, and the folder of their signs of life and last words."""
+    """The other processes of a training, by rank, and the folder of their ready files and logs."""
 
     processes: dict[int, subprocess.Popen[bytes]]
     folder: Path
 
     def wait_ready(self) -> None:
-        """Wait until every process is about to join the group: who waits inside cannot see that another has ended.
+        """Wait until every process is about to join the group: inside, a process that has ended is not noticed.
 
         Raises:
             TokkaError: one ended before.
         """
-        missing = set(self.processes)
-        while missing:
-            for rank in sorted(missing):
-                if (self.folder / f"{rank}.{READY}").exists():
-                    missing.remove(rank)
-                elif self.processes[rank].poll() is not None:
+        while missing := [rank for rank in self.processes if not (self.folder / f"{rank}.{READY}").exists()]:
+            for rank in missing:
+                if self.processes[rank].poll() is not None:
                     raise self.failure() or TokkaError(f"process {rank} of the training ended before it began")
             time.sleep(0.05)
 
     def failure(self) -> TokkaError | None:
         """Why the group broke, when another rank was the first to end; None when all of them did well."""
-        from tokka.training.fit.out_of_memory import OutOfMemory
-
         for rank, process in self.processes.items():
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(JOIN_SECONDS)
@@ -75,29 +70,28 @@ class Ranks:
         return None
 
     def end(self) -> None:
-        """Leave none behind."""
+        """Kill and reap all of them."""
         for process in self.processes.values():
             process.kill()
             process.wait()
 
 
 @contextlib.contextmanager
-def launched(job: Job, work: Path) -> Iterator[None]:
+def launched(setup: TrainingSetup, work: Path) -> Iterator[None]:
     """The group, for as long as the training lasts; nothing for one device, or in a rank that was launched itself.
 
     Raises:
         OutOfMemory: a device's memory ran out.
         TokkaError: the devices asked for are not there, or a process of the group ended.
     """
-    count = job.params.finetuning.devices
+    count = setup.params.finetuning.devices
     if count == 1 or RANK in os.environ:
         yield
         return
-    require_devices(count)
+    _require_devices(count)
     with tempfile.TemporaryDirectory(prefix="tokka-ranks-") as folder:
-        port = _free_port()
-        ranks = _start(job, work, Path(folder), port)
-        before = dict(os.environ)
+        port, before = find_free_network_port(), dict(os.environ)
+        ranks = _start(setup, work, Path(folder), port)
         os.environ.update(_place(0, count, port))
         try:
             ranks.wait_ready()
@@ -107,23 +101,9 @@ def launched(job: Job, work: Path) -> Iterator[None]:
         finally:
             os.environ.clear()
             os.environ.update(before)
-            _leave()
+            if torch.distributed.is_available() and torch.distributed.is_initialized():
+                torch.distributed.destroy_process_group()
             ranks.end()
-
-
-def require_devices(count: int) -> None:
-    """See that there are so many GPUs; processors of a machine without one share as one likes.
-
-    Raises:
-        TokkaError: there are fewer.
-    """
-    import torch
-
-    if choose_device() == "cuda" and torch.cuda.device_count() < count:
-        raise TokkaError(
-            f"finetuning.devices is {count}, and this machine has {torch.cuda.device_count()} GPU(s)",
-            "set finetuning.devices to what is there",
-        )
 
 
 def own_rank() -> int:
@@ -131,70 +111,33 @@ def own_rank() -> int:
     return int(os.environ.get(RANK, "0"))
 
 
-def main(specification: Path) -> None:
-    """What a rank above 0 runs: the same job, fitted in step with the others."""
-    from tokka.data.preparation.prepared import load
-    from tokka.training.fit.fit import fit
-    from tokka.training.fit.out_of_memory import OutOfMemory
-
-    given = json.loads(specification.read_text(encoding="utf-8"))
-    params = Params.model_validate(given["params"])
-    base = BaseModelFolder(Path(given["base"]["path"]), given["base"]["name"], given["base"]["digest"])
-    unlabelled = Path(given["unlabelled"]) if given["unlabelled"] else None
-    with own_randomness_and_threads(params):
-        job = prepare_job(load(Path(given["prepared"])), params, base, unlabelled)
-        (specification.parent / f"{own_rank()}.{READY}").touch()
-        try:
-            fit(job, Path(given["work"]), 0.0)
-        except OutOfMemory:
-            sys.exit(EXIT_OUT_OF_MEMORY)
-        except TokkaError as error:
-            sys.exit(error.message)
+def _require_devices(count: int) -> None:
+    """See that there are so many GPUs; the processors of a machine without one are shared."""
+    if choose_device() == "cuda" and torch.cuda.device_count() < count:
+        raise TokkaError(
+            f"finetuning.devices is {count}, and this machine has {torch.cuda.device_count()} GPU(s)",
+            "set finetuning.devices to what is there",
+        )
 
 
-def _start(job: Job, work: Path, folder: Path, port: int) -> Ranks:
-    given = {
-        "params": job.params.model_dump(mode="json", exclude_none=True),
-        "prepared": str(job.prepared.folder),
-        "base": {"path": str(job.base.path), "name": job.base.name, "digest": job.base.digest},
-        "unlabelled": str(job.unlabelled_file or ""),
-        "work": str(work),
-    }
-    files.write_json(folder / "rank.json", given)
-    count, parent = job.params.finetuning.devices, os.getpid()
-    processes = {}
-    for rank in range(1, count):
-        with (folder / f"{rank}.log").open("wb") as output:
-            processes[rank] = subprocess.Popen(
-                [*COMMAND, str(folder / "rank.json")],
-                env={**os.environ, **_place(rank, count, port), "TOKKA_EVENTS": os.devnull},
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=output,
-                preexec_fn=lambda: lifetime.die_with_parent(parent),
-            )  # fmt: skip
-    return Ranks(processes, folder)
+def _start(setup: TrainingSetup, work: Path, folder: Path, port: int) -> Ranks:
+    files.write_json(folder / SPECIFICATION, {**setup.specification(), "work": str(work)})
+    count = setup.params.finetuning.devices
+    return Ranks({rank: _start_rank(folder, rank, count, port) for rank in range(1, count)}, folder)
+
+
+def _start_rank(folder: Path, rank: int, count: int, port: int) -> subprocess.Popen[bytes]:
+    parent = os.getpid()
+    with (folder / f"{rank}.log").open("wb") as output:
+        return subprocess.Popen(
+            [*COMMAND, str(folder / SPECIFICATION)],
+            env={**os.environ, **_place(rank, count, port), "TOKKA_EVENTS": os.devnull},
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=output,
+            preexec_fn=lambda: lifetime.die_with_parent(parent),
+        )  # fmt: skip
 
 
 def _place(rank: int, count: int, port: int) -> dict[str, str]:
     """What Lightning's environment and torch read; its presence says that the processes are there already."""
-    place: dict[str, Any] = {
-        RANK: rank, "RANK": rank, "LOCAL_RANK": rank, "NODE_RANK": 0, "WORLD_SIZE": count,
-        "MASTER_ADDR": HOST, "MASTER_PORT": port,
-    }  # fmt: skip
-    return {name: str(value) for name, value in place.items()}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
-
-
-def _leave() -> None:
-    import torch
-
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    place = {RANK: rank, "RANK": rank, "LOCAL_RANK": rank, "NODE_RANK": 0, "WORLD_SIZE": count, "MASTER_PORT": port}
+    return {"MASTER_ADDR": HOST, **{name: str(value) for name, value in place.items()}}

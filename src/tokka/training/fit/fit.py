@@ -1,4 +1,4 @@
-"""Run Lightning's trainer over a job: within the budget, resumable, and silent but for our own progress."""
+"""Run Lightning's trainer over a setup: within the budget, resumable, and silent but for our own progress."""
 
 import logging
 import time
@@ -14,34 +14,31 @@ import numpy as np
 import torch
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
-from torch import Tensor
 
 from tokka import files, progress
-from tokka.params import Finetuning
+from tokka.model.engines import Floats
 from tokka.training.fit import checkpoints
 from tokka.training.fit.budget import Plan, budget_seconds, plan_steps
-from tokka.training.fit.callbacks import Course, OnEpoch, Speaker
+from tokka.training.fit.callbacks import Averaging, OnEpoch, ProgressCallback, TrainingCallback
 from tokka.training.fit.ddp import launched, own_rank
-from tokka.training.fit.ema import Averaging
 from tokka.training.fit.lightning_module import FinetuningModule
 from tokka.training.fit.lr_finder import resolve_learning_rate
-from tokka.training.fit.out_of_memory import PLAN, explained
-from tokka.training.fit.signals import PlainSignals, keyboard_interrupts
+from tokka.training.fit.out_of_memory import PLAN, translate_errors
+from tokka.training.fit.signals import RestoreSignalHandlers, keyboard_interrupts
+from tokka.training.fit.trial_steps import seconds_per_token
 from tokka.training.setup.datamodule import inputs_of
-from tokka.training.setup.job import Job
-from tokka.training.setup.optimisation import make_optimizer
-from tokka.training.setup.precision import choose_device
+from tokka.training.setup.precision import LIGHTNING, choose_device
+from tokka.training.setup.training_setup import TrainingSetup
 
-MEASURED_BATCHES = 5
 # A forward pass over a validation token, as a share of a training token.
 VALIDATION_COST = 0.35
 
 
-def fit(job: Job, work: Path, began: float, on_epoch: OnEpoch | None = None) -> Course:
-    """Train `job.model` in place, from `work`'s checkpoint where there is one.
+def fit(setup: TrainingSetup, work: Path, began: float, on_epoch: OnEpoch | None = None) -> TrainingCallback:
+    """Train `setup.model` in place, from `work`'s checkpoint where there is one.
 
     Args:
-        job: the model and its rows.
+        setup: the model and its rows.
         work: a folder that outlives this process.
         began: `time.monotonic()` when the fine-tuning started: the time budget counts from there.
         on_epoch: as in `train`.
@@ -49,55 +46,71 @@ def fit(job: Job, work: Path, began: float, on_epoch: OnEpoch | None = None) -> 
     Raises:
         TokkaError: the loss is not finite, memory ran out, or the budget does not allow one step.
     """
-    resolve_learning_rate(job, work)
-    job.model.to(choose_device())
-    if job.params.finetuning.strategy == "gradual":
+    resolve_learning_rate(setup, work)
+    setup.model.to(choose_device())
+    if setup.params.finetuning.strategy == "gradual":
         # An attempt that ran out of memory may have left layers frozen: the optimizer is to know all of them.
-        job.model.requires_grad_(True)
-    job.data.rank = own_rank()
-    with explained(job), _compiled(job):
-        return _fit(job, work, began, on_epoch)
+        setup.model.requires_grad_(True)
+    setup.data.rank = own_rank()
+    with translate_errors(setup), _compiled(setup):
+        return _fit(setup, work, began, on_epoch)
 
 
-def _fit(job: Job, work: Path, began: float, on_epoch: OnEpoch | None) -> Course:
+def _fit(setup: TrainingSetup, work: Path, began: float, on_epoch: OnEpoch | None) -> TrainingCallback:
     resumed = checkpoints.find_checkpoint(work)
-    plan = _plan(job, work, began, resumed is not None)
-    module, decay = make_module(job), job.params.finetuning.ema
+    plan = _plan(setup, work, began, resumed is not None)
+    module, decay = make_module(setup), setup.params.finetuning.ema
     averaging = Averaging(decay) if decay else None
-    seconds = budget_seconds(job.params.finetuning)
+    seconds = budget_seconds(setup.params.finetuning)
     left = None if seconds is None else seconds - (time.monotonic() - began)
-    course = Course(module, job.data, plan, work, left, averaging)
-    course.on_epoch = on_epoch
+    training = TrainingCallback(module, setup.data, plan, work, left, averaging, on_epoch)
     if resumed:
         progress.report("finetune", "going on from the checkpoint of an interrupted training")
-    with launched(job, work), _quiet(), keyboard_interrupts():
-        # The average first: the course keeps what it holds after the epoch's last step.
-        callbacks = [*([averaging] if averaging else []), PlainSignals(), Speaker(course), course]
-        trainer = make_trainer(job, plan, callbacks)
-        trainer.fit(module, datamodule=job.data, ckpt_path=resumed, weights_only=True)
+    with launched(setup, work), _quiet(), keyboard_interrupts():
+        # The average first: the training callback keeps what it holds after the epoch's last step.
+        averages = [averaging] if averaging else []
+        callbacks = [*averages, RestoreSignalHandlers(), ProgressCallback(training), training]
+        trainer = _make_trainer(setup, plan, callbacks)
+        trainer.fit(module, datamodule=setup.data, ckpt_path=resumed, weights_only=True)
     if own_rank():
-        return course  # what is done with the weights is rank 0's affair
-    if course.use_best():
-        job.model.load_state_dict(checkpoints.load_best(work))
+        return training  # what is done with the weights is rank 0's affair
+    if training.use_best():
+        setup.model.load_state_dict(checkpoints.load_best(work))
     elif averaging:
-        job.model.load_state_dict(course.weights())
-    return course
+        setup.model.load_state_dict(training.weights())
+    return training
 
 
-def make_module(job: Job) -> FinetuningModule:
-    """The training step for this job."""
-    rows = len(job.validation.ids)
-    return FinetuningModule(job.model, job.params.finetuning, job.prepared.task, rows, job.class_weights)
+def make_module(setup: TrainingSetup) -> FinetuningModule:
+    """The training step for this setup."""
+    rows = len(setup.validation.ids)
+    return FinetuningModule(setup.model, setup.params.finetuning, setup.prepared.task, rows, setup.class_weights)
 
 
-def make_trainer(job: Job, plan: Plan, callbacks: list[Any]) -> Any:
+def predict_outputs(setup: TrainingSetup) -> Floats:
+    """Outputs (rows, labels or 1) for the validation rows in float32, without dropout."""
+    model, data = setup.model.cpu().eval(), setup.data
+    found = np.empty((len(data.validation.ids), model.head.linear.out_features), dtype=np.float32)
+    with torch.inference_mode():
+        for batch in data.val_dataloader():
+            found[batch["row"].numpy()] = model(**inputs_of(batch))[0].numpy()
+    return found
+
+
+def _make_trainer(setup: TrainingSetup, plan: Plan, callbacks: list[pl.Callback]) -> pl.Trainer:
     """A trainer that does nothing on the side: no logger, no bars, no sanity check, no summary."""
-    devices = job.params.finetuning.devices
+    devices, device = setup.params.finetuning.devices, choose_device()
+    strategy: Any = "auto"
+    if devices > 1:
+        # Gradients are averaged over the processes; a layer that is still frozen gives none, and is not waited for.
+        gradual = setup.params.finetuning.strategy == "gradual"
+        backend = "nccl" if device == "cuda" else "gloo"
+        strategy = DDPStrategy(process_group_backend=backend, find_unused_parameters=gradual)
     return pl.Trainer(
-        accelerator="gpu" if choose_device() == "cuda" else "cpu",
+        accelerator="gpu" if device == "cuda" else "cpu",
         devices=devices,
-        strategy=together(job.params.finetuning) if devices > 1 else "auto",
-        precision=job.precision,
+        strategy=strategy,
+        precision=LIGHTNING[setup.precision],
         max_epochs=plan.epochs,
         accumulate_grad_batches=plan.accumulate,
         reload_dataloaders_every_n_epochs=1,
@@ -109,33 +122,25 @@ def make_trainer(job: Job, plan: Plan, callbacks: list[Any]) -> Any:
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
-        default_root_dir=None,
     )
 
 
-def together(params: Finetuning) -> Any:
-    """Gradients averaged over the processes; a layer that is still frozen gives none, and nobody waits for it."""
-    backend = "nccl" if choose_device() == "cuda" else "gloo"
-    return DDPStrategy(process_group_backend=backend, find_unused_parameters=params.strategy == "gradual")
-
-
-def _plan(job: Job, work: Path, began: float, resumed: bool) -> Plan:
-    """The plan of the interrupted training, or a new one."""
+def _plan(setup: TrainingSetup, work: Path, began: float, resumed: bool) -> Plan:
+    """The plan of the interrupted training, or a new one, which is kept."""
     if (resumed or own_rank()) and (work / PLAN).is_file():
         return Plan(**files.read_json(work / PLAN))
-    params, batches = job.params.finetuning, len(job.data.batches(0))
+    params, batches = setup.params.finetuning, len(setup.data.batches(0))
     plan = Plan(epochs=params.epochs, batches=batches, full=batches, accumulate=params.accumulate)
     seconds = budget_seconds(params)
     if seconds is not None:
-        pace = seconds_per_token(job)
-        tokens = job.data.batches(0).tokens()
+        pace = seconds_per_token(setup)
         plan = plan_steps(
             epochs=params.epochs,
             batches=batches,
             seconds=seconds - (time.monotonic() - began),
-            batch_seconds=pace * tokens / batches,
+            batch_seconds=pace * setup.data.batches(0).tokens() / batches,
             accumulate=params.accumulate,
-            validation_seconds=pace * VALIDATION_COST * int(job.data.validation.lengths.sum()),
+            validation_seconds=pace * VALIDATION_COST * int(setup.data.validation.lengths.sum()),
         )
         share = plan.epochs * plan.batches / (params.epochs * batches)
         progress.report("finetune", f"{plan.total} steps fit into {params.time_budget} ({share:.0%} of all)")
@@ -143,48 +148,11 @@ def _plan(job: Job, work: Path, began: float, resumed: bool) -> Plan:
     return plan
 
 
-def seconds_per_token(job: Job) -> float:
-    """Measure whole optimizer steps at a learning rate of zero, which leave the weights as they are."""
-    module = make_module(job).to(choose_device())
-    optimizer = make_optimizer(job.model, job.params.finetuning)
-    batches = list(job.data.batches(0))
-    chosen = [batches[index] for index in np.linspace(0, len(batches) - 1, MEASURED_BATCHES + 1).astype(int)]
-    paces = []
-    for numbers in chosen:
-        began = time.monotonic()
-        batch = {name: value.to(choose_device()) for name, value in job.data.collate(job.data.train, numbers).items()}
-        _idle_step(module, optimizer, batch, job.precision == "bf16-mixed")
-        if choose_device() == "cuda":
-            torch.cuda.synchronize()
-        paces.append((time.monotonic() - began) / batch["input_ids"].numel())
-    job.model.zero_grad(set_to_none=True)
-    # The first step allocates memory and compiles kernels: it says nothing about the others.
-    return float(np.mean(paces[1:]))
-
-
-def _idle_step(module: FinetuningModule, optimizer: Any, batch: dict[str, Tensor], autocast: bool) -> None:
-    optimizer.zero_grad()
-    with torch.autocast(choose_device(), dtype=torch.bfloat16, enabled=autocast):
-        loss = module.loss(batch)
-    torch.autograd.backward(loss)
-    optimizer.step()
-
-
-def predict_outputs(job: Job) -> Any:
-    """Outputs (rows, labels or 1) for the validation rows in float32, without dropout."""
-    model, data = job.model.cpu().eval(), job.data
-    found = np.empty((len(data.validation.ids), model.head.linear.out_features), dtype=np.float32)
-    with torch.inference_mode():
-        for batch in data.val_dataloader():
-            found[batch["row"].numpy()] = model(**inputs_of(batch))[0].numpy()
-    return found
-
-
 @contextmanager
-def _compiled(job: Job) -> Iterator[None]:
+def _compiled(setup: TrainingSetup) -> Iterator[None]:
     """Compile the encoder in place while it trains: its weights keep their names, and export sees the plain network."""
-    encoder = job.model.encoder
-    if job.params.finetuning.compile:
+    encoder = setup.model.encoder
+    if setup.params.finetuning.compile:
         encoder.compile(dynamic=True)
     try:
         yield

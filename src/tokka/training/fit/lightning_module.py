@@ -13,7 +13,7 @@ from tokka.model.network import Specialist, encoder_layers
 from tokka.params import Finetuning
 from tokka.training.fit.validation import validation_metrics
 from tokka.training.setup.augmentation import drop_words, mixing
-from tokka.training.setup.datamodule import Batch, inputs_of
+from tokka.training.setup.datamodule import Batch, Targets, inputs_of
 from tokka.training.setup.optimisation import Schedule, known_rate, make_optimizer
 from tokka.training.setup.strategies import unfreeze, unfrozen_layers
 
@@ -32,8 +32,8 @@ class FinetuningModule(pl.LightningModule):  # type: ignore[misc]  # Lightning s
         self.schedule = Schedule.of(params, 1)
         self.losses: list[Tensor] = []
         self.validation: dict[str, float] = {}
-        self._outputs: Any = None
-        self._targets: Any = None
+        self._outputs = np.empty((0, 0), dtype=np.float32)
+        self._targets: Targets = np.empty(0, dtype=np.float32)
         self._unfrozen = -1
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -69,13 +69,10 @@ class FinetuningModule(pl.LightningModule):  # type: ignore[misc]  # Lightning s
                 f"lower finetuning.learning_rate (now {known_rate(self.params):g}), or set precision: 32",
             )
         self.losses.append(loss.detach())
-        return loss if self.params.accumulate == 1 else loss * self._share(batch_idx)
-
-    def _share(self, batch_idx: int) -> float:
-        """The trainer divides by `accumulate`; the last group of an epoch may hold fewer batches."""
+        # The trainer divides by `accumulate`; the last group of an epoch may hold fewer batches.
         group = self.params.accumulate
         present = min(group, self.trainer.num_training_batches - batch_idx // group * group)
-        return float(group / present)
+        return loss if present == group else loss * (group / present)
 
     def _unfreeze(self) -> None:
         count = unfrozen_layers(self.global_step + 1, self.schedule.total, len(encoder_layers(self.model.encoder)))
@@ -112,7 +109,7 @@ class FinetuningModule(pl.LightningModule):  # type: ignore[misc]  # Lightning s
     def on_validation_epoch_start(self) -> None:
         """Make room for the outputs of all validation rows."""
         self._outputs = np.empty((self.rows, self.model.head.linear.out_features), dtype=np.float32)
-        self._targets = np.empty(self.rows, dtype=np.float32 if self.task == "regression" else np.int64)
+        self._targets = np.empty(self.rows, np.float32) if self.task == "regression" else np.empty(self.rows, np.int64)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Keep the outputs: the metrics are over all rows at once."""

@@ -1,18 +1,15 @@
 """`finetuning.learning_rate: auto`: a sweep over rates on a copy of the model (Smith, 2017), once per training."""
 
-import copy
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from tokka import files, progress
-from tokka.training.fit.lightning_module import FinetuningModule, step_seed
-from tokka.training.fit.out_of_memory import RATE, explained
-from tokka.training.setup.job import Job
-from tokka.training.setup.optimisation import make_optimizer
-from tokka.training.setup.precision import choose_device
+from tokka.training.fit.lightning_module import step_seed
+from tokka.training.fit.out_of_memory import RATE, translate_errors
+from tokka.training.fit.trial_steps import TrialSteps
+from tokka.training.setup.training_setup import TrainingSetup
 
 STEPS = 30
 SWEPT = (1e-6, 1.0)
@@ -22,38 +19,32 @@ SMOOTHING = 0.8
 DIVERGED = 3.0
 
 
-def resolve_learning_rate(job: Job, work: Path) -> None:
-    """Put a number in the place of `auto` in the job's params: the one found before, or by a sweep now.
+def resolve_learning_rate(setup: TrainingSetup, work: Path) -> None:
+    """Put a number in the place of `auto` in the setup's params: the one found before, or by a sweep now.
 
     The sweep depends on the seed and the rows alone; its result is kept in `work`, so that a resumed training uses it.
 
     Raises:
         OutOfMemory: a batch did not fit.
     """
-    if job.params.finetuning.learning_rate != "auto":
+    if setup.params.finetuning.learning_rate != "auto":
         return
     if not (work / RATE).is_file():
-        with explained(job), torch.random.fork_rng():
-            rates, losses = sweep(job)
+        with translate_errors(setup), torch.random.fork_rng():
+            rates, losses = sweep(setup)
         files.write_json(work / RATE, {"learning_rate": pick_rate(rates, losses)})
     rate = float(files.read_json(work / RATE)["learning_rate"])
     progress.report("finetune", f"learning rate {rate:.2g}, found by a range test")
-    job.adjust(learning_rate=rate)
+    setup.adjust(learning_rate=rate)
 
 
-def sweep(job: Job) -> tuple[list[float], list[float]]:
+def sweep(setup: TrainingSetup) -> tuple[list[float], list[float]]:
     """Rates and the training loss of one batch at each, up to the rate where training diverges; the model stays."""
-    params = job.params.finetuning.model_copy(update={"learning_rate": 1.0})
-    module = FinetuningModule(copy.deepcopy(job.model), params, job.prepared.task, 0, job.class_weights)
-    module.to(choose_device()).train()
-    optimizer = make_optimizer(module.model, params)
-    batches = list(job.data.batches(0))
+    steps, batches = TrialSteps(setup), list(setup.data.batches(0))
     rates, losses = np.geomspace(*SWEPT, STEPS).tolist(), list[float]()
-    for step, rate in enumerate(rates):
-        torch.manual_seed(step_seed(params.seed, step))
-        numbers = batches[step % len(batches)]
-        batch = {name: value.to(choose_device()) for name, value in job.data.collate(job.data.train, numbers).items()}
-        losses.append(_step(module, optimizer, batch, rate, autocast=job.precision == "bf16-mixed"))
+    for number, rate in enumerate(rates):
+        torch.manual_seed(step_seed(setup.params.finetuning.seed, number))
+        losses.append(steps.step(batches[number % len(batches)], setup.precision, rate)[0])
         if not np.isfinite(losses[-1]) or losses[-1] > DIVERGED * max(losses[0], 0.1):
             break
     return rates[: len(losses)], losses
@@ -73,17 +64,3 @@ def pick_rate(rates: list[float], losses: list[float]) -> float:
         mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
         smooth.append(mean / (1 - SMOOTHING**step))
     return float(np.clip(rates[int(np.argmin(smooth))] / 10, *BOUNDS))
-
-
-def _step(
-    module: FinetuningModule, optimizer: torch.optim.Optimizer, batch: dict[str, Tensor], rate: float, *, autocast: bool
-) -> float:
-    for group in optimizer.param_groups:
-        group["lr"] = group["base_rate"] * rate
-    optimizer.zero_grad()
-    with torch.autocast(choose_device(), dtype=torch.bfloat16, enabled=autocast):
-        loss = module.loss(batch)
-    torch.autograd.backward(loss)
-    torch.nn.utils.clip_grad_norm_(module.model.parameters(), module.params.gradient_clip)
-    optimizer.step()
-    return float(loss.detach())

@@ -13,7 +13,7 @@ from typing import Any
 import lightning.pytorch as pl
 
 
-class PlainSignals(pl.Callback):  # type: ignore[misc]  # Lightning ships no types that we read
+class RestoreSignalHandlers(pl.Callback):  # type: ignore[misc]  # Lightning ships no types that we read
     """Puts the process's own SIGTERM handler back once the trainer has installed its own."""
 
     def __init__(self) -> None:

@@ -9,17 +9,15 @@ representations are mixed later, in the batch, by torch's generator, which is se
 """
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from tokka.data import normalising
 from tokka.data.preparation.prepared import Prepared
 from tokka.model.tokenising import Encoded, Ids, TextEncoder
 from tokka.sections import Augmentation, Finetuning
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 # One slip of the fingers in so many characters, at least one in a text.
 CHARACTERS_PER_TYPO = 20
@@ -41,12 +39,8 @@ class AugmentedEpochs:
     """
 
     def __init__(self, prepared: Prepared, encoder: TextEncoder, params: Finetuning) -> None:
-        self._encoder, self._seed, self._epochs, self._settings = (
-            encoder,
-            params.seed,
-            params.epochs,
-            params.augmentation,
-        )
+        self._encoder, self._seed, self._epochs = encoder, params.seed, params.epochs
+        self._settings = params.augmentation
         sides = [side for side in SIDES if side in prepared.train.column_names]
         self._texts: list[list[str]] = [prepared.train.column(side).to_pylist() for side in sides]
         self._held_out = [held_out_keys(prepared, side) for side in sides]
@@ -113,14 +107,12 @@ def make_typos(text: str, generator: np.random.Generator) -> str:
     return "".join(characters)
 
 
-def drop_words(mask: "Tensor", share: float) -> "Tensor":
+def drop_words(mask: Tensor, share: float) -> Tensor:
     """The attention mask (rows, tokens) without that share of the word pieces, each dropped by its own draw.
 
     A dropped piece is neither attended to nor pooled, and the others keep their places: the text needs no second
     tokenising. A row's first token always stays. Draws from torch's generator, which is seeded for each step.
     """
-    import torch
-
     if not share:
         return mask
     kept = torch.rand(mask.shape, device=mask.device) >= share
@@ -128,15 +120,13 @@ def drop_words(mask: "Tensor", share: float) -> "Tensor":
     return mask * kept
 
 
-def mixing(rows: int, share: float) -> tuple[float, Any] | None:
+def mixing(rows: int, share: float) -> tuple[float, Tensor] | None:
     """How a batch is mixed: the weight of a row's own representation, and the rows (rows,) that it is mixed with.
 
     Draws from torch's generator, which is seeded for each step; None for a batch that stays as it is. Representations
     and targets are mixed alike: Manifold Mixup (Verma et al., 2019) at the encoder's output, as in Mixup-Transformer
     (Sun et al., 2020).
     """
-    import torch
-
     if not share or rows < 2 or float(torch.rand(())) >= share:
         return None
     concentration = torch.tensor(MIXUP_CONCENTRATION)

@@ -1,14 +1,14 @@
 """Prepared rows as Lightning takes them: tokenised once, padded per batch."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from tokka.data.preparation.prepared import Prepared
 from tokka.errors import TokkaError
@@ -17,26 +17,24 @@ from tokka.params import Finetuning
 from tokka.training.setup.batches import LengthBatches
 
 Batch = dict[str, Tensor]
+# (rows,) class numbers, or values of a regression.
+Targets = NDArray[np.int64] | NDArray[np.float32]
 # Validation keeps no gradients: larger batches cost no memory.
 VALIDATION_BATCH = 128
 
 
 @dataclass(frozen=True)
 class Rows:
-    """One split: ids and types by row, and targets (rows,): class numbers (int64) or values (float32)."""
+    """One split: token ids and types by row, and targets (rows,)."""
 
     ids: list[Ids]
     types: list[Ids]
-    targets: Any
+    targets: Targets
 
     @property
     def lengths(self) -> Ids:
         """(rows,) tokens."""
         return np.fromiter((len(row) for row in self.ids), dtype=np.int64, count=len(self.ids))
-
-    def with_ids(self, ids: list[Ids]) -> "Rows":
-        """The same rows under other token numbers."""
-        return replace(self, ids=ids)
 
 
 def read_rows(prepared: Prepared, split: str, encoder: TextEncoder) -> Rows:
@@ -50,11 +48,11 @@ def read_rows(prepared: Prepared, split: str, encoder: TextEncoder) -> Rows:
         raise TokkaError(f"the {split} split is empty", "more data, or a larger preprocessing share of it")
     pairs = table.column("text_pair").to_pylist() if "text_pair" in table.column_names else None
     encoded = encoder.encode(table.column("text").to_pylist(), pairs)
-    targets = table.column("target").to_pylist()
-    return Rows(ids=encoded.ids, types=encoded.types, targets=_numbers(targets, prepared, split))
+    return Rows(ids=encoded.ids, types=encoded.types, targets=_numbers(prepared, split))
 
 
-def _numbers(targets: list[Any], prepared: Prepared, split: str) -> Any:
+def _numbers(prepared: Prepared, split: str) -> Targets:
+    targets = prepared.split(split).column("target").to_pylist()
     if prepared.task == "regression":
         values = np.asarray(targets, dtype=np.float32)
         if not np.isfinite(values).all():
@@ -65,19 +63,6 @@ def _numbers(targets: list[Any], prepared: Prepared, split: str) -> Any:
     if strangers:
         raise TokkaError(f"{split} has the label {strangers[0]!r}, which labels.json lacks", "run preprocess again")
     return np.asarray([places[target] for target in targets], dtype=np.int64)
-
-
-class RowNumbers(Dataset[int]):
-    """The numbers from 0 up to rows: what a batch holds is looked up when it is put together."""
-
-    def __init__(self, rows: int) -> None:
-        self.rows = rows
-
-    def __len__(self) -> int:
-        return self.rows
-
-    def __getitem__(self, index: int) -> int:
-        return index
 
 
 class PreparedRows(pl.LightningDataModule):  # type: ignore[misc]  # Lightning ships no types that we read
@@ -149,9 +134,10 @@ class PreparedRows(pl.LightningDataModule):  # type: ignore[misc]  # Lightning s
             batch["token_type_ids"] = pad([rows.types[number] for number in numbers])[0]
         return {name: torch.from_numpy(value) for name, value in batch.items()}
 
-    def _loader(self, rows: Rows, batches: Any) -> DataLoader[int]:
+    def _loader(self, rows: Rows, batches: Iterable[list[int]]) -> DataLoader[int]:
         return DataLoader(
-            RowNumbers(len(rows.ids)),
+            # The numbers of the rows: what a batch holds is looked up when it is put together.
+            range(len(rows.ids)),  # type: ignore[arg-type]  # it has what a map-style dataset needs
             batch_sampler=batches,
             collate_fn=lambda numbers: self.collate(rows, numbers),
         )

@@ -87,14 +87,16 @@ def known_rate(params: Finetuning) -> float:
     return params.learning_rate
 
 
-def parameter_groups(model: Specialist, params: Finetuning) -> list[dict[str, Any]]:
-    """AdamW's groups: rates fall by `layer_decay` per layer from the head down; `base_rate` is a group's full rate.
+def is_decayed(name: str, parameter: nn.Parameter) -> bool:
+    """Whether weight decay applies: not to biases, norms and embeddings, where it only moves the function."""
+    return parameter.ndim > 1 and "embedding" not in name.lower()
 
-    Biases, norms and embeddings are not decayed: shrinking them only moves the function.
-    """
+
+def parameter_groups(model: Specialist, params: Finetuning) -> list[dict[str, Any]]:
+    """AdamW's groups: rates fall by `layer_decay` per layer from the head down; `base_rate` is a group's full rate."""
     groups: dict[tuple[int, bool], dict[str, Any]] = {}
     for name, parameter, depth in _with_depths(model):
-        decayed = parameter.ndim > 1 and "embedding" not in name.lower()
+        decayed = is_decayed(name, parameter)
         rate = known_rate(params) * params.layer_decay**depth
         group = groups.setdefault(
             (depth, decayed),

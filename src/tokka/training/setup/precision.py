@@ -1,6 +1,7 @@
 """Which arithmetic and how many threads training uses on this machine."""
 
 import os
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal
 
@@ -8,7 +9,10 @@ import torch
 
 from tokka.params import Finetuning
 
-Precision = Literal["32-true", "bf16-mixed"]
+# As `finetuning.precision` names them, once `auto` is resolved.
+Precision = Literal["bf16", "32"]
+PRECISIONS: tuple[Precision, ...] = ("bf16", "32")
+LIGHTNING = {"bf16": "bf16-mixed", "32": "32-true"}
 # More threads than this gain little at the batch sizes of a small encoder, and cost processor seconds.
 USEFUL_THREADS = 4
 
@@ -29,12 +33,9 @@ def choose_device() -> Literal["cuda", "cpu"]:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def choose_precision(params: Finetuning) -> Precision:
-    """What `finetuning.precision` means here, as Lightning calls it."""
-    wanted = params.precision
-    if wanted == "bf16" or (wanted == "auto" and has_fast_bf16()):
-        return "bf16-mixed"
-    return "32-true"
+def autocast(precision: Precision) -> AbstractContextManager[object]:
+    """Compute the forward pass in this precision, on the device of the training."""
+    return torch.autocast(choose_device(), dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
 def choose_threads(params: Finetuning) -> int:

@@ -1,6 +1,6 @@
 """Which part of the network learns, and when: adapters, layer after layer, and what cannot be asked for."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from torch import nn
 
@@ -8,6 +8,9 @@ from tokka.errors import UsageError
 from tokka.model.network import Specialist, encoder_layers
 from tokka.params import Params
 from tokka.sections import Lora
+
+if TYPE_CHECKING:
+    from peft.tuners.lora import LoraModel
 
 # Everything is free after this share of the steps: the rest is for learning together.
 UNFREEZING_SHARE = 0.5
@@ -24,10 +27,11 @@ def check_strategies(params: Params, task: str) -> None:
         raise UsageError("finetuning.class_weights: balanced needs classes, the task is regression", "set it to none")
 
 
-def add_adapters(encoder: nn.Module, params: Lora) -> Any:
+def add_adapters(encoder: nn.Module, params: Lora) -> "LoraModel":
     """Put low-rank adapters (Hu et al., 2021) beside every linear layer of the transformer layers, and freeze the rest.
 
-    They start at zero: the encoder computes what it did. Returns the handle that `merge_adapters` takes.
+    They start at zero: the encoder computes what it did. `merge_and_unload` of what is returned puts what they learned
+    into the weights beside them, in place.
     """
     from peft import LoraConfig
     from peft.tuners.lora import LoraModel
@@ -36,11 +40,6 @@ def add_adapters(encoder: nn.Module, params: Lora) -> Any:
     names = [name for name, part in encoder.named_modules() if isinstance(part, nn.Linear) and id(part) in inside]
     config = LoraConfig(r=params.rank, lora_alpha=params.alpha, lora_dropout=params.dropout, target_modules=names)
     return LoraModel(encoder, config, "default")
-
-
-def merge_adapters(adapters: Any) -> None:
-    """Add what the adapters learned to the weights beside them, and take the adapters out, in place."""
-    adapters.merge_and_unload()
 
 
 def unfrozen_layers(step: int, total: int, layers: int) -> int:

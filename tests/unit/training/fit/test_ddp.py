@@ -75,4 +75,4 @@ def left_behind() -> list[psutil.Process]:
     children = psutil.Process().children(recursive=True)
     # An orphan of another test may have been adopted by this process, and has ended.
     alive = [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
-    return [child for child in alive if "tokka.training.fit.ddp" in " ".join(child.cmdline())]
+    return [child for child in alive if "tokka.training.fit.rank_process" in " ".join(child.cmdline())]

@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fixtures.training import MakeParams
-from tests.unit.training.setup.test_strategies import TORCH_ONLY, make_job
+from tests.unit.training.setup.test_strategies import TORCH_ONLY, make_setup
 from tokka import files
 from tokka.errors import TokkaError
 from tokka.params import Finetuning
 from tokka.training.finetuning import finetune
 from tokka.training.fit.lr_finder import BOUNDS, STEPS, pick_rate, resolve_learning_rate, sweep
-from tokka.training.setup.job import own_randomness_and_threads
 from tokka.training.setup.optimisation import Schedule
+from tokka.training.setup.training_setup import own_randomness_and_threads
 
 SHARES = st.floats(0, 1)
 
@@ -62,18 +62,18 @@ def test_a_sweep_is_repeatable_and_leaves_the_model_alone(
 ) -> None:
     params = make_params(learning_rate="auto")
     with own_randomness_and_threads(params):
-        job = make_job(prepared, params, tmp_path)
-        before = {name: value.clone() for name, value in job.model.state_dict().items()}
-        first, second = sweep(job), sweep(job)
+        setup = make_setup(prepared, params, tmp_path)
+        before = {name: value.clone() for name, value in setup.model.state_dict().items()}
+        first, second = sweep(setup), sweep(setup)
         state = torch.random.get_rng_state()
-        resolve_learning_rate(job, tmp_path)
+        resolve_learning_rate(setup, tmp_path)
         assert torch.equal(state, torch.random.get_rng_state())
     assert first == second
     assert 2 < len(first[0]) <= STEPS
-    assert all(torch.equal(value, before[name]) for name, value in job.model.state_dict().items())
-    assert all(parameter.grad is None for parameter in job.model.parameters())
-    assert job.params.finetuning.learning_rate == pick_rate(*first)
-    assert job.data.params.learning_rate == pick_rate(*first)
+    assert all(torch.equal(value, before[name]) for name, value in setup.model.state_dict().items())
+    assert all(parameter.grad is None for parameter in setup.model.parameters())
+    assert setup.params.finetuning.learning_rate == pick_rate(*first)
+    assert setup.data.params.learning_rate == pick_rate(*first)
 
 
 def test_a_rate_that_was_found_is_used_again(prepared: Path, make_params: MakeParams, tmp_path: Path) -> None:

@@ -21,9 +21,9 @@ from tokka.model.base import resolve_base
 from tokka.sections import Augmentation
 from tokka.training.finetuning import finetune
 from tokka.training.fit.lightning_module import FinetuningModule
-from tokka.training.setup import job as jobs
+from tokka.training.setup import training_setup
 from tokka.training.setup.augmentation import AugmentedEpochs, augment, drop_words, make_typos, mixing
-from tokka.training.setup.job import prepare_job
+from tokka.training.setup.training_setup import prepare_training
 
 EVERYTHING = {"typos": 1.0, "word_dropout": 1.0, "case": 1.0, "mixup": 1.0}
 QUIET = Augmentation()
@@ -142,7 +142,7 @@ def leaky(folder: Path, pairs: bool) -> Path:
 def spy_on_texts(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Note what is tokenised for each split, what noise was made, and how many rows a validation sees."""
     seen: dict[str, Any] = {"read": {}, "noisy": [], "validated": 0}
-    read, texts, validated = jobs.read_rows, AugmentedEpochs.texts, FinetuningModule.on_validation_epoch_end
+    read, texts, validated = training_setup.read_rows, AugmentedEpochs.texts, FinetuningModule.on_validation_epoch_end
 
     def reading(prepared: Any, split: str, encoder: Any) -> Any:
         rows = read(prepared, split, encoder)
@@ -164,7 +164,7 @@ def spy_on_texts(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         seen["validated"] = len(self._outputs)
         validated(self)
 
-    monkeypatch.setattr(jobs, "read_rows", reading)
+    monkeypatch.setattr(training_setup, "read_rows", reading)
     monkeypatch.setattr(AugmentedEpochs, "texts", noisy)
     monkeypatch.setattr(FinetuningModule, "on_validation_epoch_end", counting)
     return seen
@@ -174,21 +174,23 @@ def test_epochs_differ_and_batches_follow_their_lengths(
     prepared: Path, make_params: MakeParams, tmp_path: Path
 ) -> None:
     params = make_params(augmentation={"typos": 1.0}, epochs=3)
-    job = prepare_job(load(prepared), params, resolve_base(params.model, tmp_path))
-    first, second = (job.data.train_rows(epoch).lengths for epoch in (0, 1))
+    setup = prepare_training(load(prepared), params, resolve_base(params.model, tmp_path))
+    first, second = (setup.data.train_rows(epoch).lengths for epoch in (0, 1))
     assert first.tolist() != second.tolist()
-    assert first.sum() > job.data.train.lengths.sum()  # a misspelt word is many pieces
-    assert job.data.batches(0).lengths.tolist() == first.tolist()
-    assert job.data.train_rows(3).lengths.tolist() == first.tolist()
-    assert max(row.max() for epoch in range(3) for row in job.data.train_rows(epoch).ids) < len(job.vocabulary.ids)
+    assert first.sum() > setup.data.train.lengths.sum()  # a misspelt word is many pieces
+    assert setup.data.batches(0).lengths.tolist() == first.tolist()
+    assert setup.data.train_rows(3).lengths.tolist() == first.tolist()
+    assert max(row.max() for epoch in range(3) for row in setup.data.train_rows(epoch).ids) < len(setup.vocabulary.ids)
 
 
 def test_many_epochs_keep_the_whole_table(prepared: Path, make_params: MakeParams, tmp_path: Path) -> None:
     params = make_params(augmentation={"typos": 1.0}, epochs=500)
-    job = prepare_job(load(prepared), params, resolve_base(params.model, tmp_path))
-    few = prepare_job(load(prepared), make_params(augmentation={"typos": 1.0}), resolve_base(params.model, tmp_path))
-    assert len(few.vocabulary.ids) < len(job.vocabulary.ids)
-    assert job.model.encoder.get_input_embeddings().num_embeddings == len(job.vocabulary.ids)  # type: ignore[operator]
+    setup = prepare_training(load(prepared), params, resolve_base(params.model, tmp_path))
+    few = prepare_training(
+        load(prepared), make_params(augmentation={"typos": 1.0}), resolve_base(params.model, tmp_path)
+    )
+    assert len(few.vocabulary.ids) < len(setup.vocabulary.ids)
+    assert setup.model.encoder.get_input_embeddings().num_embeddings == len(setup.vocabulary.ids)  # type: ignore[operator]
 
 
 def test_without_noise_no_text_is_looked_at_again(
@@ -196,8 +198,8 @@ def test_without_noise_no_text_is_looked_at_again(
 ) -> None:
     monkeypatch.setattr(AugmentedEpochs, "__init__", lambda *_: pytest.fail("no share is above zero"))
     params = make_params(augmentation={"mixup": 1.0, "word_dropout": 0.5})
-    job = prepare_job(load(prepared), params, resolve_base(params.model, tmp_path))
-    assert job.data.train_rows(1) is job.data.train
+    setup = prepare_training(load(prepared), params, resolve_base(params.model, tmp_path))
+    assert setup.data.train_rows(1) is setup.data.train
 
 
 @pytest.mark.parametrize("task", ["classification", "regression"])
@@ -207,23 +209,23 @@ def test_a_mixed_batch_is_judged_by_soft_targets(
     folder = make_prepared(tmp_path / "prepared", task=task)
     noise = {"mixup": 1.0, "word_dropout": 0.0}
     params = make_params(augmentation=noise, task={"type": task}, label_smoothing=0.1)
-    job = prepare_job(load(folder), params, resolve_base(params.model, tmp_path))
-    module = FinetuningModule(job.model.eval(), params.finetuning, task, 0)
-    batch = job.data.collate(job.data.train, list(range(8)))
+    setup = prepare_training(load(folder), params, resolve_base(params.model, tmp_path))
+    module = FinetuningModule(setup.model.eval(), params.finetuning, task, 0)
+    batch = setup.data.collate(setup.data.train, list(range(8)))
     torch.manual_seed(3)
     mix = mixing(8, 1.0)
     assert mix is not None
     share, partners = mix
     torch.manual_seed(3)
     found = float(module.loss(batch).detach())
-    embedding = job.model.embed(batch["input_ids"], batch["attention_mask"])
-    outputs = job.model.classify(share * embedding + (1 - share) * embedding[partners])
+    embedding = setup.model.embed(batch["input_ids"], batch["attention_mask"])
+    outputs = setup.model.classify(share * embedding + (1 - share) * embedding[partners])
     if task == "classification":
         hot = functional.one_hot(batch["target"], 3).float()
         wanted = functional.cross_entropy(outputs, share * hot + (1 - share) * hot[partners], label_smoothing=0.1)
     else:
         values = share * batch["target"] + (1 - share) * batch["target"][partners]
-        wanted = functional.mse_loss(outputs[:, 0], values) / job.model.head.scale**2
+        wanted = functional.mse_loss(outputs[:, 0], values) / setup.model.head.scale**2
     assert found == pytest.approx(float(wanted.detach()), rel=1e-4)
     assert mixing(8, 0.0) is None
     assert mixing(1, 1.0) is None

@@ -20,21 +20,25 @@ from tokka.errors import UsageError
 from tokka.model.base import resolve_base
 from tokka.params import Params
 from tokka.training.finetuning import finetune
-from tokka.training.fit.callbacks import Course
-from tokka.training.fit.ema import Averaging
+from tokka.training.fit.callbacks import Averaging, TrainingCallback
 from tokka.training.fit.fit import fit, make_module
 from tokka.training.fit.lightning_module import FinetuningModule
 from tokka.training.setup import strategies
-from tokka.training.setup.job import Job, balanced_weights, own_randomness_and_threads, prepare_job
 from tokka.training.setup.optimisation import make_optimizer
 from tokka.training.setup.strategies import unfreeze, unfrozen_layers
+from tokka.training.setup.training_setup import (
+    TrainingSetup,
+    balanced_weights,
+    own_randomness_and_threads,
+    prepare_training,
+)
 from tokka.training.train import train
 
 TORCH_ONLY = {"onnx": False, "int8": False, "serve": "torch"}
 
 
-def make_job(prepared: Path, params: Params, place: Path) -> Job:
-    return prepare_job(load(prepared), params, resolve_base(params.model, place / "base"))
+def make_setup(prepared: Path, params: Params, place: Path) -> TrainingSetup:
+    return prepare_training(load(prepared), params, resolve_base(params.model, place / "base"))
 
 
 def weights(folder: Path) -> dict[str, Any]:
@@ -73,15 +77,17 @@ def test_a_kill_and_a_resume_give_the_same_weights(
 
 
 def test_lora_trains_adapters_and_head_alone(prepared: Path, make_params: MakeParams, tmp_path: Path) -> None:
-    job = make_job(prepared, make_params(strategy="lora", lora={"rank": 4}), tmp_path)
-    batch = job.data.collate(job.data.train, [0, 1, 2, 3])
-    torch.autograd.backward(make_module(job).loss(batch))
-    moved = {name for name, parameter in job.model.named_parameters() if parameter.grad is not None}
+    setup = make_setup(prepared, make_params(strategy="lora", lora={"rank": 4}), tmp_path)
+    batch = setup.data.collate(setup.data.train, [0, 1, 2, 3])
+    torch.autograd.backward(make_module(setup).loss(batch))
+    moved = {name for name, parameter in setup.model.named_parameters() if parameter.grad is not None}
     assert {name for name in moved if "lora_" not in name} == {"head.linear.weight", "head.linear.bias"}
     for part in ("query", "key", "value", "attention.output.dense", "intermediate.dense", "layer.1.output.dense"):
         assert any(f"{part}.lora_A" in name for name in moved), part
-    held = {id(p) for group in make_optimizer(job.model, job.params.finetuning).param_groups for p in group["params"]}
-    assert held == {id(p) for name, p in job.model.named_parameters() if name in moved}
+    held = {
+        id(p) for group in make_optimizer(setup.model, setup.params.finetuning).param_groups for p in group["params"]
+    }
+    assert held == {id(p) for name, p in setup.model.named_parameters() if name in moved}
 
 
 def test_lora_leaves_a_folder_as_ever(prepared: Path, base: Path, make_params: MakeParams, tmp_path: Path) -> None:
@@ -102,7 +108,7 @@ def test_the_best_epoch_of_adapters_is_loaded(
 ) -> None:
     patience = {"patience": 1, "minimum_improvement": 0.9}
     params = make_params(strategy="lora", export=TORCH_ONLY, epochs=8, early_stopping=patience)
-    monkeypatch.setattr(Course, "use_best", lambda self: self.best_epoch == 1)
+    monkeypatch.setattr(TrainingCallback, "use_best", lambda self: self.best_epoch == 1)
     stopped = finetune(prepared, params, tmp_path / "model", tmp_path / "work")
     assert len(stopped["curves"]) == 3
     best = load_file(tmp_path / "work" / "best.safetensors")
@@ -125,19 +131,19 @@ def test_unfreezing_rises_one_by_one_to_everything(total: int, layers: int) -> N
 
 def test_frozen_layers_do_not_move(prepared: Path, make_params: MakeParams, tmp_path: Path) -> None:
     """The optimizer knows every parameter from the start; those that are not yet free stay bit for bit."""
-    job = make_job(prepared, make_params(strategy="gradual"), tmp_path)
-    module, optimizer = make_module(job), make_optimizer(job.model, job.params.finetuning)
-    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(job.model.parameters()))
+    setup = make_setup(prepared, make_params(strategy="gradual"), tmp_path)
+    module, optimizer = make_module(setup), make_optimizer(setup.model, setup.params.finetuning)
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(setup.model.parameters()))
     for group in optimizer.param_groups:
         group["lr"] = 1e-2
-    batch = job.data.collate(job.data.train, list(range(16)))
+    batch = setup.data.collate(setup.data.train, list(range(16)))
     for count, free in [(0, ["head."]), (1, ["head.", ".layer.1."]), (2, ["head.", ".layer."]), (3, [""])]:
-        before = {name: value.clone() for name, value in job.model.named_parameters()}
-        unfreeze(job.model, count)
+        before = {name: value.clone() for name, value in setup.model.named_parameters()}
+        unfreeze(setup.model, count)
         optimizer.zero_grad()
         torch.autograd.backward(module.loss(batch))
         optimizer.step()
-        moved = {name for name, value in job.model.named_parameters() if not torch.equal(value, before[name])}
+        moved = {name for name, value in setup.model.named_parameters() if not torch.equal(value, before[name])}
         assert moved
         assert all(any(part in name for part in free) for name in moved), count
         assert all(any(part in name for name in moved) for part in free), count
@@ -156,7 +162,7 @@ def test_gradual_trains_layer_after_layer(prepared: Path, make_params: MakeParam
     with pytest.MonkeyPatch.context() as patch, own_randomness_and_threads(params):
         patch.setattr(FinetuningModule, "on_before_optimizer_step", note)
         (tmp_path / "work").mkdir()
-        fit(make_job(prepared, params, tmp_path), tmp_path / "work", 0.0)
+        fit(make_setup(prepared, params, tmp_path), tmp_path / "work", 0.0)
     free = [count for _, count in seen]
     assert free[0] == 0
     assert free == sorted(free)
@@ -176,19 +182,19 @@ def test_the_average_is_what_is_validated_and_exported(prepared: Path, make_para
 
     with pytest.MonkeyPatch.context() as patch, own_randomness_and_threads(params):
         patch.setattr(Averaging, "on_train_batch_end", note)
-        job = make_job(prepared, params, tmp_path)
+        setup = make_setup(prepared, params, tmp_path)
         (tmp_path / "work").mkdir()
-        trained = train(job, tmp_path / "work")
+        trained = train(setup, tmp_path / "work")
     by_hand = steps[0]
     for step in steps[1:]:
         by_hand = 0.95 * by_hand + 0.05 * step
     assert torch.allclose(averages[-1]["head.linear.weight"], by_hand, atol=1e-6)
-    assert torch.equal(job.model.head.linear.weight.detach(), averages[-1]["head.linear.weight"])
-    assert not torch.equal(job.model.head.linear.weight.detach(), steps[-1])
-    accuracy = float((trained.outputs.argmax(1) == job.validation.targets).mean())
+    assert torch.equal(setup.model.head.linear.weight.detach(), averages[-1]["head.linear.weight"])
+    assert not torch.equal(setup.model.head.linear.weight.detach(), steps[-1])
+    accuracy = float((trained.outputs.argmax(1) == setup.validation.targets).mean())
     assert trained.curves[-1]["validation_accuracy"] == pytest.approx(accuracy, abs=0.026)
     logits = trained.curves[-1]["validation_loss"]
-    exact = -torch.log_softmax(torch.from_numpy(trained.outputs), 1)[range(40), job.validation.targets].mean()
+    exact = -torch.log_softmax(torch.from_numpy(trained.outputs), 1)[range(40), setup.validation.targets].mean()
     assert logits == pytest.approx(float(exact), abs=5e-3)
 
 
@@ -197,7 +203,7 @@ def test_balanced_weights_even_out_the_classes(make_params: MakeParams, tmp_path
     found = balanced_weights(targets)
     assert found.tolist() == pytest.approx([10 / 16, 10 / 4])
     prepared = make_prepared(tmp_path / "prepared")
-    plain = make_job(prepared, make_params(), tmp_path)
+    plain = make_setup(prepared, make_params(), tmp_path)
     batch = plain.data.collate(plain.data.train, list(range(12)))
     module = make_module(plain).eval()
     before = float(module.loss(batch).detach())
@@ -223,7 +229,7 @@ def test_rare_classes_count_with_balanced_weights(make_params: MakeParams, tmp_p
     for option in ("none", "balanced"):
         params = make_params(strategy="frozen", export=TORCH_ONLY, class_weights=option)
         with own_randomness_and_threads(params):
-            trained = train(make_job(folder, params, tmp_path), tmp_path)
+            trained = train(make_setup(folder, params, tmp_path), tmp_path)
         shares[option] = float((trained.outputs.argmax(1) == 0).mean())
     assert shares["balanced"] > shares["none"]
 
@@ -249,8 +255,8 @@ def test_a_compiled_encoder_trains_and_leaves_as_it_was(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.nn.Module, "compile", traced)
         outcome = finetune(prepared, params, tmp_path / "compiled", tmp_path / "work")
-    job = make_job(prepared, params, tmp_path)
+    setup = make_setup(prepared, params, tmp_path)
     assert compiled == [{"dynamic": True}]
-    assert set(weights(tmp_path / "compiled")) == set(job.model.state_dict())
+    assert set(weights(tmp_path / "compiled")) == set(setup.model.state_dict())
     assert outcome["metrics"]["validation_accuracy"] > 0.5
     assert outcome["metrics"]["onnx_fp32_maximum_difference"] < 1e-3

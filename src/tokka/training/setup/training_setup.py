@@ -1,11 +1,11 @@
 """All that one fine-tuning works on, put together in the order in which it is needed."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -17,17 +17,20 @@ from tokka.data.preparation.prepared import Prepared
 from tokka.errors import TokkaError
 from tokka.model import profile
 from tokka.model.base import BaseModelFolder
-from tokka.model.configuration import has_token_types, read_encoder_config, token_capacity
+from tokka.model.configuration import EncoderConfig, has_token_types, read_encoder_config, token_capacity
 from tokka.model.network import Specialist, load_encoder
-from tokka.model.tokenising import TextEncoder
+from tokka.model.tokenising import Ids, TextEncoder
 from tokka.params import Params
 from tokka.training.setup.augmentation import AugmentedEpochs, changes_texts
-from tokka.training.setup.datamodule import PreparedRows, Rows, read_rows
+from tokka.training.setup.datamodule import PreparedRows, Rows, Targets, read_rows
 from tokka.training.setup.optimisation import freeze
-from tokka.training.setup.precision import Precision, choose_device, choose_precision, choose_threads
+from tokka.training.setup.precision import Precision, choose_device, choose_threads, has_fast_bf16
 from tokka.training.setup.strategies import add_adapters, check_strategies
 from tokka.training.setup.unlabelled import Unlabelled, read_unlabelled
 from tokka.training.setup.vocabulary import TrimmedVocabulary
+
+if TYPE_CHECKING:
+    from peft.tuners.lora import LoraModel
 
 # On a processor, with dropout and texts of message length, plain attention trains 10 % faster than SDPA, and its
 # ONNX form answers 10 % faster; longer texts need SDPA's small memory.
@@ -35,37 +38,61 @@ PLAIN_ATTENTION_TOKENS = 128
 
 
 @dataclass
-class Job:
-    """The model on its trimmed vocabulary, the rows in the same numbers, and the facts that export writes down."""
+class TrainingSetup:
+    """The model on its trimmed vocabulary, the rows in the same numbers, and the facts that export writes down.
+
+    validation: the rows in the numbers of the full vocabulary. adapters: those of strategy lora, until they are
+    merged. class_weights: (labels,). unlabelled: texts to practise on first, and the table that they came from.
+    """
 
     params: Params
     base: BaseModelFolder
     prepared: Prepared
-    config: dict[str, Any]
+    config: EncoderConfig
     model: Specialist
     data: PreparedRows
     validation: Rows
     vocabulary: TrimmedVocabulary
-    precision: Precision
     max_tokens: int
-    adapters: Any = None  # of strategy lora, until they are merged
-    class_weights: Tensor | None = None  # (labels,)
-    unlabelled: Unlabelled = field(default_factory=Unlabelled)  # to practise on first
+    adapters: "LoraModel | None" = None
+    class_weights: Tensor | None = None
+    unlabelled: Unlabelled = field(default_factory=Unlabelled)
     unlabelled_file: Path | None = None
 
-    def adjust(self, **changes: Any) -> None:
+    def adjust(
+        self,
+        *,
+        learning_rate: float | Literal["auto"] | None = None,
+        batch_size: int | None = None,
+        accumulate: int | None = None,
+        precision: Precision | None = None,
+    ) -> None:
         """Replace values of the finetuning section: what training found out in the place of what was asked."""
+        changes = {name: value for name, value in locals().items() if name != "self" and value is not None}
         finetuning = self.params.finetuning.model_copy(update=changes)
         self.params = self.params.model_copy(update={"finetuning": finetuning})
         self.data.params = finetuning
 
     @property
-    def token_types(self) -> bool:
-        """Whether the network gets token_type_ids: only pairs need them."""
-        return uses_token_types(self.config, self.params)
+    def precision(self) -> Precision:
+        """`finetuning.precision`; by now the timing has put a value in the place of `auto`."""
+        asked = self.params.finetuning.precision
+        assert asked != "auto", "the timing comes first"
+        return asked
+
+    def specification(self) -> dict[str, Any]:
+        """What another process makes the same training of, as plain data."""
+        return {
+            "params": self.params.model_dump(mode="json", exclude_none=True),
+            "prepared": str(self.prepared.folder),
+            "base": {"path": str(self.base.path), "name": self.base.name, "digest": self.base.digest},
+            "unlabelled": str(self.unlabelled_file or ""),
+        }
 
 
-def prepare_job(prepared: Prepared, params: Params, base: BaseModelFolder, unlabelled: Path | None = None) -> Job:
+def prepare_training(
+    prepared: Prepared, params: Params, base: BaseModelFolder, unlabelled: Path | None = None
+) -> TrainingSetup:
     """Tokenise, load the encoder, trim its vocabulary; `unlabelled` is the table behind `adaptation.source`.
 
     Raises:
@@ -85,60 +112,34 @@ def prepare_job(prepared: Prepared, params: Params, base: BaseModelFolder, unlab
     noise = AugmentedEpochs(prepared, encoder, params.finetuning) if noisy else None
     practice = read_unlabelled(prepared, params, encoder, unlabelled)
     vocabulary = _trim(model, noise, [*train.ids, *validation.ids, *practice.ids, practice.special])
-    data = PreparedRows(
-        train.with_ids(vocabulary.translate(train.ids)),
-        validation.with_ids(vocabulary.translate(validation.ids)),
-        params.finetuning,
-        padding=vocabulary.padding,
-        token_types=uses_token_types(config, params),
-        noisy=_noisy_rows(train, noise, vocabulary) if noise else None,
-    )
-    return Job(
+    balanced = params.finetuning.class_weights == "balanced"
+    # Token types tell the texts of a pair apart; for single texts they are all zero and left out.
+    token_types = params.task.text_pair is not None and has_token_types(config)
+    setup = TrainingSetup(
         params=params,
         base=base,
         prepared=prepared,
         config=config,
         model=model,
-        data=data,
+        data=_rows(train, validation, params, vocabulary, noise, token_types),
         validation=validation,
         vocabulary=vocabulary,
-        precision=choose_precision(params.finetuning),
         max_tokens=max_tokens,
         adapters=adapters,
         unlabelled=practice.translated(vocabulary),
         unlabelled_file=unlabelled,
-        class_weights=balanced_weights(train.targets) if params.finetuning.class_weights == "balanced" else None,
+        class_weights=balanced_weights(train.targets) if balanced else None,
     )
+    _forgo_timing(setup)
+    return setup
 
 
-def _trim(model: Specialist, noise: AugmentedEpochs | None, used: list[Any]) -> TrimmedVocabulary:
-    """Keep the embeddings of these tokens, and of those that noise may make of them."""
-    noisy_ids = noise.used_ids(model.encoder.get_input_embeddings().num_embeddings) if noise else ()  # type: ignore[operator]
-    vocabulary = TrimmedVocabulary(model.encoder, [*used, *noisy_ids])
-    vocabulary.trim(model.encoder)
-    return vocabulary
-
-
-def _fit_out(model: Specialist, params: Params, max_tokens: int) -> Any:
-    """Choose the attention that is fastest for these lengths; return LoRA's adapters, None without them."""
-    lora = params.finetuning.strategy == "lora"
-    adapters = add_adapters(model.encoder, params.finetuning.lora) if lora else None
-    if choose_device() == "cpu" and max_tokens <= PLAIN_ATTENTION_TOKENS:
-        model.encoder.set_attn_implementation("eager")  # type: ignore[operator]
-    return adapters
-
-
-def balanced_weights(targets: Any) -> Tensor:
+def balanced_weights(targets: Targets) -> Tensor:
     """A weight per class (labels,): rows / (labels * rows of the class), so that every class weighs the same."""
     from sklearn.utils.class_weight import compute_class_weight
 
     weights = compute_class_weight("balanced", classes=np.unique(targets), y=targets)
     return torch.from_numpy(weights.astype(np.float32))
-
-
-def uses_token_types(config: dict[str, Any], params: Params) -> bool:
-    """Token types tell the texts of a pair apart; for single texts they are all zero and left out."""
-    return params.task.text_pair is not None and has_token_types(config)
 
 
 def check_targets(prepared: Prepared, train: Rows) -> None:
@@ -177,15 +178,52 @@ def own_randomness_and_threads(params: Params) -> Iterator[int]:
         torch.set_num_threads(before)
 
 
-def _noisy_rows(train: Rows, noise: AugmentedEpochs, vocabulary: TrimmedVocabulary) -> Callable[[int], Rows]:
-    def rows(epoch: int) -> Rows:
-        encoded = noise.encoded(epoch)
+def _forgo_timing(setup: TrainingSetup) -> None:
+    """float32 in the place of `auto` where there is nothing to time: no bf16 arithmetic, or no training step."""
+    finetuning = setup.params.finetuning
+    steps = finetuning.strategy != "frozen" or setup.params.adaptation.method != "none"
+    if finetuning.precision == "auto" and not (steps and has_fast_bf16()):
+        setup.adjust(precision="32")
+
+
+def _trim(model: Specialist, noise: AugmentedEpochs | None, used: list[Ids]) -> TrimmedVocabulary:
+    """Keep the embeddings of these tokens, and of those that noise may make of them."""
+    noisy_ids = noise.used_ids(model.encoder.get_input_embeddings().num_embeddings) if noise else ()  # type: ignore[operator]
+    vocabulary = TrimmedVocabulary(model.encoder, [*used, *noisy_ids])
+    vocabulary.trim(model.encoder)
+    return vocabulary
+
+
+def _rows(
+    train: Rows, validation: Rows, params: Params, vocabulary: TrimmedVocabulary, noise: AugmentedEpochs | None,
+    token_types: bool,
+) -> PreparedRows:  # fmt: skip
+    """Both splits, and the noisy training rows of each epoch, in the numbers of the trimmed vocabulary."""
+
+    def noisy(epochs: AugmentedEpochs, epoch: int) -> Rows:
+        encoded = epochs.encoded(epoch)
         return replace(train, ids=vocabulary.translate(encoded.ids), types=encoded.types)
 
-    return rows
+    return PreparedRows(
+        replace(train, ids=vocabulary.translate(train.ids)),
+        replace(validation, ids=vocabulary.translate(validation.ids)),
+        params.finetuning,
+        padding=vocabulary.padding,
+        token_types=token_types,
+        noisy=(lambda epoch: noisy(noise, epoch)) if noise else None,
+    )
 
 
-def _bounded_tokens(params: Params, config: dict[str, Any]) -> int:
+def _fit_out(model: Specialist, params: Params, max_tokens: int) -> "LoraModel | None":
+    """Choose the attention that is fastest for these lengths; return LoRA's adapters, None without them."""
+    lora = params.finetuning.strategy == "lora"
+    adapters = add_adapters(model.encoder, params.finetuning.lora) if lora else None
+    if choose_device() == "cpu" and max_tokens <= PLAIN_ATTENTION_TOKENS:
+        model.encoder.set_attn_implementation("eager")  # type: ignore[operator]
+    return adapters
+
+
+def _bounded_tokens(params: Params, config: EncoderConfig) -> int:
     capacity, asked = token_capacity(config), profile.max_tokens(params)
     if asked > capacity:
         progress.report("finetune", f"model.max_tokens {asked} is cut to the encoder's {capacity}")
