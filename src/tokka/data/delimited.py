@@ -4,13 +4,14 @@ The csv module alone reads two stray quotes as one cell that swallows every row 
 span lines only if no two of its lines look like rows of their own.
 """
 
+import contextlib
 import csv
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
 from tokka.data import streams
-from tokka.data.records import Record, broken, check_header, required_columns
+from tokka.data.records import Record, Table, broken, required_columns
 from tokka.errors import TokkaError
 from tokka.params import Data, Task
 
@@ -20,48 +21,30 @@ LOOK_AHEAD = 500
 Line = tuple[int, str]
 
 
-def read(path: Path, task: Task, limits: Data) -> Iterator[Record]:
-    """The records of a delimited file whose header has the task's columns.
+def open_table(path: Path, task: Task, limits: Data) -> Table:
+    """A delimited file.
 
     Raises:
-        TokkaError: the file as a whole cannot be trusted (see `streams.lines`, `records.check_header`).
-        UsageError: a column of the task is missing.
+        TokkaError: the file as a whole cannot be trusted (see `streams.lines`), or its first line is blank.
     """
     csv.field_size_limit(streams.LONGEST_LINE + 1)
     source = streams.lines(path, limits)
     header, delimiter = _sniff(path, next(source, (1, ""))[1], set(required_columns(task)))
-    check_header(path, header, task)
-    yield from _Delimited(header, delimiter, task, source).records()
-
-
-def header(path: Path, limits: Data) -> list[str]:
-    """The column names of a delimited file.
-
-    Raises:
-        TokkaError: the first line cannot be read or is blank.
-    """
-    return _sniff(path, next(streams.lines(path, limits), (1, ""))[1], set())[0]
+    return Table(header, lambda here: _Delimited(header, delimiter, here, source).records())
 
 
 def _sniff(path: Path, line: str, wanted: set[str]) -> tuple[list[str], str]:
     """The delimiter under which the header has most of the wanted columns, then most columns at all."""
     if not line.strip():
         raise TokkaError(f"{path}, line 1: the header is blank", "the first line must name the columns")
-    scored = []
+    found: list[tuple[list[str], str]] = []
     for delimiter in DELIMITERS:
-        names = [name.strip() for name in _header_cells(line, delimiter)]
-        scored.append((sum(name in wanted for name in names), len(names), -DELIMITERS.index(delimiter), names))
-    best = max(scored)
-    if not best[3]:
+        with contextlib.suppress(csv.Error):
+            found.append(([name.strip() for name in _parse([line], delimiter) or []], delimiter))
+    header, delimiter = max(found, key=lambda one: (len(wanted & set(one[0])), len(one[0])), default=([], ""))
+    if not header:
         raise TokkaError(f"{path}, line 1: the header's quotes do not close", "mend the quotes in the header line")
-    return best[3], DELIMITERS[-best[2]]
-
-
-def _header_cells(line: str, delimiter: str) -> list[str]:
-    try:
-        return _parse([line], delimiter) or []
-    except csv.Error:
-        return []
+    return header, delimiter
 
 
 def _parse(physical: list[str], delimiter: str) -> list[str] | None:

@@ -6,10 +6,9 @@ fetch("dvc://data/messages.csv@v1.2?repo=https://…", …)       # dvc.api; wit
 """
 
 import hashlib
-import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -34,9 +33,8 @@ def fetch(source: str, limits: Data, settings: Settings) -> Path:
     scheme = source.partition("://")[0] if "://" in source else ""
     readers = {"": _local, "http": _download, "https": _download, "hf": _hub, "dvc": _dvc}
     if scheme not in readers:
-        raise UsageError(
-            f"data.source {source!r}: unknown scheme {scheme!r}", "use a path, http(s)://, hf:// or dvc://"
-        )
+        hint = "use a path, http(s)://, hf:// or dvc://"
+        raise UsageError(f"data.source {source!r}: unknown scheme {scheme!r}", hint)
     return readers[scheme](source, limits, settings)
 
 
@@ -77,10 +75,7 @@ def _download(source: str, limits: Data, settings: Settings) -> Path:
             answer.raise_for_status()
             return _keep(source, answer.iter_bytes(BLOCK), limits, settings)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise TokkaError(
-            f"data.source {source} cannot be fetched: {reason}", "check the address and the network"
-        ) from None
+        raise _unreachable(source, error, "check the address and the network") from None
 
 
 def _hub(source: str, limits: Data, settings: Settings) -> Path:
@@ -90,16 +85,12 @@ def _hub(source: str, limits: Data, settings: Settings) -> Path:
     from huggingface_hub import hf_hub_download
 
     repository, name, revision = match.groups()
+    cache = settings.home / "hub"
     try:
-        found = hf_hub_download(
-            repository, name, repo_type="dataset", revision=revision, cache_dir=settings.home / "hub"
-        )
+        return Path(hf_hub_download(repository, name, repo_type="dataset", revision=revision, cache_dir=cache))
     except Exception as error:
         # The hub client raises its own, httpx's and the operating system's errors.
-        raise TokkaError(
-            f"data.source {source} cannot be fetched: {str(error).splitlines()[0]}", "check name and network"
-        ) from None
-    return Path(found)
+        raise _unreachable(source, error, "check name and network") from None
 
 
 def _dvc(source: str, limits: Data, settings: Settings) -> Path:
@@ -113,10 +104,12 @@ def _dvc(source: str, limits: Data, settings: Settings) -> Path:
         with dvc.api.open(name, repo=repository, rev=revision or None, mode="rb") as file:
             return _keep(source, iter(lambda: file.read(BLOCK), b""), limits, settings)
     except (DvcException, OSError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise TokkaError(
-            f"data.source {source} cannot be fetched: {reason}", "check path, revision and DVC remote"
-        ) from None
+        raise _unreachable(source, error, "check path, revision and DVC remote") from None
+
+
+def _unreachable(source: str, error: Exception, hint: str) -> TokkaError:
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    return TokkaError(f"data.source {source} cannot be fetched: {reason}", hint)
 
 
 def _keep(source: str, blocks: Iterable[bytes], limits: Data, settings: Settings) -> Path:
@@ -124,22 +117,12 @@ def _keep(source: str, blocks: Iterable[bytes], limits: Data, settings: Settings
     name = Path(re.split("[?@]", source.rstrip("/"))[0]).name
     folder = settings.home / "downloads" / hashlib.sha256(source.encode()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".part-")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            _copy(source, blocks, limits, file.write)
-        Path(temporary).replace(folder / name)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-    return folder / name
-
-
-def _copy(source: str, blocks: Iterable[bytes], limits: Data, write: Callable[[bytes], int]) -> None:
-    size = 0
-    for block in blocks:
-        size += len(block)
-        if size > limits.max_bytes:
-            raise TokkaError(
-                f"data.source {source} has more than data.max_bytes = {limits.max_bytes:,} bytes", "use a smaller file"
-            )
-        write(block)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".part-") as staging:
+        part, size = Path(staging) / name, 0
+        with part.open("wb") as file:
+            for block in blocks:
+                size += file.write(block)
+                if size > limits.max_bytes:
+                    most = f"data.max_bytes = {limits.max_bytes:,} bytes"
+                    raise TokkaError(f"data.source {source} has more than {most}", "use a smaller file")
+        return part.replace(folder / name)

@@ -4,41 +4,29 @@ import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from tokka.data import streams
-from tokka.data.records import Record, broken, check_header, required_columns
+from tokka.data.records import Record, Table, broken, required_columns
 from tokka.errors import TokkaError
 from tokka.params import Data, Task
 
 LOOK_AHEAD = 100
 
 
-def read(path: Path, task: Task, limits: Data) -> Iterator[Record]:
-    """The records of a JSON-lines file; the columns are the keys of its first hundred rows.
+def open_table(path: Path, task: Task, limits: Data) -> Table:
+    """A JSON-lines file; its columns are the keys of its first hundred rows, or the task's where none is an object.
 
     Raises:
         TokkaError: the file as a whole cannot be trusted (see `streams.lines`), or is one JSON array.
-        UsageError: none of the first rows has a key that the task needs.
     """
     source = _objects(path, limits)
     ahead = list(itertools.islice(source, LOOK_AHEAD))
-    keys = {str(key): None for record in ahead for key in record.cells or {}}
-    if keys:
-        check_header(path, list(keys), task)
-    wanted = list(required_columns(task))
-    for record in itertools.chain(ahead, source):
-        yield _complete(record, wanted)
-
-
-def header(path: Path, limits: Data) -> list[str]:
-    """The keys of the first hundred objects of a JSON-lines file.
-
-    Raises:
-        TokkaError: as `read`.
-    """
-    first = itertools.islice(_objects(path, limits), LOOK_AHEAD)
-    return list({str(key): None for record in first for key in record.cells or {}})
+    keys = dict.fromkeys(str(key) for record in ahead for key in record.cells or {})
+    found = itertools.chain(ahead, source)
+    return Table(
+        list(keys or required_columns(task)),
+        lambda here: (_complete(record, list(required_columns(here))) for record in found),
+    )
 
 
 def _objects(path: Path, limits: Data) -> Iterator[Record]:
@@ -63,15 +51,11 @@ def _parse(number: int, line: str) -> Record:
 
 
 def _complete(record: Record, wanted: list[str]) -> Record:
-    if record.cells is None:
-        return record
-    missing = [name for name in wanted if name not in record.cells]
-    if missing:
-        return broken(record.line, record.raw, f"no key {missing[0]!r}")
-    return record
+    missing = [name for name in wanted if record.cells is not None and name not in record.cells]
+    return broken(record.line, record.raw, f"no key {missing[0]!r}") if missing else record
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError("a key stands twice in one object")

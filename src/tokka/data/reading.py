@@ -6,44 +6,36 @@ reading.rows, reading.quarantined, reading.digest
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TypedDict
 
 from tokka import files, progress
-from tokka.data import delimited, fetching, json_lines, optional_columns, parquet, streams
+from tokka.data import delimited, fetching, json_lines, parquet, streams
 from tokka.data.canonical import Unusable, to_row
-from tokka.data.records import RAW_CHARACTERS, Record
+from tokka.data.records import RAW_CHARACTERS, Record, Table, check_header, padded, present
 from tokka.data.rows import Row
-from tokka.errors import Refused, TokkaError
+from tokka.errors import Refused, TokkaError, UsageError
 from tokka.params import Data, Params, Task
 from tokka.settings import Settings
 
-
-class Reader(Protocol):
-    """What a module that reads one format offers."""
-
-    def header(self, path: Path, limits: Data) -> list[str]:
-        """The column names of a file."""
-        ...
-
-    def read(self, path: Path, task: Task, limits: Data) -> Iterator[Record]:
-        """The records of a file, one by one."""
-        ...
-
-
-FORMATS: dict[str, Reader] = {
-    ".csv": delimited,
-    ".tsv": delimited,
-    ".txt": delimited,
-    ".jsonl": json_lines,
-    ".ndjson": json_lines,
-    ".json": json_lines,
-    ".parquet": parquet,
-    ".pq": parquet,
+FORMATS: dict[str, Callable[[Path, Task, Data], Table]] = {
+    **dict.fromkeys((".csv", ".tsv", ".txt"), delimited.open_table),
+    **dict.fromkeys((".jsonl", ".ndjson", ".json"), json_lines.open_table),
+    **dict.fromkeys((".parquet", ".pq"), parquet.open_table),
 }
 REPORT_EVERY = 100_000
+FEEDBACK_TARGETS = ("label", "target", "value")
+
+
+class Quarantined(TypedDict):
+    """A row that is not used: why, the reason without its values (`kind`), and the beginning of its content."""
+
+    line: int
+    reason: str
+    kind: str
+    raw: str
 
 
 @dataclass(frozen=True)
@@ -54,7 +46,7 @@ class Reading:
     digest: str
     rows: list[Row] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
-    quarantined: list[dict[str, Any]] = field(default_factory=list)
+    quarantined: list[Quarantined] = field(default_factory=list)
 
     @property
     def read(self) -> int:
@@ -69,10 +61,9 @@ def read(path: Path, task: Task, limits: Data) -> Reading:
         TokkaError: the file cannot be trusted as a whole; the message has file, line and reason.
         UsageError: a column that the task names does not exist; the message has those that do.
     """
-    here = optional_columns.present(task, header(path, limits))
-    records = _reader(path, limits).read(path, here, limits)
+    here, found = records(path, task, limits)
     reading = Reading(path, files.digest_file(path))
-    for record in records:
+    for record in found:
         _take(record, reading, here, limits)
         if reading.read > limits.max_rows:
             raise TokkaError(
@@ -83,8 +74,33 @@ def read(path: Path, task: Task, limits: Data) -> Reading:
             progress.report("validate_data", f"{reading.read:,} rows read")
     if reading.read == 0:
         raise TokkaError(f"{path} has a header and no rows", "a table with at least one row is needed")
-    reading.rows[:] = optional_columns.padded(reading.rows, here, task)
+    reading.rows[:] = padded(reading.rows, here, task)
     return reading
+
+
+def read_feedback(path: Path, params: Params) -> Reading:
+    """Read labelled feedback into canonical rows of the run's task; a slice that it lacks is `unknown`.
+
+    Its columns are the task's, or text and label (or target, value); time and slices may lack.
+
+    Raises:
+        UsageError: it has no text or no label, or the task has pairs or groups and the feedback has not.
+        TokkaError: as `read`.
+    """
+    task, header = params.task, open_table(path, params.task, params.data).header
+    target = next((name for name in (task.target, *FEEDBACK_TARGETS) if name in header), None)
+    text = next((name for name in (task.text, "text") if name in header), None)
+    if target is None or text is None:
+        raise UsageError(f"{path}: feedback needs the columns 'text' and 'label', found {', '.join(header)}")
+    for name, column in (("text_pair", task.text_pair), ("group", task.group)):
+        if column and column not in header:
+            raise UsageError(f"{path}: feedback has no column {column!r} (task.{name})", "log it with the feedback")
+    time = next((name for name in (task.time, "time") if name in header), None) if task.time else None
+    slices = tuple(name for name in task.slices if name in header)
+    known = task.model_copy(update={"text": text, "target": target, "time": time, "slices": slices})
+    found = read(path, known, params.data)
+    found.rows[:] = padded(found.rows, known, task)
+    return found
 
 
 def first_row(params: Params, settings: Settings) -> Row | None:
@@ -94,8 +110,8 @@ def first_row(params: Params, settings: Settings) -> Row | None:
         TokkaError: as `read`.
     """
     path = fetching.fetch(params.data.source, params.data, settings)
-    here = optional_columns.present(params.task, header(path, params.data))
-    for record in _reader(path, params.data).read(path, here, params.data):
+    here, found = records(path, params.task, params.data)
+    for record in found:
         try:
             if record.cells is not None:
                 return to_row(record.cells, here, params.data)
@@ -104,22 +120,34 @@ def first_row(params: Params, settings: Settings) -> Row | None:
     return None
 
 
-def records(path: Path, task: Task, limits: Data) -> Iterator[Record]:
-    """The records of a file with the columns that the task names, one by one and not yet judged.
+def records(path: Path, task: Task, limits: Data) -> tuple[Task, Iterator[Record]]:
+    """The task without the optional columns that the file lacks, and the file's records, not yet judged.
 
     Raises:
         TokkaError, UsageError: as `read`.
     """
-    return _reader(path, limits).read(path, task, limits)
+    table = open_table(path, task, limits)
+    here = present(task, table.header)
+    check_header(path, table.header, here)
+    return here, table.records(here)
 
 
-def header(path: Path, limits: Data) -> list[str]:
-    """The column names of a file.
+def open_table(path: Path, task: Task, limits: Data) -> Table:
+    """The file in the format that its name says.
 
     Raises:
-        TokkaError: as `read`.
+        TokkaError: no format that is read, or the file cannot be trusted as a whole.
     """
-    return _reader(path, limits).header(path, limits)
+    streams.check_size(path, limits)
+    *_, suffix, packing = ["", "", *(suffix.lower() for suffix in path.suffixes)]
+    packed = packing == ".gz"
+    opener = FORMATS.get(suffix if packed else packing)
+    if opener is None or (packed and opener is parquet.open_table):
+        raise TokkaError(
+            f"{path}: {''.join(path.suffixes[-2:]).lower() or 'no ending'!r} is not a format that is read",
+            "use .csv, .tsv, .jsonl (each also with .gz) or .parquet",
+        )
+    return opener(path, task, limits)
 
 
 def check_quarantine(reading: Reading, limits: Data) -> None:
@@ -150,20 +178,6 @@ def write_quarantine(path: Path, readings: list[Reading]) -> None:
     """Write quarantined rows as JSON-lines: file, line, reason and the beginning of the raw content."""
     entries = [{"file": reading.path.name, **entry} for reading in readings for entry in reading.quarantined]
     files.write_text(path, "".join(json.dumps(entry, ensure_ascii=True) + "\n" for entry in entries))
-
-
-def _reader(path: Path, limits: Data) -> Reader:
-    streams.check_size(path, limits)
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    packed = bool(suffixes) and suffixes[-1] == ".gz"
-    suffix = suffixes[-2 if packed else -1] if len(suffixes) > packed else ""
-    reader = FORMATS.get(suffix)
-    if reader is None or (packed and reader is parquet):
-        raise TokkaError(
-            f"{path}: {''.join(suffixes[-2:]) or 'no ending'!r} is not a format that is read",
-            "use .csv, .tsv, .jsonl (each also with .gz) or .parquet",
-        )
-    return reader
 
 
 def _take(record: Record, reading: Reading, task: Task, limits: Data) -> None:

@@ -1,23 +1,41 @@
-"""What every file format is read into before a row is judged: line number, cells by column, raw content."""
+"""What every file format is read into before a row is judged: the header, then line number, cells and raw content.
+
+table = delimited.open_table(path, task, limits)
+here = present(task, table.header)               # the task without time and slices that this file does not have
+check_header(path, table.header, here)
+for record in table.records(here): …
+"""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from tokka import progress
+from tokka.data.rows import Row
 from tokka.errors import TokkaError, UsageError
 from tokka.params import Task
 
 RAW_CHARACTERS = 500
+UNKNOWN = "unknown"
+# Nearer than this, a missing column is a typing error, and reading refuses it with the right name.
+TYPING_ERROR = 0.75
 
 
 class Record(NamedTuple):
     """One row as found: `cells` by column name, or None with the `reason` why it is no row."""
 
     line: int
-    cells: Mapping[str, Any] | None
+    cells: Mapping[str, object] | None
     raw: str
     reason: str = ""
+
+
+class Table(NamedTuple):
+    """An open file: its column names, and its records, once, with the columns of a task."""
+
+    header: list[str]
+    records: Callable[[Task], Iterator[Record]]
 
 
 def broken(line: int, raw: str, reason: str) -> Record:
@@ -27,14 +45,8 @@ def broken(line: int, raw: str, reason: str) -> Record:
 
 def required_columns(task: Task) -> dict[str, str]:
     """The columns that the task names, each with the key in params.yaml that names it."""
-    named = {
-        "text": task.text,
-        "text_pair": task.text_pair,
-        "target": task.target,
-        "group": task.group,
-        "time": task.time,
-    }
-    found = {column: f"task.{key}" for key, column in named.items() if column}
+    keys = ("text", "text_pair", "target", "group", "time")
+    found = {column: f"task.{key}" for key in keys if (column := getattr(task, key))}
     return found | {column: "task.slices" for column in task.slices if column not in found}
 
 
@@ -57,3 +69,24 @@ def check_header(path: Path, header: Sequence[str], task: Task) -> None:
             guess = f"; did you mean {near[0]!r}?" if near else ""
             hint = f"set {key} in params.yaml, or --set {key}={near[0] if near else 'COLUMN'}"
             raise UsageError(f"{path}: no column {column!r} ({key}); the columns are {existing}{guess}", hint)
+
+
+def present(task: Task, header: Sequence[str]) -> Task:
+    """The task without time and slices that the file has no column for, nor one of nearly that name."""
+    absent = [name for name in (task.time, *task.slices) if name and _is_absent(name, header)]
+    if not absent:
+        return task
+    progress.report("validate_data", f"no column {', '.join(map(repr, absent))}: left out (task.time, task.slices)")
+    slices = tuple(name for name in task.slices if name not in absent)
+    return task.model_copy(update={"time": None if task.time in absent else task.time, "slices": slices})
+
+
+def padded(rows: Sequence[Row], here: Task, task: Task) -> list[Row]:
+    """Rows that were read with the slices of `here`, with those of `task`; one that the file lacks is `unknown`."""
+    known = (dict(zip(here.slices, row.slices, strict=True)) for row in rows)
+    slices = (tuple(values.get(name, UNKNOWN) for name in task.slices) for values in known)
+    return [row._replace(slices=values) for row, values in zip(rows, slices, strict=True)]
+
+
+def _is_absent(name: str, header: Sequence[str]) -> bool:
+    return name not in header and not difflib.get_close_matches(name, header, n=1, cutoff=TYPING_ERROR)

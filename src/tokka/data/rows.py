@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -35,25 +35,17 @@ class Row(NamedTuple):
 
 def columns(task: Task) -> list[str]:
     """The canonical columns that this task has, in order."""
-    optional = [("text_pair", task.text_pair), ("group", task.group), ("time", task.time)]
-    return [
-        "text",
-        "target",
-        *(name for name, source in optional if source),
-        *(f"slice_{name}" for name in task.slices),
-    ]
-
-
-def schema(task: Task) -> pa.Schema:
-    """The Arrow types of the canonical columns: strings, and float64 for a regression target."""
-    number = task.type == "regression"
-    return pa.schema([(name, pa.float64() if number and name == "target" else pa.string()) for name in columns(task)])
+    optional = [name for name in ("text_pair", "group", "time") if getattr(task, name)]
+    return ["text", "target", *optional, *(f"slice_{name}" for name in task.slices)]
 
 
 def to_table(rows: Sequence[Row], task: Task) -> pa.Table:
-    """Rows as an Arrow table with the canonical columns."""
-    arrays = [pa.array([value(row, name, task) for row in rows], field.type) for name, field in _fields(task)]
-    return pa.Table.from_arrays(arrays, schema=schema(task))
+    """Rows as an Arrow table with the canonical columns: strings, and float64 for a regression target."""
+    slices = [f"slice_{name}" for name in task.slices]
+    cells = {name: [getattr(row, name) for row in rows] for name in columns(task) if name not in slices}
+    cells |= {name: [row.slices[place] for row in rows] for place, name in enumerate(slices)}
+    numbers = {"target"} if task.type == "regression" else set()
+    return pa.table({name: pa.array(cells[name], pa.float64() if name in numbers else pa.string()) for name in cells})
 
 
 def from_table(table: pa.Table, task: Task) -> list[Row]:
@@ -68,19 +60,10 @@ def from_table(table: pa.Table, task: Task) -> list[Row]:
             f"prepared rows have no column {missing[0]!r}, only {', '.join(table.column_names)}",
             "validate the data again: task in params.yaml has changed since",
         )
-    blank = [""] * table.num_rows
     column = {name: table[name].to_pylist() for name in columns(task)}
-    cuts = [column[f"slice_{name}"] for name in task.slices]
-    slices = zip(*cuts, strict=True) if cuts else [()] * table.num_rows
-    parts = [column.get(name, blank) for name in ("text", "text_pair", "target", "group", "time")]
-    return [Row._make(cells) for cells in zip(*parts, slices, strict=True)]
-
-
-def value(row: Row, name: str, task: Task) -> Any:
-    """The cell of a row under a canonical column name."""
-    if name.startswith("slice_"):
-        return row.slices[task.slices.index(name.removeprefix("slice_"))]
-    return getattr(row, name)
+    slices = zip(*(column[f"slice_{name}"] for name in task.slices), strict=True)
+    found = zip(*(column.get(name, [""] * table.num_rows) for name in Row._fields[:-1]), strict=True)
+    return [Row._make((*cells, next(slices, ()))) for cells in found]
 
 
 def row_id(row: Row) -> str:
@@ -115,7 +98,3 @@ def load(path: Path) -> pa.Table:
     except (OSError, pa.ArrowInvalid) as error:
         reason = str(error).splitlines()[0]
         raise TokkaError(f"{path} cannot be read as Parquet: {reason}", "run the step that makes it again") from None
-
-
-def _fields(task: Task) -> list[tuple[str, pa.Field]]:
-    return [(field.name, field) for field in schema(task)]

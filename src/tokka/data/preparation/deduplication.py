@@ -6,12 +6,16 @@ row of the weaker split goes: training gives way to validation, both give way to
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING, NamedTuple
 
 from tokka.data import normalising
 from tokka.data.preparation.splitting import Split
 from tokka.data.rows import Row
+
+if TYPE_CHECKING:
+    from datasketch import MinHash
 
 SHINGLE = 3
 PERMUTATIONS = 64
@@ -84,12 +88,13 @@ def near_pairs(texts: Sequence[str], threshold: float) -> list[tuple[int, int, f
     places: dict[str, list[int]] = {}
     for place, text in enumerate(texts):
         places.setdefault(normalising.key(text), []).append(place)
-    index = _Index({}, threshold)
+    index = _Index(threshold)
     found = []
     for key, members in places.items():
-        found += [(one, other, 1.0) for one in members for other in members if one < other]
-        for near, alike in index.add(key, shingles(key)).items():
+        found += [(one, other, 1.0) for one, other in combinations(members, 2)]
+        for near, alike in index.alike(key).items():
             found += [(min(one, other), max(one, other), alike) for one in members for other in places[near]]
+        index.add([key])
     return sorted(found, key=lambda pair: (-pair[2], pair[0], pair[1]))
 
 
@@ -111,38 +116,35 @@ def _near(kept: set[str], asked: set[str], threshold: float | None) -> set[str]:
     equal = kept & asked
     if threshold is None or not kept or not asked:
         return equal
-    sets = {key: shingles(key) for key in kept | asked}
-    index = _Index({key: sets[key] for key in sorted(kept)}, threshold)
-    return equal | {key for key in asked - equal if index.near(sets[key])}
+    index = _Index(threshold)
+    index.add(sorted(kept))
+    return equal | {key for key in asked - equal if index.alike(key)}
 
 
 class _Index:
-    """MinHash LSH proposes, the exact similarity decides."""
+    """Keys by their trigrams: MinHash LSH proposes, the exact similarity decides."""
 
-    def __init__(self, sets: Mapping[str, frozenset[str]], threshold: float) -> None:
+    def __init__(self, threshold: float) -> None:
         from datasketch import MinHash, MinHashLSH
 
-        self.sets, self.threshold = dict(sets), threshold
+        self.threshold = threshold
+        self.sets: dict[str, frozenset[str]] = {}
         self.empty = MinHash(num_perm=PERMUTATIONS, seed=HASH_SEED)
         self.lsh = MinHashLSH(num_perm=PERMUTATIONS, params=bands(threshold))
+
+    def add(self, keys: Iterable[str]) -> None:
         with self.lsh.insertion_session() as session:
-            for key, found in sets.items():
-                session.insert(key, self._minhash(found), check_duplication=False)
+            for key in keys:
+                self.sets[key] = shingles(key)
+                session.insert(key, self._minhash(self.sets[key]), check_duplication=False)
 
-    def near(self, found: frozenset[str]) -> bool:
-        """Whether any indexed set is at least as similar as the threshold."""
-        candidates = self.lsh.query(self._minhash(found))
-        return any(similarity(found, self.sets[key]) >= self.threshold for key in candidates)
-
-    def add(self, key: str, found: frozenset[str]) -> dict[str, float]:
-        """Index one set more; return the earlier ones that are as similar as the threshold, and how similar."""
-        minhash = self._minhash(found)
-        near = {other: similarity(found, self.sets[other]) for other in self.lsh.query(minhash)}
-        self.lsh.insert(key, minhash, check_duplication=False)
-        self.sets[key] = found
+    def alike(self, key: str) -> dict[str, float]:
+        """The indexed keys that are at least as similar as the threshold, and how similar."""
+        found = shingles(key)
+        near = {other: similarity(found, self.sets[other]) for other in self.lsh.query(self._minhash(found))}
         return {other: value for other, value in near.items() if value >= self.threshold}
 
-    def _minhash(self, found: frozenset[str]) -> Any:
+    def _minhash(self, found: frozenset[str]) -> "MinHash":
         made = self.empty.copy()
         made.update_batch([shingle.encode() for shingle in sorted(found)])
         return made
@@ -150,13 +152,9 @@ class _Index:
 
 def _one_of(members: list[Row]) -> Row:
     if isinstance(members[0].target, float):
-        return min(members)._replace(target=_mean(members))
+        return min(members)._replace(target=math.fsum(float(row.target) for row in members) / len(members))
     count = Counter(row.target for row in members)
     latest = {target: max(row.time for row in members if row.target == target) for target in count}
-    best = sorted(count, key=str)
-    best.sort(key=lambda target: (count[target], latest[target]), reverse=True)
-    return min(row for row in members if row.target == best[0])
-
-
-def _mean(members: list[Row]) -> float:
-    return math.fsum(float(row.target) for row in members) / len(members)
+    # The first of the largest: of equals the first in the alphabet.
+    best = max(sorted(count, key=str), key=lambda target: (count[target], latest[target]))
+    return min(row for row in members if row.target == best)

@@ -6,7 +6,7 @@ Every result is a function of the rows' content alone: their order, and what wro
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import compress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -67,7 +67,8 @@ def decide(rows: Sequence[Row], official_test: Sequence[Row] | None, params: Par
     progress.report("preprocess", f"{len(source) + len(test):,} rows normalised")
     unmerged = deduplication.Merged(sorted(source), 0, 0)
     merged = unmerged if settings.deduplicate == "none" else deduplication.merge(source)
-    small = _small_classes(merged.rows, settings.minimum_class_size, task)
+    sizes = _classes(merged.rows, task)
+    small = {label: count for label, count in sizes.items() if count < settings.minimum_class_size}
     kept = [row for row in merged.rows if row.target not in small]
     # An official test is taken as it is, duplicates included: its scores are compared with those of others.
     official = [row for row in sorted(test) if row.target not in small]
@@ -76,8 +77,8 @@ def decide(rows: Sequence[Row], official_test: Sequence[Row] | None, params: Par
     stays = _stays(everything, splits, params)
     progress.report("preprocess", f"{len(stays) - sum(stays):,} near-duplicates removed across splits")
     found = _collect(everything, splits, stays)
-    labels = [] if task.type == "regression" else sorted({str(row.target) for row in found["train"]})
-    lost = _drop_untrained(found, set(labels), task)
+    labels = list(_classes(found["train"], task))
+    lost = _drop_untrained(found, labels, task)
     _check_splits(found, labels, params)
     counts = {
         "read": len(rows) + len(official_test or []),
@@ -94,19 +95,14 @@ def decide(rows: Sequence[Row], official_test: Sequence[Row] | None, params: Par
 def _normalised(rows: Sequence[Row], params: Params) -> list[Row]:
     if not params.preprocessing.normalise:
         return list(rows)
-    cleaned = (
-        row._replace(text=normalising.normalise(row.text), text_pair=normalising.normalise(row.text_pair))
-        for row in rows
-    )
+    clean = normalising.normalise
+    cleaned = (row._replace(text=clean(row.text), text_pair=clean(row.text_pair)) for row in rows)
     return [row for row in cleaned if row.text]
 
 
-def _small_classes(rows: Sequence[Row], minimum: int, task: Task) -> dict[str, int]:
-    """Classes that are too small to learn and to judge, with their rows."""
-    if task.type == "regression":
-        return {}
-    counts = Counter(str(row.target) for row in rows)
-    return {label: count for label, count in sorted(counts.items()) if count < minimum}
+def _classes(rows: Iterable[Row], task: Task) -> dict[str, int]:
+    """Rows per class, sorted by class; empty for regression."""
+    return dict(sorted(Counter(str(row.target) for row in rows if task.type != "regression").items()))
 
 
 def _check_classes(kept: list[Row], official: list[Row], small: dict[str, int], params: Params) -> None:
@@ -137,9 +133,8 @@ def _check_classes(kept: list[Row], official: list[Row], small: dict[str, int], 
 
 
 def _split(kept: list[Row], official: list[Row], params: Params) -> tuple[list[Row], list[Split]]:
-    settings, has_official = params.preprocessing, bool(params.data.test)
-    shares = {"validation_share": settings.validation_share, "test_share": settings.test_share}
-    splits = splitting.split(kept, **shares, official_test=has_official)
+    shares = {name: getattr(params.preprocessing, name) for name in ("validation_share", "test_share")}
+    splits = splitting.split(kept, **shares, official_test=bool(params.data.test))
     return kept + official, splits + ["test"] * len(official)
 
 
@@ -163,49 +158,41 @@ def _stays(rows: list[Row], splits: list[Split], params: Params) -> list[bool]:
 
 
 def _collect(rows: list[Row], splits: list[Split], stays: list[bool]) -> dict[Split, list[Row]]:
-    found: dict[Split, list[Row]] = {name: [] for name in SPLITS}
-    for row, split, stay in zip(rows, splits, stays, strict=True):
-        if stay:
-            found[split].append(row)
-    return {name: sorted(members) for name, members in found.items()}
+    placed = list(zip(rows, splits, stays, strict=True))
+    return {name: sorted(row for row, split, stay in placed if stay and split == name) for name in SPLITS}
 
 
-def _drop_untrained(found: dict[Split, list[Row]], labels: set[str], task: Task) -> dict[str, int]:
+def _drop_untrained(found: dict[Split, list[Row]], labels: list[str], task: Task) -> dict[str, int]:
     """A class whose training rows all were near-duplicates of test rows cannot be judged: out, and named."""
-    if task.type == "regression":
+    untrained = {row.target for members in found.values() for row in members}.difference(labels)
+    if task.type == "regression" or not untrained:
         return {}
-    lost = Counter(str(row.target) for members in found.values() for row in members if row.target not in labels)
+    lost = _classes((row for members in found.values() for row in members if row.target in untrained), task)
     for name, members in found.items():
-        found[name] = [row for row in members if row.target in labels]
-    return dict(sorted(lost.items()))
+        found[name] = [row for row in members if row.target not in untrained]
+    return lost
 
 
 def _check_splits(found: dict[Split, list[Row]], labels: list[str], params: Params) -> None:
-    sizes = ", ".join(f"{name} {len(members)}" for name, members in found.items())
     if not all(found.values()) or (params.task.type == "classification" and len(labels) < 2):
+        sizes = ", ".join(f"{name} {len(members)}" for name, members in found.items())
         raise Refused(
             f"too few rows to split: {sizes}, {len(labels)} classes with training rows",
             "add rows, or change preprocessing.validation_share and preprocessing.test_share",
         )
 
 
-def _describe(found: dict[Split, list[Row]], labels: list[str], task: Task) -> dict[str, Any]:
-    classes = {
-        name: dict(sorted(Counter(str(row.target) for row in members).items())) for name, members in found.items()
-    }
-    absent = {name: [label for label in labels if label not in classes[name]] for name in SPLITS}
+def _describe(found: dict[Split, list[Row]], labels: list[str], task: Task) -> dict[str, object]:
+    classes = {name: _classes(members, task) for name, members in found.items()}
+    absent = {name: [label for label in labels if label not in counts] for name, counts in classes.items()}
     return {
         "task": task.type,
         "rows": {name: len(members) for name, members in found.items()},
         "classes": {} if task.type == "regression" else classes,
-        "classes_absent": {}
-        if task.type == "regression"
-        else {name: missing for name, missing in absent.items() if missing},
+        "classes_absent": {name: missing for name, missing in absent.items() if missing},
     }
 
 
 def _table(rows: list[Row], task: Task) -> pa.Table:
-    table = canonical.to_table(rows, task)
-    return table.add_column(
-        0, pa.field("row_id", pa.string()), pa.array([canonical.row_id(row) for row in rows], pa.string())
-    )
+    identities = pa.array([canonical.row_id(row) for row in rows], pa.string())
+    return canonical.to_table(rows, task).add_column(0, "row_id", identities)

@@ -82,7 +82,8 @@ def read_texts(path: Path, params: Params) -> Iterator[str]:
     limits, left = params.data, 0
     # The reader asks for the columns that a task names: here that is the text alone.
     alone = Task(text=params.task.text, target=params.task.text)
-    for number, record in enumerate(reading.records(path, alone, limits), start=1):
+    _, found = reading.records(path, alone, limits)
+    for number, record in enumerate(found, start=1):
         if number > limits.max_rows:
             raise TokkaError(f"{path}: more than data.max_rows = {limits.max_rows:,} rows", "use fewer rows")
         try:

@@ -4,46 +4,89 @@ import contextlib
 import logging
 import math
 import os
-import tempfile
 import warnings
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, TypedDict
 
 import pyarrow as pa
 
 from tokka import settings
+from tokka.data.validation.suite import Expectation
 from tokka.errors import UsageError
 
 NAMED_ROWS = 20
 VALUE_CHARACTERS = 120
 
+# Great Expectations has no types: its objects, and its results as it gives them in JSON.
+_Foreign = Any
 
-def check(table: pa.Table, name: str, expectations: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], str]:
-    """Run the expectations; return one plain result for each, in order, and the Data Docs page as GX wrote it.
 
-    A result has type, column, severity, success, notes, observed, unexpected_count, unexpected_share, indices and
-    values of the first failing rows, and error.
+class FailingRow(TypedDict):
+    """Where a value stands that an expectation does not allow."""
+
+    file: str
+    line: int
+    value: str
+
+
+class Result(TypedDict):
+    """What became of one expectation; `stops` when its failure ends the run, `rows` are the first failing ones."""
+
+    type: str
+    column: str | None
+    severity: str
+    success: bool
+    stops: bool
+    notes: str
+    observed: str | float | None
+    unexpected_count: int
+    unexpected_share: float
+    rows: list[FailingRow]
+    error: str
+
+
+def check(
+    table: pa.Table,
+    name: str,
+    expectations: Sequence[Expectation],
+    places: Sequence[tuple[str, int]],
+    critical: Collection[str],
+) -> tuple[list[Result], str]:
+    """Run the expectations; return the result of each, in order, and the Data Docs page as GX renders it.
+
+    Args:
+        table: the canonical rows.
+        name: of the suite.
+        expectations: what is expected.
+        places: file and line of each row.
+        critical: severities that stop the run.
 
     Raises:
         UsageError: an expectation does not exist or has arguments that it does not know.
     """
     os.environ.update(settings.QUIET)
-    with _quiet(), tempfile.TemporaryDirectory() as folder:
+    with _quiet():
         import great_expectations as gx
+        from great_expectations.render.renderer import ValidationResultsPageRenderer
+        from great_expectations.render.view import DefaultJinjaPageView
 
         context = gx.get_context(mode="ephemeral")
         context.variables.progress_bars = {"globally": False}
         suite = context.suites.add(_suite(name, expectations))
-        outcome = _checkpoint(context, suite, Path(folder)).run(batch_parameters={"dataframe": table.to_pandas()})
-        (page,) = Path(folder, "validations").rglob("*.html")
-        found = [result.to_json_dict() for run in outcome.run_results.values() for result in run.results]
-        results = {result["expectation_config"]["meta"]["position"]: result for result in found}
-        plain = [_plain(results[position]) for position in range(len(expectations))]
-        return plain, page.read_text(encoding="utf-8")
+        asset = context.data_sources.add_pandas("tokka").add_dataframe_asset("rows")
+        batch = asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": table.to_pandas()})
+        form = {"result_format": "SUMMARY", "partial_unexpected_count": NAMED_ROWS}
+        outcome = batch.validate(suite, result_format=form)
+        # GX sorts them; `position` is what `_build` gave each.
+        found = sorted(
+            (result.to_json_dict() for result in outcome.results),
+            key=lambda result: int(result["expectation_config"]["meta"]["position"]),
+        )
+        page = DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(outcome))
+        return [_plain(result, places, critical) for result in found], str(page)
 
 
-def _suite(name: str, expectations: list[dict[str, Any]]) -> Any:
+def _suite(name: str, expectations: Sequence[Expectation]) -> _Foreign:
     """The suite from finished objects: GX skips a dictionary that it cannot build, with no more than a log line.
 
     Added one by one, a second expectation of a type on a column would replace the first.
@@ -57,79 +100,53 @@ def _suite(name: str, expectations: list[dict[str, Any]]) -> Any:
     return suite
 
 
-def _build(position: int, entry: dict[str, Any]) -> Any:
+def _build(position: int, entry: Expectation) -> _Foreign:
     from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
 
     try:
-        return ExpectationConfiguration(
-            type=entry["type"],
-            kwargs=entry["kwargs"],
-            meta={**entry["meta"], "position": position},
-            severity=entry["severity"],
-        ).to_domain_obj()
+        meta = {**entry.meta, "position": position}
+        found = ExpectationConfiguration(type=entry.type, kwargs=entry.kwargs, meta=meta, severity=entry.severity)
+        return found.to_domain_obj()
     except Exception as error:
         # GX raises its own and pydantic's errors, from several places, for a wrong name and a wrong argument.
         reason = " ".join(str(error).split())[:200]
-        raise UsageError(
-            f"expectation {entry['type']!r} is not valid: {reason}", "mend the suite, see docs of GX"
-        ) from None
+        hint = "mend the suite, see docs of GX"
+        raise UsageError(f"expectation {entry.type!r} is not valid: {reason}", hint) from None
 
 
-def _checkpoint(context: Any, suite: Any, folder: Path) -> Any:
-    import great_expectations as gx
-    from great_expectations.checkpoint import UpdateDataDocsAction
-
-    store = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(folder)}
-    index = {"class_name": "DefaultSiteIndexBuilder"}
-    site = {
-        "class_name": "SiteBuilder",
-        "show_how_to_buttons": False,
-        "store_backend": store,
-        "site_index_builder": index,
-    }
-    context.add_data_docs_site(site_name="docs", site_config=site)
-    asset = context.data_sources.add_pandas("tokka").add_dataframe_asset("rows")
-    batch = asset.add_batch_definition_whole_dataframe("all")
-    definition = context.validation_definitions.add(gx.ValidationDefinition(name="rows", data=batch, suite=suite))
-    return context.checkpoints.add(
-        gx.Checkpoint(
-            name="rows",
-            validation_definitions=[definition],
-            actions=[UpdateDataDocsAction(name="docs", site_names=["docs"])],
-            result_format={"result_format": "SUMMARY", "partial_unexpected_count": NAMED_ROWS},
-        )
+def _plain(result: _Foreign, places: Sequence[tuple[str, int]], critical: Collection[str]) -> Result:
+    config, found = result["expectation_config"], result.get("result") or {}
+    error = _error(result.get("exception_info") or {})
+    success, share = bool(result["success"]) and not error, found.get("unexpected_percent")
+    values = [str(value)[:VALUE_CHARACTERS] for value in found.get("partial_unexpected_list") or []]
+    indices = [int(index) for index in found.get("partial_unexpected_index_list") or []]
+    return Result(
+        type=config["type"],
+        column=config["kwargs"].get("column"),
+        severity=config["severity"],
+        success=success,
+        stops=not success and config["severity"] in critical,
+        notes=config["meta"].get("notes", ""),
+        observed=_observed(found.get("observed_value")),
+        unexpected_count=int(found.get("unexpected_count") or 0),
+        unexpected_share=share / 100 if isinstance(share, float) and math.isfinite(share) else 0.0,
+        rows=[
+            FailingRow(file=places[index][0], line=places[index][1], value=value)
+            for index, value in zip(indices, values, strict=False)
+        ],
+        error=error,
     )
 
 
-def _plain(result: dict[str, Any]) -> dict[str, Any]:
-    config, found = result["expectation_config"], result.get("result") or {}
-    error = _error(result.get("exception_info") or {})
-    values = [str(value)[:VALUE_CHARACTERS] for value in found.get("partial_unexpected_list") or []]
-    share = found.get("unexpected_percent")
-    observed = found.get("observed_value")
-    return {
-        "type": config["type"],
-        "column": config["kwargs"].get("column"),
-        "severity": config["severity"],
-        "success": bool(result["success"]) and not error,
-        "notes": config["meta"].get("notes", ""),
-        "observed": observed if _is_plain(observed) else None if observed is None else str(observed)[:VALUE_CHARACTERS],
-        "unexpected_count": int(found.get("unexpected_count") or 0),
-        "unexpected_share": share / 100 if isinstance(share, float) and math.isfinite(share) else 0.0,
-        "indices": [int(index) for index in found.get("partial_unexpected_index_list") or []],
-        "values": values,
-        "error": error,
-    }
+def _observed(value: object) -> str | float | None:
+    if value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    return str(value)[:VALUE_CHARACTERS]
 
 
-def _is_plain(value: Any) -> bool:
-    return isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
-
-
-def _error(info: dict[str, Any]) -> str:
+def _error(info: _Foreign) -> str:
     """The first line of what GX caught: a missing column is such an error, not a raise."""
-    entries = [info] if "raised_exception" in info else list(info.values())
-    for entry in entries:
+    for entry in [info] if "raised_exception" in info else info.values():
         if entry.get("raised_exception"):
             return str(entry.get("exception_message") or "it could not be computed").splitlines()[0][:300]
     return ""

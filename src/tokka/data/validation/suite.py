@@ -4,10 +4,12 @@ An emptied suite passes everything, so it is refused; so is one in which nothing
 since Great Expectations passes `not_null` and `in_set` on no rows at all.
 """
 
-import json
 from collections.abc import Collection
+from dataclasses import field
 from pathlib import Path
-from typing import Any
+
+from pydantic import BaseModel, ValidationError, field_validator
+from pydantic.dataclasses import dataclass
 
 from tokka.errors import Refused, UsageError
 from tokka.params import Params
@@ -16,69 +18,83 @@ SEVERITIES = ("critical", "warning", "info")
 ROW_COUNT = "expect_table_row_count_to_be_between"
 
 
-def load(path: Path) -> dict[str, Any]:
-    """The suite as plain data: name and expectations of type, kwargs, severity, meta.
+@dataclass(frozen=True)
+class Expectation:
+    """One expectation: Great Expectations' type and arguments, and what a failure means.
+
+    `meta.task` names the type of task that it is for, `meta.optional` allows its column to lack, `meta.notes` says it
+    in words.
+    """
+
+    type: str
+    kwargs: dict[str, object]
+    severity: str = "critical"
+    meta: dict[str, object] = field(default_factory=dict)
+
+    @field_validator("severity")
+    @classmethod
+    def _is_known(cls, severity: str) -> str:
+        if severity not in SEVERITIES:
+            raise ValueError(f"{severity!r}, allowed are {', '.join(SEVERITIES)}")
+        return severity
+
+    @property
+    def column(self) -> object:
+        """The column that it is about; None for the table."""
+        return self.kwargs.get("column")
+
+
+class _Suite(BaseModel):
+    expectations: list[Expectation]
+
+
+def load(path: Path) -> list[Expectation]:
+    """The expectations of a suite's file.
 
     Raises:
         UsageError: the file is missing, no JSON, or no suite.
     """
     try:
-        suite = json.loads(path.read_text(encoding="utf-8"))
+        return _Suite.model_validate_json(path.read_bytes()).expectations
     except FileNotFoundError:
         raise UsageError(f"{path} does not exist", "set validation.suite to the suite's JSON file") from None
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} is not JSON: {error}", "restore it from git") from None
-    if not isinstance(suite, dict) or not isinstance(suite.get("expectations"), list):
-        raise UsageError(f"{path} is no expectation suite: it has no list 'expectations'", "restore it from git")
-    for number, entry in enumerate(suite["expectations"], start=1):
-        _check_entry(path, number, entry)
-    return suite
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise UsageError(f"{path} is no expectation suite: {where}: {first['msg']}", "restore it from git") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error}", "restore it from git") from None
 
 
-def applicable(suite: dict[str, Any], params: Params, columns: Collection[str]) -> list[dict[str, Any]]:
-    """The expectations for this task: `meta.task` names the one it is for, `meta.optional` allows its column to lack.
+def applicable(suite: list[Expectation], params: Params, columns: Collection[str]) -> list[Expectation]:
+    """The expectations for this task and for columns that the rows have.
 
     Raises:
         Refused: what is left would stop nothing.
+        UsageError: validation.critical is empty.
     """
     chosen = [
         entry
-        for entry in suite["expectations"]
-        if entry["meta"].get("task", params.task.type) == params.task.type
-        and not (entry["meta"].get("optional") and entry["kwargs"].get("column") not in columns)
+        for entry in suite
+        if entry.meta.get("task", params.task.type) == params.task.type
+        and not (entry.meta.get("optional") and entry.column not in columns)
     ]
-    _check_teeth(chosen, params)
+    _check_teeth(chosen, params.validation.suite, params.validation.critical)
     return chosen
 
 
-def _check_entry(path: Path, number: int, entry: Any) -> None:
-    if (
-        not isinstance(entry, dict)
-        or not isinstance(entry.get("type"), str)
-        or not isinstance(entry.get("kwargs"), dict)
-    ):
-        raise UsageError(f"{path}: expectation {number} has no type and kwargs", "restore the file from git")
-    if entry.setdefault("severity", "critical") not in SEVERITIES:
-        allowed = ", ".join(SEVERITIES)
-        raise UsageError(f"{path}: expectation {number}: severity {entry['severity']!r}, allowed are {allowed}")
-    if not isinstance(entry.setdefault("meta", {}), dict):
-        raise UsageError(f"{path}: expectation {number}: meta is no mapping", "restore the file from git")
-
-
-def _check_teeth(chosen: list[dict[str, Any]], params: Params) -> None:
-    name, stopping = (
-        params.validation.suite,
-        [entry for entry in chosen if entry["severity"] in params.validation.critical],
-    )
-    hint = "restore the suite from git; a suite that can stop nothing is not a check"
-    if not params.validation.critical:
+def _check_teeth(chosen: list[Expectation], name: str, critical: Collection[str]) -> None:
+    if not critical:
         raise UsageError(
             "validation.critical is empty: no failed expectation would stop the run", "name at least 'critical'"
         )
+    stopping = [entry for entry in chosen if entry.severity in critical]
+    hint = "restore the suite from git; a suite that can stop nothing is not a check"
     if not stopping:
-        raise Refused(f"{name} has no expectation of severity {' or '.join(params.validation.critical)}", hint)
-    if not any(entry["type"] == ROW_COUNT and (entry["kwargs"].get("min_value") or 0) >= 1 for entry in stopping):
+        raise Refused(f"{name} has no expectation of severity {' or '.join(critical)}", hint)
+    least = [entry.kwargs.get("min_value") for entry in stopping if entry.type == ROW_COUNT]
+    if not any(isinstance(rows, int) and rows >= 1 for rows in least):
         raise Refused(f"{name} has no {ROW_COUNT} that can stop the run: no rows at all would pass", hint)
     for column in ("text", "target"):
-        if not any(entry["kwargs"].get("column") == column for entry in stopping):
+        if not any(entry.column == column for entry in stopping):
             raise Refused(f"{name} has no expectation about {column!r} that can stop the run", hint)

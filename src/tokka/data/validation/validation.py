@@ -10,9 +10,10 @@ from typing import Any
 
 from tokka import files, progress, provenance
 from tokka.data import fetching, reading, rows
-from tokka.data.feedback import read_feedback
 from tokka.data.reading import Reading
 from tokka.data.validation import docs, expectations, suite
+from tokka.data.validation.expectations import Result
+from tokka.data.validation.suite import Expectation
 from tokka.errors import Refused
 from tokka.params import Params
 from tokka.settings import Settings
@@ -40,24 +41,27 @@ def validate_source(params: Params, settings: Settings, out: Path, feedback: Pat
     checks = suite.applicable(suite.load(settings.root / params.validation.suite), params, rows.columns(params.task))
     readings = _read(params, settings, feedback)
     _write_rows(readings, params, out)
-    result = {**_count(readings), "source_digest": digest, "suite": params.validation.suite}
-    result |= _judge(readings, checks, params, out)
-    files.write_json(out / "validation.json", result)
-    _stop(result)
+    counts = {**_count(readings), "source_digest": digest, "suite": params.validation.suite}
+    results = _judge(readings, counts, checks, params, out)
+    _stop(results)
     store.save(STEP, key, out)
-    return {**result, "cached": False}
+    return {**files.read_json(out / "validation.json"), "cached": False}
 
 
 def _read(params: Params, settings: Settings, feedback: Path | None) -> dict[str, Reading]:
     progress.report(STEP, f"reading {Path(params.data.source).name}")
-    found = {
-        "source": reading.read(fetching.fetch(params.data.source, params.data, settings), params.task, params.data)
-    }
+
+    def fetched(source: str) -> Reading:
+        return reading.read(fetching.fetch(source, params.data, settings), params.task, params.data)
+
+    found = {"source": fetched(params.data.source)}
     if feedback:
-        found["feedback"] = read_feedback(feedback, params)
-    if params.data.test:
-        found["test"] = reading.read(fetching.fetch(params.data.test, params.data, settings), params.task, params.data)
-    return found
+        found["feedback"] = reading.read_feedback(feedback, params)
+    return found | ({"test": fetched(params.data.test)} if params.data.test else {})
+
+
+def _trained(readings: dict[str, Reading]) -> list[Reading]:
+    return [readings[name] for name in ("source", "feedback") if name in readings]
 
 
 def _write_rows(readings: dict[str, Reading], params: Params, out: Path) -> None:
@@ -65,7 +69,7 @@ def _write_rows(readings: dict[str, Reading], params: Params, out: Path) -> None
     reading.write_quarantine(out / "quarantine.jsonl", list(readings.values()))
     for found in readings.values():
         reading.check_quarantine(found, params.data)
-    trained = [row for name in ("source", "feedback") if name in readings for row in readings[name].rows]
+    trained = [row for found in _trained(readings) for row in found.rows]
     rows.write(out / "rows.parquet", rows.to_table(trained, params.task))
     rows.write(out / "test.parquet", rows.to_table(readings["test"].rows if "test" in readings else [], params.task))
 
@@ -88,39 +92,28 @@ def _count(readings: dict[str, Reading]) -> dict[str, Any]:
     }
 
 
-def _judge(readings: dict[str, Reading], checks: list[dict[str, Any]], params: Params, out: Path) -> dict[str, Any]:
+def _judge(
+    readings: dict[str, Reading], counts: dict[str, Any], checks: list[Expectation], params: Params, out: Path
+) -> list[Result]:
+    """Run the expectations, and write validation.json and docs.html."""
     progress.report(STEP, f"{len(checks)} expectations")
-    places = [
-        (readings[name].path.name, line)
-        for name in ("source", "feedback")
-        if name in readings
-        for line in readings[name].lines
-    ]
-    results, page = expectations.check(rows.load(out / "rows.parquet"), Path(params.validation.suite).stem, checks)
-    named = [_name_rows(result, places, params) for result in results]
+    places = [(found.path.name, line) for found in _trained(readings) for line in found.lines]
+    name, critical = Path(params.validation.suite).stem, params.validation.critical
+    results, page = expectations.check(rows.load(out / "rows.parquet"), name, checks, places, critical)
     judged = {
+        **counts,
         "rows": len(places),
-        "expectations": named,
-        "verdict": "refuse" if any(result["stops"] for result in named) else "pass",
-        "warnings": sum(not result["success"] and not result["stops"] for result in named),
+        "expectations": results,
+        "verdict": "refuse" if any(result["stops"] for result in results) else "pass",
+        "warnings": sum(not result["success"] and not result["stops"] for result in results),
     }
-    files.write_text(out / "docs.html", docs.render(page, {**_count(readings), **judged}))
-    return judged
+    files.write_text(out / "docs.html", docs.render(page, judged))
+    files.write_json(out / "validation.json", judged)
+    return results
 
 
-def _name_rows(result: dict[str, Any], places: list[tuple[str, int]], params: Params) -> dict[str, Any]:
-    """The result with file and line of its failing rows, and whether it stops the run."""
-    pairs = zip(result.pop("indices"), result.pop("values"), strict=False)
-    named = [{"file": places[index][0], "line": places[index][1], "value": value} for index, value in pairs]
-    return {
-        **result,
-        "rows": named,
-        "stops": not result["success"] and result["severity"] in params.validation.critical,
-    }
-
-
-def _stop(result: dict[str, Any]) -> None:
-    failed = [entry for entry in result["expectations"] if entry["stops"]]
+def _stop(results: list[Result]) -> None:
+    failed = [result for result in results if result["stops"]]
     if not failed:
         return
     first = failed[0]

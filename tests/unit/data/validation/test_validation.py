@@ -69,7 +69,7 @@ def test_severity_must_exist(tmp_path: Path) -> None:
 def test_the_task_chooses_its_expectations() -> None:
     found = suites.load(SUITE)
     regression = params_for("x.csv", task={"type": "regression", "target": "score"})
-    notes = [entry["meta"]["notes"] for entry in suites.applicable(found, regression, COLUMNS)]
+    notes = [str(entry.meta["notes"]) for entry in suites.applicable(found, regression, COLUMNS)]
     assert "The target has more than one value" in notes
     assert not any("class" in note for note in notes)
     assert not any("time" in note for note in notes)
