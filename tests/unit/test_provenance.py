@@ -1,4 +1,6 @@
+import shutil
 import subprocess
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,3 +52,23 @@ def test_another_form_is_another_run_and_the_same_training():
     assert provenance.run_key(first, **inputs) != provenance.run_key(other, **inputs)
     assert provenance.step_key("finetune", first, "d") != provenance.step_key("finetune", other, "d")
     assert provenance.step_key("training", first, "d") == provenance.step_key("training", other, "d")
+
+
+def test_a_change_of_the_search_makes_no_training_stale_and_one_of_the_network_does(tmp_path, monkeypatch):
+    root = shutil.copytree(Path(provenance.__file__).parent, tmp_path / "tokka")
+    monkeypatch.setattr(provenance, "__file__", str(root / "provenance.py"))
+
+    def keys():
+        provenance.code_version.cache_clear()
+        return [provenance.step_key(step, Params(), "d") for step in ("training", "finetune")]
+
+    before = keys()
+    with (root / "tuning" / "search.py").open("a") as file:
+        file.write("# another search\n")
+    assert keys() == before
+    with (root / "model" / "network.py").open("a") as file:
+        file.write("# another network\n")
+    after = keys()
+    assert all(one != other for one, other in zip(before, after, strict=True))
+    monkeypatch.undo()
+    provenance.code_version.cache_clear()

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +27,10 @@ from tokka.model.profile import max_tokens
 from tokka.params import Params
 from tokka.settings import Settings
 from tokka.training.fit.validation import STEERING
-from tokka.tuning.search_space import Range, present_values, with_values
+from tokka.tuning.search_space import Range, Values, present_values, with_values
+
+if TYPE_CHECKING:
+    import optuna
 
 STEP = "tune"
 # So many trials run to their end before a worse one may be stopped, and none before its second epoch.
@@ -44,7 +47,7 @@ class Trial:
     state: str
     value: float | None
     standard_error: float
-    values: dict[str, float]
+    values: Values
     curves: list[dict[str, float]]
     present: bool
     error: str = ""
@@ -75,7 +78,7 @@ class Search:
         self.place = settings.home / "tune" / self.name
         self.place.mkdir(parents=True, exist_ok=True)
         self.metric, self.higher = STEERING[self.prepared.task]
-        self.study: Any = self._open()
+        self.study = self._open()
 
     def run(self, trials: int, timeout: float | None, on_trial: Callable[[Trial], None]) -> None:
         """Train until the study has so many trials, or `timeout` seconds have passed; the running one is finished.
@@ -84,13 +87,18 @@ class Search:
             KeyboardInterrupt: Ctrl-C; what is finished stays, and the same call goes on.
             TokkaError: the present values cannot be trained.
         """
+        from optuna.trial import TrialState
+
         began = time.monotonic()
         with files.locked(self.place / ".lock"):
-            self._forget_interrupted()
-            while len(self.trials()) < trials:
+            # A trial that a kill left running is not one; its number is given again.
+            for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+                self.study.tell(trial.number, state=TrialState.FAIL)
+            while (number := len(self.trials())) < trials:
                 if timeout is not None and time.monotonic() - began >= timeout:
                     return
-                on_trial(self._one())
+                self._one(number)
+                on_trial(self.trials()[-1])
 
     def trials(self) -> list[Trial]:
         """Every finished trial, numbered from 0 as they ran."""
@@ -114,7 +122,7 @@ class Search:
         """How much better a complete trial is than another, in units of the metric."""
         return self.badness(over) - self.badness(trial)
 
-    def _open(self) -> Any:
+    def _open(self) -> "optuna.Study":
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -126,39 +134,35 @@ class Search:
             load_if_exists=True,
         )
 
-    def _one(self) -> Trial:
-        """Ask for values, train, and tell the study what came of it."""
+    def _one(self, number: int) -> None:
+        """One trial, with a sampler of its own seed; the first one has the present values."""
         import optuna
 
-        number = len(self.trials())
         seed = int(np.random.SeedSequence([self.params.finetuning.seed, number]).generate_state(1)[0])
         self.study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=UNPRUNED_TRIALS + 1)
         if number == 0:
             self.study.enqueue_trial(present_values(self.params.finetuning), user_attrs={PRESENT: True})
-        trial = self.study.ask()
+        # What does not train as it stands is to be mended, not tuned.
+        catch = (TokkaError,) if number else ()
+        self.study.optimize(lambda trial: self._objective(trial, number), n_trials=1, catch=catch)
+
+    def _objective(self, trial: "optuna.Trial", number: int) -> float:
+        """The steering metric of a training with the trial's values; pruned when it is worse than the median."""
         values = {name: one.suggest(trial, name) for name, one in self.space.items()}
         if number == 0:
             values = present_values(self.params.finetuning)
         trial.set_user_attr(VALUES, values)
         progress.report(STEP, f"trial {number}: {describe(values)}")
         try:
-            value, error = self._train(trial, values, number)
-            trial.set_user_attr(STANDARD_ERROR, error)
-            self.study.tell(trial, value)
-        except optuna.TrialPruned:
-            self.study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+            found = self._train(trial, values, number)
         except TokkaError as failure:
             trial.set_user_attr(ERROR, failure.message)
-            self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
-            if number == 0:  # what does not train as it stands is to be mended, not tuned
-                raise
-        except BaseException:
-            self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
             raise
-        return self.trials()[-1]
+        trial.set_user_attr(STANDARD_ERROR, found[STANDARD_ERROR])
+        return found[self.metric]
 
-    def _train(self, trial: Any, values: dict[str, float], number: int) -> tuple[float, float]:
-        """The steering metric of a training with these values, and its standard error; nothing is exported."""
+    def _train(self, trial: "optuna.Trial", values: Values, number: int) -> dict[str, float]:
+        """The validation figures of a training with these values; nothing is exported."""
         import optuna
 
         from tokka.training.fit.validation import validation_metrics
@@ -183,15 +187,7 @@ class Search:
                 trained = train(setup, work, on_epoch)
         finally:
             shutil.rmtree(work, ignore_errors=True)
-        found = validation_metrics(self.prepared.task, trained.outputs, setup.validation.targets)
-        return found[self.metric], found[STANDARD_ERROR]
-
-    def _forget_interrupted(self) -> None:
-        """A trial that a kill left running is not one; its number is given again."""
-        import optuna
-
-        for trial in self.study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
-            self.study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        return validation_metrics(self.prepared.task, trained.outputs, setup.validation.targets)
 
 
 def without_test_targets(prepared: Prepared) -> Prepared:
@@ -201,22 +197,18 @@ def without_test_targets(prepared: Prepared) -> Prepared:
     return replace(prepared, test=blank.append_column("target", nulls))
 
 
-def describe(values: dict[str, float]) -> str:
+def describe(values: Values) -> str:
     """Values in one line."""
     return ", ".join(f"{name} {value:g}" for name, value in values.items())
 
 
-def _finished(study: Any) -> list[Any]:
+def _finished(study: "optuna.Study") -> list["optuna.trial.FrozenTrial"]:
     """In the order of their start: complete, pruned, and failed by themselves (not by an interruption)."""
-    kinds = {"COMPLETE", "PRUNED"}
-    return [
-        trial
-        for trial in study.get_trials(deepcopy=False)
-        if trial.state.name in kinds or (trial.state.name == "FAIL" and ERROR in trial.user_attrs)
-    ]
+    trials = study.get_trials(deepcopy=False)
+    return [one for one in trials if one.state.name in ("COMPLETE", "PRUNED") or ERROR in one.user_attrs]
 
 
-def _read(trial: Any, number: int) -> Trial:
+def _read(trial: "optuna.trial.FrozenTrial", number: int) -> Trial:
     told, state = trial.user_attrs, {"COMPLETE": "complete", "PRUNED": "pruned"}.get(trial.state.name, "failed")
     return Trial(
         number=number,

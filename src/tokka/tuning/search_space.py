@@ -7,12 +7,16 @@ values = {name: one.suggest(trial) for name, one in space.items()}
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tokka.errors import UsageError
 from tokka.params import Finetuning, Params, parse_params
 
+if TYPE_CHECKING:
+    import optuna
+
 DIGITS = 3
+Values = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Range:
         choices = tuple(sorted({*self.choices, int(present)})) if self.choices else ()
         return Range(min(self.low, present), max(self.high, present), self.log, self.whole, choices)
 
-    def suggest(self, trial: Any, name: str) -> float:
+    def suggest(self, trial: "optuna.Trial", name: str) -> float:
         """A value for an Optuna trial, as it would stand in params.yaml: three significant digits."""
         if self.choices:
             return int(trial.suggest_categorical(name, self.choices))
@@ -61,21 +65,17 @@ def make_space(finetuning: Finetuning, overrides: Sequence[str] = ()) -> dict[st
         raise UsageError("finetuning.strategy: frozen has nothing to tune", "choose full, partial, lora or gradual")
     if finetuning.learning_rate == "auto":
         raise UsageError("finetuning.learning_rate: auto is found anew by each training", "set a number to start from")
-    space = dict(SPACE)
-    for override in overrides:
-        name, found = _parse(override)
-        space[name] = found
-    present = present_values(finetuning)
+    space, present = SPACE | dict(map(_parse, overrides)), present_values(finetuning)
     return {name: one.including(present[name]) for name, one in space.items()}
 
 
-def present_values(finetuning: Finetuning) -> dict[str, float]:
+def present_values(finetuning: Finetuning) -> Values:
     """What stands in params.yaml for every key that is searched."""
     flat = {**finetuning.model_dump(), "augmentation.word_dropout": finetuning.augmentation.word_dropout}
     return {name: flat[name] for name in SPACE}
 
 
-def with_values(params: Params, values: dict[str, float]) -> Params:
+def with_values(params: Params, values: Values) -> Params:
     """Params with these values in the finetuning section; dots lead into its parts.
 
     Raises:

@@ -53,7 +53,6 @@ def test_an_overridden_value_that_the_best_trial_kept_is_written_too(tmp_path: P
 @pytest.mark.parametrize(
     ("text", "overrides", "words"),
     [
-        ("finetuning: {epochs: 2}\n", [], "finetuning stands in one line; write by hand: finetuning.batch_size: 32"),
         ("task: {text: text}\n", [], "no section for finetuning.batch_size; write by hand: finetuning.batch_size: 32"),
         ("finetuning:\n  epochs: 0\n", ["finetuning.epochs=5"], "epochs: 5, finetuning.batch_size: 32"),
     ],
@@ -66,3 +65,8 @@ def test_a_file_that_cannot_be_edited_costs_no_search(
     assert (outcome["written"], outcome["diff"], len(outcome["trials"])) == (False, "", 2)
     assert outcome["improvement"] == pytest.approx(0.4)
     assert (tmp_path / "params.yaml").read_text() == text
+
+
+def test_a_section_in_one_line_is_written_in_one_line(tmp_path: Path) -> None:
+    assert ended(tmp_path / "params.yaml", "finetuning: {epochs: 2}\n", [], batch_size=32)["written"]
+    assert (tmp_path / "params.yaml").read_text() == "finetuning: {batch_size: 32, epochs: 2}\n"

@@ -1,4 +1,4 @@
-"""params.yaml is edited line by line: nothing but the values changes, and the diff is one that git takes."""
+"""params.yaml is edited in place: nothing but the values changes, and the diff is one that git takes."""
 
 import subprocess
 from pathlib import Path
@@ -60,11 +60,15 @@ def test_git_applies_the_diff(tmp_path: Path) -> None:
         ("export:\n  epochs: 9\nfinetuning: # all of it\n  # epochs: 3\n  epochs: 2", "finetuning.epochs"),
         ("finetuning:\n    epochs: 2\n", "finetuning.augmentation.word_dropout"),
         ("finetuning:\n  augmentation:\n    typos: 0.1\n  epochs: 4\n", "finetuning.augmentation.word_dropout"),
+        ("finetuning: {epochs: 3}\n", "finetuning.epochs"),
+        ("finetuning: {epochs: 3} # in one line\n", "finetuning.augmentation.word_dropout"),
+        ("finetuning:\n", "finetuning.epochs"),
     ],
 )
 def test_a_key_is_found_where_it_belongs_or_added(text: str, name: str) -> None:
     after = yaml.safe_load(edited(text, {name: 7}))
     expected = yaml.safe_load(text)
+    expected["finetuning"] = expected["finetuning"] or {}
     place = expected
     *parts, last = name.split(".")
     for part in parts:
@@ -73,7 +77,13 @@ def test_a_key_is_found_where_it_belongs_or_added(text: str, name: str) -> None:
     assert after == expected
 
 
-@pytest.mark.parametrize("text", ["finetuning: {epochs: 3}\n", "task:\n  text: text\n", ""])
-def test_what_cannot_be_edited_by_line_is_said(text: str) -> None:
-    with pytest.raises(UsageError, match=r"by hand|no section|one line"):
+def test_a_new_key_adds_its_lines_and_moves_no_other() -> None:
+    before = "finetuning:\n    seed: 1  # a comment\n\n# of the export\nexport: {}\n"
+    after = edited(before, {"finetuning.learning_rate": 0.00001})
+    assert after == before.replace("    seed", "    learning_rate: 0.00001\n    seed")
+
+
+@pytest.mark.parametrize("text", ["task:\n  text: text\n", "", "finetuning: [\n"])
+def test_what_cannot_be_edited_is_said(text: str) -> None:
+    with pytest.raises(UsageError, match=r"no section|cannot be read"):
         edited(text, {"finetuning.epochs": 4})
