@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from tokka.deployment.record.record import Record
 from tokka.deployment.record.state import Revision, State
 from tokka.deployment.record.target import Answer, Observed
-from tokka.deployment.rollout import RolloutResult, run_rollout
+from tokka.deployment.rollout import REPLAY_RATE, Rollout, RolloutResult
 from tokka.errors import Refused, TokkaError
 from tokka.params import Params, parse_params
 from tokka.settings import Settings
@@ -161,9 +161,7 @@ class FakeTarget:
         model = self.models[digest]
         return [self._answer(digest, model, row["text"], model.errors, model.accuracy) for row in rows]
 
-    def send(
-        self, rows: Sequence[dict[str, Any]], endpoint: str = "", *, rate: float = 100.0, replayed: bool = True
-    ) -> None:
+    def send(self, rows: Sequence[dict[str, Any]], *, rate: float = 100.0, replayed: bool = True) -> None:
         """Requests through the gateway, with their labels as feedback."""
         for row in rows:
             self.clock.now += 1 / rate
@@ -314,14 +312,18 @@ class World:
         self.registry.guard = self.target.guard = contextlib.nullcontext
         return Record(self.url, self.clock)
 
-    def rollout(self, version: str = "2", record: Record | None = None, **changes: Any) -> RolloutResult:
-        """Run it to its end in this process."""
+    def rollout_of(self, version: str = "2", record: Record | None = None, **changes: Any) -> Rollout:
+        """A rollout with this world's collaborators, or others."""
         given: dict[str, Any] = {
             "version": version, "registry": self.registry, "record": record or self.record, "target": self.target,
-            "params": self.params, "settings": self.settings, "traffic": self.target.send, "clock": self.clock,
-            "open_log": self.target.reader, "fetch": self.fetch,
+            "params": self.params, "settings": self.settings, "clock": self.clock, "open_log": self.target.reader,
+            "traffic": lambda rows: self.target.send(rows, rate=REPLAY_RATE), "fetch": self.fetch,
         }  # fmt: skip
-        return run_rollout(**{**given, **changes})
+        return Rollout(**{**given, **changes})
+
+    def rollout(self, version: str = "2", *, again: bool = False, **changes: Any) -> RolloutResult:
+        """Run it to its end in this process."""
+        return self.rollout_of(version, **changes).run(again=again)
 
 
 class Killed(BaseException):
@@ -343,9 +345,9 @@ class DyingRecord(Record):
         with self.write():
             super().add_decision(state, decision)
 
-    def beat(self, state: State) -> None:
+    def heartbeat(self, state: State) -> None:
         with self.write():
-            super().beat(state)
+            super().heartbeat(state)
 
     @contextlib.contextmanager
     def write(self) -> Any:

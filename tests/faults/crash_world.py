@@ -23,10 +23,9 @@ from tokka import failpoints
 from tokka.deployment.record import owner
 from tokka.deployment.record.record import Record
 from tokka.deployment.record.state import State
-from tokka.deployment.rollout import run_rollout
+from tokka.deployment.rollout import Rollout, through_gateway
 from tokka.errors import TokkaError
 from tokka.gateway.gateway import NAMES_MAP, NOBODY, SOCKET
-from tokka.gateway.replay import replay
 from tokka.gateway.runtime_api import RuntimeApi
 from tokka.params import Params
 from tokka.registry import entities
@@ -102,11 +101,11 @@ def drive(home: str, port: int, params: Params, version: str, plan: Path, said: 
     """A rollout in a process of its own; its verdict is written into a file."""
     os.environ[failpoints.VARIABLE] = str(plan)
     settings = Settings.from_environment({"TOKKA_HOME": home, "TOKKA_ROOT": home, "TOKKA_PORT": str(port)})
-    result = run_rollout(
+    rollout = Rollout(
         version=version, registry=Registry(settings, NAME), record=Record(settings.record_url),
-        target=LocalTarget(settings, params), params=params, settings=settings, traffic=replay, again=True,
+        target=LocalTarget(settings, params), params=params, settings=settings, traffic=through_gateway(settings),
     )  # fmt: skip
-    said.write_text(result.verdict)
+    said.write_text(rollout.run(again=True).verdict)
 
 
 class Crashes:
@@ -189,7 +188,7 @@ class Crashes:
         count = self.world.params.serving.workers
         wanted = sorted((one.version, "ready") for one in named.values() for _ in range(count))
         beliefs = {
-            "driver": (state.phase != "idle" and owner.is_dead(state), False),
+            "owner": (state.phase != "idle" and owner.is_dead(state), False),
             "aliases": (aliases, {role: one.version for role, one in named.items()}),
             "map": (names, {**keys, "share": f"{state.share:.4f}"}),
             "generation": (info.generation, state.generation),

@@ -87,7 +87,7 @@ def test_a_living_driver_is_not_ended_and_a_newer_version_not_interrupted(tmp_pa
         if here.state.phase == "step" and not verdicts:
             here.clock.set_by = seconds
             verdicts.append(here.rollout("2").verdict)
-        ended.append(end_abandoned(here.record, ENDPOINT, silence.seconds(here.record.last_beat(ENDPOINT))))
+        ended.append(end_abandoned(here.record, ENDPOINT, silence.seconds(here.record.last_heartbeat(ENDPOINT))))
 
     here.clock.on_sleep = look
     verdicts.append(here.rollout("3").verdict)

@@ -42,7 +42,7 @@ def test_the_watch_of_a_killed_driver_goes_on_and_puts_the_previous_champion_bac
     crashes.world.wait(lambda: crashes.state.phase == "watch")
     os.kill(driver.pid, signal.SIGKILL)
     promoted = crashes.state
-    successor = crashes.world.wait(lambda: crashes.state.driver != promoted.driver)
+    successor = crashes.world.wait(lambda: crashes.state.owner != promoted.owner)
     assert successor < LIMIT_S
     assert (crashes.state.phase, crashes.state.promoted) == ("watch", promoted.promoted)
     fail(crashes.world, "2")

@@ -20,6 +20,7 @@ from tokka.stack import drive
 SHORT = {"quality_margin": 0.1, "step_requests": 40, "watch_s": 0.6}
 PROMOTED = {"champion": "2", "previous": "1"}
 BACK = {"champion": "1"}
+PATH = os.environ.get("PYTHONPATH", "")
 # The writes of an uninterrupted rollout: record, decisions, signs of life, target, tags and aliases.
 WRITES = {"good": 27, "first": 6, "worse": 8, "failing": 15}
 
@@ -93,7 +94,7 @@ def test_sigkilled_for_real_and_run_again_by_a_new_process(tmp_path, at):
         "except Killed: os.kill(os.getpid(), signal.SIGKILL)"
     )
     run = subprocess.run(
-        [sys.executable, "-c", command], capture_output=True, timeout=60, env={**os.environ, "PYTHONPATH": "."}
+        [sys.executable, "-c", command], capture_output=True, timeout=60, env={**os.environ, "PYTHONPATH": f".:{PATH}"}
     )
     assert run.returncode == -signal.SIGKILL, run.stderr.decode()
     here = world("first", tmp_path)

@@ -6,11 +6,12 @@ import time
 
 import psutil
 
+from tests.fakes.world import ADMITTED, FakeRegistry, VersionTags
 from tests.fixtures.world import NAME
 from tokka import files
 from tokka.deployment import ab, rollout_files
 from tokka.deployment.judge import confidence_sequences
-from tokka.deployment.rollout import rollback
+from tokka.deployment.rollout import Rollout, rollback
 from tokka.gateway.replay import replay
 from tokka.request_log import log
 
@@ -19,13 +20,19 @@ def start(world, share):
     def fetch(version):
         return world.settings.home / "models" / world.revisions[version].digest
 
-    state = ab.start("2", share, fetch=fetch, record=world.record, target=world.target, params=world.params)
-    world.wait(lambda: world.target.observe().share == share)
+    registry = FakeRegistry()
+    registry.of = {"2": VersionTags(dict(ADMITTED))}
+    rollout = Rollout(
+        version="2", registry=registry, record=world.record, target=world.target, params=world.params,
+        settings=world.settings, fetch=fetch,
+    )  # fmt: skip
+    state = ab.start(rollout, share)
+    assert world.target.observe().share == share
     return state
 
 
 def watchers(world):
-    return [pid for pid in world.processes() if "tokka.deployment.ab" in psutil.Process(pid).cmdline()]
+    return [pid for pid in world.processes() if "tokka.stack.drive" in psutil.Process(pid).cmdline()]
 
 
 def test_a_test_runs_is_watched_survives_the_daemon_and_ends_with_its_winner(world):
@@ -53,7 +60,7 @@ def test_a_test_runs_is_watched_survives_the_daemon_and_ends_with_its_winner(wor
     assert -1 < found["wrong"].low < found["wrong"].high < 1
     world.wait(lambda: watchers(world))
     world.wait(lambda: (rollout_files.read(world.settings.home) or {}).get("phase") == "ab")
-    assert time.time() - world.record.last_beat(NAME) < 5
+    assert time.time() - world.record.last_heartbeat(NAME) < 5
     # A killed watch is started again, and a killed daemon's successor goes on with the test.
     os.kill(watchers(world)[0], signal.SIGKILL)
     os.kill(world.info().pid, signal.SIGKILL)

@@ -1,12 +1,15 @@
 """tokka ab: two versions side by side on live traffic, until a person names the winner."""
 
-from pathlib import Path
-from typing import Annotated, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from tokka.cli.console import DEFAULT_PARAMS, Json, Overrides, ParamsFile, console, load, print_json_line
+
+if TYPE_CHECKING:
+    from tokka.deployment.judge.confidence_sequences import Difference
 
 app = typer.Typer(no_args_is_help=True, help="Compare a version with the champion on live traffic.")
 SHOWN = ("metric", "requests", "champion", "challenger", "difference", "confidence sequence", "challenger is")
@@ -33,26 +36,18 @@ def start(
     """
     from tokka.deployment import ab
     from tokka.deployment.record.record import Record
-    from tokka.errors import Refused
-    from tokka.registry.entities import SNAPSHOT
-    from tokka.registry.publish import fetch_version, open_registry
-    from tokka.registry.review import review_version
+    from tokka.deployment.rollout import Rollout
+    from tokka.registry.publish import open_registry
     from tokka.stack.local_target import LocalTarget
     from tokka.stack.stack import ensure_up
 
     parsed, settings = load(params, overrides)
-
-    def fetch(name: str) -> Path:
-        if (verdict := review_version(name, parsed, settings)) != "approved":
-            raise Refused(f"version {name} is not approved: its review is {verdict}", "see: tokka review show VERSION")
-        return fetch_version(name, parsed, settings)
-
     ensure_up(settings, parsed)
-    snapshot = open_registry(parsed, settings).version(version).tags.get(SNAPSHOT, "")
-    state = ab.start(
-        version, share, fetch=fetch, record=Record(settings.record_url), target=LocalTarget(settings, parsed),
-        params=parsed, snapshot=snapshot,
+    rollout = Rollout(
+        version=version, registry=open_registry(parsed, settings), record=Record(settings.record_url),
+        target=LocalTarget(settings, parsed), params=parsed, settings=settings,
     )  # fmt: skip
+    state = ab.start(rollout, share)
     console(json).print(f"version {version} gets {state.share:.0%} of the traffic; `tokka ab status` shows the figures")
     if json:
         print_json_line(state.model_dump())
@@ -73,14 +68,14 @@ def status(params: ParamsFile = DEFAULT_PARAMS, overrides: Overrides = None, jso
     found = confidence_sequences.measure(ab.read_traffic(state, parsed, settings), parsed.canary.alpha)
     table = Table(*SHOWN, box=None, pad_edge=False)
     for name, one in found.items():
-        table.add_row(name, str(one.requests), *_cells(one.as_dict()), one.verdict)
+        table.add_row(name, str(one.requests), *_cells(one), one.verdict)
     out = console(json)
     versions = [revision.version if revision else "none" for revision in (state.champion, state.challenger)]
     out.print(f"champion version {versions[0]}, challenger version {versions[1]} at {state.share:.0%}")
     out.print(table)
     out.print(f"[dim]all intervals hold together, at any time, with probability {1 - parsed.canary.alpha:.0%}[/]")
     if json:
-        metrics = {name: one.as_dict() for name, one in found.items()}
+        metrics = {name: {**asdict(one), "verdict": one.verdict} for name, one in found.items()}
         print_json_line({"champion": versions[0], "challenger": versions[1], "share": state.share, "metrics": metrics})
 
 
@@ -118,7 +113,7 @@ def stop(
         print_json_line(state.model_dump())
 
 
-def _cells(one: dict[str, Any]) -> list[str]:
-    rates = ["-" if one[name] is None else f"{one[name]:.4f}" for name in ("champion", "challenger")]
-    difference = "-" if one["difference"] is None else f"{one['difference']:+.4f}"
-    return [*rates, difference, f"{one['low']:+.4f} to {one['high']:+.4f}"]
+def _cells(one: "Difference") -> list[str]:
+    rates = ["-" if rate is None else f"{rate:.4f}" for rate in (one.champion, one.challenger)]
+    difference = "-" if one.difference is None else f"{one.difference:+.4f}"
+    return [*rates, difference, f"{one.low:+.4f} to {one.high:+.4f}"]

@@ -1,4 +1,4 @@
-"""The eyes of a rollout: what each phase needs to see, fetched from the target, the request log and the registry.
+"""The evidence of a rollout: what each phase needs to see, fetched from the target, the request log and the registry.
 
 Nothing here decides. What cannot be had now (nothing answers, no request came) is left empty, and the phases treat
 that as no evidence.
@@ -6,25 +6,28 @@ that as no evidence.
 
 import itertools
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from tokka.deployment import label_requests, rollout_files
 from tokka.deployment.inputs import RECENT_S, Input, LiveInputs, replay_inputs, scale_of
-from tokka.deployment.judge.evidence import Pairs, Traffic, first_of_each
+from tokka.deployment.judge.evidence import Pairs, Traffic, number
 from tokka.deployment.judge.phases import Evidence, is_applied, is_ready
-from tokka.deployment.record.record import Clock
+from tokka.deployment.record.clock import Clock
 from tokka.deployment.record.state import Revision, State
-from tokka.deployment.record.target import Answer, Observed, Target
+from tokka.deployment.record.target import Answer, Observed, Question, Target
+from tokka.deployment.registry import Registry
 from tokka.deployment.shadow import Shadow
-from tokka.deployment.traffic_columns import TrafficColumns
+from tokka.deployment.traffic_columns import LogRecord, TrafficColumns
 from tokka.errors import TokkaError
 from tokka.params import Params
+from tokka.request_log.log import Tail
 
-ReadLog = Callable[[float], list[dict[str, Any]]]
-SendTraffic = Callable[[Sequence[dict[str, Any]]], Any]
+# (seconds since 1970) to the records of the request log from then on that it has not given before.
+ReadLog = Callable[[float], Sequence[LogRecord]]
+# Sends labelled rows (text, text_pair, target) through the gateway, and their targets as feedback.
+SendTraffic = Callable[[Sequence[Mapping[str, object]]], object]
 
 SMOKE_ROWS = 5
 SMOKE_TEXTS = ("Where is my order?", "I want to change my address.", "ok")
@@ -35,50 +38,57 @@ PROOF_PATIENCE_S = 300.0
 REPLAYED_AT_ONCE = 500
 
 
-class Gatherer:
+class EvidenceCollector:
     """Collects `Evidence` for one rollout, phase by phase.
 
     Args:
-        registry: has `download_evidence` and `version`; see registry/mlflow_client.py.
-        traffic: sends labelled rows through the gateway, and their labels as feedback; None when there is no way to.
-        read_log: (seconds since 1970) to the records of the request log from then on that it has not given before.
+        open_log: opens the request log.
+        traffic: None when there is no way to send any.
+
+    Raises:
+        TokkaError: the registry does not give the version's held-out rows.
     """
 
     def __init__(
-        self, *, version: str, registry: Any, target: Target, params: Params, home: Path,
-        traffic: SendTraffic | None, read_log: ReadLog, clock: Clock,
+        self, *, version: str, registry: Registry, target: Target, params: Params, home: Path,
+        traffic: SendTraffic | None, open_log: Callable[[], ReadLog], clock: Clock,
     ) -> None:  # fmt: skip
         self._target, self._params, self._clock, self._home = target, params, clock, home
-        self._traffic, self._read_log = traffic, read_log
-        self._registered = float(getattr(registry.version(version), "created", 0.0))
+        self._version, self._traffic, self._open_log = version, traffic, open_log
+        self._registered = registry.version(version).created
         self._replay = _held_out_rows(registry, version, home)
-        scale = scale_of(self._replay) if params.task.type == "regression" else None
-        classes = {entry.target for entry in self._replay if isinstance(entry.target, str)}
-        self._inputs = LiveInputs(params, since=self._registered, classes=classes)
-        self._columns = TrafficColumns(
-            challenger=version, slow_ms=params.canary.slow_ms, scale=scale, classes=classes
-        )  # fmt: skip
-        self._is_live = False
-        self._shadow = Shadow(target.infer, scale, params.canary.slow_ms)
-        self._pairs = Pairs()
-        self._missing_since: float | None = None
         self._cycle = itertools.cycle(self._replay)
+        self._usual: Traffic | None = None
+        self._before: Traffic | None = None
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin anew; what a watch took for usual before the promotion stays known."""
+        scale = scale_of(self._replay) if self._params.task.type == "regression" else None
+        classes = {entry.target for entry in self._replay if isinstance(entry.target, str)}
+        slow_ms = self._params.canary.slow_ms
+        self._read_log = self._open_log()
+        self._inputs = LiveInputs(self._params, since=self._registered, classes=classes)
+        self._columns = TrafficColumns(challenger=self._version, slow_ms=slow_ms, scale=scale, classes=classes)
+        self._shadow, self._pairs, self._is_live = Shadow(self._target.infer, scale, slow_ms), Pairs(), False
+        self._missing_since: float | None = None
+        self._usual = self._before if self._usual is None else self._usual
 
     def gather(self, state: State) -> Evidence:
         """What can be seen now in the phase of `state`."""
         observed = self._observe()
-        lost_s = self._lost_s(state, observed)
-        if state.phase == "warm_up" and state.challenger is not None:
-            seen = is_ready(state.challenger, observed) and is_applied(state, observed)
-            return Evidence(observed, lost_s, smoke=self._smoke(state.challenger) if seen else ())
-        if state.phase == "shadow" and state.challenger is not None and state.champion is not None:
-            return Evidence(observed, lost_s, pairs=self._ask_more(state, state.champion, state.challenger))
-        if state.phase == "step" and state.challenger is not None:
-            return Evidence(observed, lost_s, traffic=self._requests(state, observed))
-        if state.phase == "watch" and state.champion is not None:
+        seen = Evidence(observed, self._lost_s(state, observed))
+        if state.phase == "watch":
             before, after = self._watched(state)
-            return Evidence(observed, lost_s, before=before, after=after)
-        return Evidence(observed, lost_s)
+            return replace(seen, before=before, after=after)
+        if state.challenger is None:
+            return seen
+        if state.phase == "warm_up":
+            ready = is_ready(state.challenger, observed) and is_applied(state, observed)
+            return replace(seen, smoke=self._smoke(state.challenger) if ready else ())
+        if state.phase == "shadow" and state.champion is not None:
+            return replace(seen, pairs=self._ask_more(state, state.champion, state.challenger))
+        return replace(seen, traffic=self._read(state) if state.phase == "ab" else self._requests(state, observed))
 
     def _observe(self) -> Observed | None:
         try:
@@ -88,8 +98,7 @@ class Gatherer:
 
     def _lost_s(self, state: State, observed: Observed | None) -> float:
         """For how long what is on trial had no ready worker; while nothing can be observed, nobody knows."""
-        on_trial = state.challenger or state.champion
-        if observed is None or on_trial is None or is_ready(on_trial, observed):
+        if observed is None or state.on_trial is None or is_ready(state.on_trial, observed):
             self._missing_since = None
             return 0.0
         now = self._clock.monotonic()
@@ -97,9 +106,10 @@ class Gatherer:
         return now - self._missing_since
 
     def _smoke(self, challenger: Revision) -> tuple[Answer, ...]:
-        rows = [entry.as_row() for entry in self._replay[:SMOKE_ROWS]] or [{"text": text} for text in SMOKE_TEXTS]
+        texts: list[Question] = [{"text": text} for text in SMOKE_TEXTS]
         try:
-            return tuple(self._target.infer(challenger.digest, rows))
+            rows = [entry.as_row() for entry in self._replay[:SMOKE_ROWS]]
+            return tuple(self._target.infer(challenger.digest, rows or texts))
         except TokkaError as error:
             return (Answer(error=str(error)),)
 
@@ -116,30 +126,33 @@ class Gatherer:
         label_requests.publish(self._home, state, self._shadow.wanted())
         return self._pairs
 
-    def _read_on(self, state: State) -> list[dict[str, Any]]:
+    def _read_on(self, state: State) -> Sequence[LogRecord]:
         """What is new in the request log; what belongs to this rollout is put among its columns."""
         records = self._read_log(state.started - RECENT_S)
-        mine = [record for record in records if record["time"] >= state.started]
+        mine = [record for record in records if number(record["time"]) >= state.started]
         self._columns.take(mine)
         self._is_live |= any(one["kind"] == "prediction" and not one.get("replayed") for one in mine)
         return records
+
+    def _read(self, state: State) -> Traffic:
+        self._read_on(state)
+        return self._columns.traffic()
 
     def _requests(self, state: State, observed: Observed | None) -> Traffic:
         traffic = self._read(state)
         missing = self._missing(state, traffic)
         if missing and self._traffic is not None and self._replay and is_applied(state, observed):
-            # Not all at once: whoever drives a rollout shows a sign of life in between.
+            # Not all at once: the owner of a rollout shows a sign of life in between.
             rows = itertools.islice(self._cycle, min(missing, REPLAYED_AT_ONCE))
-            self._traffic([_as_labelled(entry) for entry in rows])
+            self._traffic([{**entry.as_row(), "target": entry.target} for entry in rows])
             traffic = self._read(state)
         return traffic
 
     def _missing(self, state: State, traffic: Traffic) -> int:
         """How many replayed requests to send now: none while live traffic can fill the step by itself."""
         canary = self._params.canary
-        here = traffic.where(abs(traffic.share - state.share) < 1e-6)
         # A few users' many requests are few drawings of the split.
-        here = here.where(first_of_each(here.key))
+        here = traffic.where(abs(traffic.share - state.share) < 1e-6).drawn()
         elapsed = self._clock.time() - state.updated
         if not canary.replay or elapsed < canary.minimum_wait_s:
             return 0
@@ -147,17 +160,14 @@ class Gatherer:
         if live * PATIENCE_S >= canary.step_requests * max(elapsed, 1.0) and not (full and elapsed > PROOF_PATIENCE_S):
             return 0
         # Enough requests and still here: too few went to the challenger, or a promotion is not proven yet.
-        return canary.step_requests - here.size if here.size < canary.step_requests else canary.step_requests
+        return canary.step_requests if full else canary.step_requests - here.size
 
     def _watched(self, state: State) -> tuple[Traffic, Traffic]:
         self._read_on(state)
         # Not when the state was last written: who goes on after a kill writes it anew.
         promoted = state.promoted or state.updated
-        return self._columns.traffic(until=promoted), self._columns.traffic(since=promoted)
-
-    def _read(self, state: State) -> Traffic:
-        self._read_on(state)
-        return self._columns.traffic()
+        self._before = self._columns.traffic(until=promoted) if self._usual is None else self._usual
+        return self._before, self._columns.traffic(since=promoted)
 
 
 class RequestLog:
@@ -165,25 +175,18 @@ class RequestLog:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._tail: Any = None
+        self._tail: Tail | None = None
 
-    def __call__(self, since: float) -> list[dict[str, Any]]:
+    def __call__(self, since: float) -> Sequence[LogRecord]:
         """The records from `since` (seconds since 1970) on that are new."""
-        from tokka.request_log.log import Tail
-
         self._tail = self._tail or Tail(self._folder, since)
-        records: list[dict[str, Any]] = self._tail.poll().records
-        return records
+        return self._tail.poll().records
 
 
-def _held_out_rows(registry: Any, version: str, home: Path) -> list[Input]:
+def _held_out_rows(registry: Registry, version: str, home: Path) -> list[Input]:
     """The test rows of the version's own evaluation; none when it has no such evidence."""
     home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=home, prefix=".replay-") as folder:
         registry.download_evidence(version, Path(folder) / "evidence")
         path = Path(folder) / "evidence" / "replay.parquet"
         return replay_inputs(path, seed=int(version)) if path.is_file() else []
-
-
-def _as_labelled(entry: Input) -> dict[str, Any]:
-    return {**entry.as_row(), "target": entry.target}

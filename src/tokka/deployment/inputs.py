@@ -10,13 +10,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from tokka.data import normalising
 from tokka.data.preparation import splitting
 from tokka.data.rows import Row
+from tokka.deployment.judge.evidence import number
+from tokka.deployment.record.target import Question
 from tokka.params import Params
 
 # Logged inputs older than this may come from another world than today's traffic.
@@ -39,9 +40,9 @@ class Input:
         """Two inputs that read the same are one."""
         return f"{normalising.key(self.text)}\n{normalising.key(self.pair)}"
 
-    def as_row(self) -> dict[str, Any]:
+    def as_row(self) -> Question:
         """The form in which a target is asked."""
-        return {"text": self.text, **({"text_pair": self.pair} if self.pair else {})}
+        return {"text": self.text, "text_pair": self.pair} if self.pair else {"text": self.text}
 
 
 class LiveInputs:
@@ -58,33 +59,34 @@ class LiveInputs:
     def __init__(self, params: Params, *, since: float, classes: Collection[str] = ()) -> None:
         self._params, self._since, self._classes = params, since, classes
         self._known: dict[str, Input] = {}
-        self._truth: dict[str, Mapping[str, Any]] = {}
+        self._truth: dict[str, str | float | None] = {}
 
-    def take(self, records: Iterable[Mapping[str, Any]]) -> list[Input]:
+    def take(self, records: Iterable[Mapping[str, object]]) -> list[Input]:
         """The inputs that are new, and those whose truth has become known; live ones before replayed ones."""
         changed: dict[str, Input] = {}
         for record in records:
             name = str(record.get("prediction_id"))
             if record.get("kind") == "feedback":
-                self._truth[name] = record
+                self._truth[name] = self._told(record)
                 found = self._known.get(name)
             else:
                 found = self._input(name, record) if record.get("kind") == "prediction" else None
             if found is not None:
-                self._known[name] = changed[name] = replace(found, target=self._told(name))
+                self._known[name] = changed[name] = replace(found, target=self._truth.get(name))
         return sorted(changed.values(), key=lambda entry: entry.replayed)
 
-    def _told(self, name: str) -> str | float | None:
-        target = _truth(self._truth.get(name))
-        known = not isinstance(target, str) or not self._classes or target in self._classes
-        return target if known else None
+    def _told(self, feedback: Mapping[str, object]) -> str | float | None:
+        if feedback.get("value") is not None:
+            return number(feedback["value"])
+        label = feedback.get("label")
+        return label if isinstance(label, str) and (not self._classes or label in self._classes) else None
 
-    def _input(self, name: str, record: Mapping[str, Any]) -> Input | None:
+    def _input(self, name: str, record: Mapping[str, object]) -> Input | None:
         if not record.get("text"):
             return None
         text, pair = str(record["text"]), str(record.get("text_pair") or "")
         found = Input(text, pair, replayed=bool(record.get("replayed")), prediction_id=name)
-        return found if float(record["time"]) >= self._since or is_held_out(found, self._params) else None
+        return found if number(record["time"]) >= self._since or is_held_out(found, self._params) else None
 
 
 def is_held_out(entry: Input, params: Params) -> bool:
@@ -112,10 +114,3 @@ def scale_of(inputs: Sequence[Input]) -> float:
     targets = np.array([entry.target for entry in inputs if isinstance(entry.target, int | float)], dtype=np.float64)
     spread = float(targets.std()) if targets.size else 0.0
     return spread if np.isfinite(spread) and spread > 0 else 1.0
-
-
-def _truth(feedback: Mapping[str, Any] | None) -> str | float | None:
-    if feedback is None:
-        return None
-    value = feedback.get("value")
-    return float(value) if value is not None else feedback.get("label")

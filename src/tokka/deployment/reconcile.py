@@ -1,26 +1,29 @@
-"""Bring what merely shows the record in line with it: the registry's aliases, and the list of what still differs.
+"""Bring what merely shows the record in line with it: what serves, the registry's aliases and a version's verdict.
 
+carry_out(record, state, action)                          # one compare-and-set, with the decision that led to it
+settle(target, state, clock)                              # what serves follows; False when it does not in time
 keep_aliases(record, endpoint, registry)
-for difference in plan(record.read(endpoint), target.observe()): ...
-end_abandoned(record, endpoint, silence.seconds(…))       # a rollout whose process died does not stay half-way
+end_abandoned(record, endpoint, silence.seconds(…))       # a rollout whose owner died does not stay half-way
 """
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
 
-from tokka.deployment.judge.decisions import describe
-from tokka.deployment.judge.phases import is_applied, is_ready, roll_back
+from tokka.deployment.judge.phases import Action, roll_back
 from tokka.deployment.record import owner
+from tokka.deployment.record.clock import Clock
 from tokka.deployment.record.record import Record, Superseded
 from tokka.deployment.record.state import State
-from tokka.deployment.record.target import Observed
+from tokka.deployment.record.target import Target
+from tokka.deployment.registry import Registry
+from tokka.errors import TokkaError
 
 ROLES = ("champion", "challenger", "previous")
-# Far longer than any one action of a living rollout takes.
+# Far longer than any one action of a living owner takes.
 ABANDONED_S = 60.0
+# The daemon follows the record within a fraction of a second; a stack that has to be started takes a few.
+SETTLE_S, SETTLE_POLL_S = 10.0, 0.1
 VERDICT_TAG = "tokka.canary"
 VERDICTS = {"promote": "promoted", "finish": "promoted", "roll_back": "rolled_back"}
 # Decisions of one rollout that are looked through for the one that ended it, which is among the last.
@@ -28,40 +31,27 @@ SEARCHED = 10
 LONGEST_REASON = 4000
 
 
-class Aliases(Protocol):
-    """What the projection needs of a registry; see registry/mlflow_client.py."""
+def carry_out(record: Record, state: State, action: Action) -> State:
+    """Write an action into the record, together with why.
 
-    def aliases(self) -> dict[str, str]:
-        """Alias to version."""
-
-    def set_alias(self, alias: str, version: str) -> None:
-        """Point an alias at a version."""
-
-    def delete_alias(self, alias: str) -> None:
-        """Remove an alias."""
-
-    def version(self, version: str) -> Any:
-        """An object with `tags`."""
+    Raises:
+        Superseded: `state` is not the newest.
+    """
+    return record.compare_and_set(state, decision=action.describe(state, record.clock.time()), **action.changes)
 
 
-class Registered(Aliases, Protocol):
-    """What a verdict needs besides."""
-
-    def tag_version(self, version: str, tags: Mapping[str, str]) -> None:
-        """Set tags on a version."""
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One thing that serves otherwise than the record says."""
-
-    what: str
-    wanted: str
-    found: str
+def settle(target: Target, state: State, clock: Clock) -> bool:
+    """Have a state applied, and wait until it is in force; at most `SETTLE_S` seconds."""
+    deadline = clock.monotonic() + SETTLE_S
+    while not _in_force(target, state):
+        if clock.monotonic() >= deadline:
+            return False
+        clock.sleep(SETTLE_POLL_S)
+    return True
 
 
-def project_aliases(state: State, registry: Aliases) -> list[Difference]:
-    """Set and delete aliases until they say what the record says; return what was changed.
+def project_aliases(state: State, registry: Registry) -> list[str]:
+    """Set and delete aliases until they say what the record says; return those that were changed.
 
     A registered version that waits for its rollout keeps the alias `challenger` that registration gave it: the
     record does not know it yet.
@@ -69,32 +59,29 @@ def project_aliases(state: State, registry: Aliases) -> list[Difference]:
     Raises:
         TokkaError: the registry does not answer.
     """
-    found = registry.aliases()
-    changed = []
+    found, changed = registry.aliases(), []
     for role in ROLES:
-        revision = getattr(state, role)
+        revision, shown = getattr(state, role), found.get(role, "")
         wanted = revision.version if revision else ""
-        if wanted == found.get(role, "") or (
-            not wanted and role == "challenger" and _waits(found[role], state, registry)
-        ):
+        if wanted == shown or (not wanted and role == "challenger" and _waits(shown, state, registry)):
             continue
         if wanted:
             registry.set_alias(role, wanted)
         else:
             registry.delete_alias(role)
-        changed.append(Difference(f"alias {role}", wanted, found.get(role, "")))
+        changed.append(role)
     return changed
 
 
-def keep_aliases(record: Record, endpoint: str, registry: Aliases) -> list[Difference]:
-    """Project the record until it still says the same afterwards; return what was changed.
+def keep_aliases(record: Record, endpoint: str, registry: Registry) -> list[str]:
+    """Project the record until it still says the same afterwards; return the aliases that were changed.
 
     An alias is overwritten blindly: whoever read the record first may write last, and has to look again.
 
     Raises:
         TokkaError: the record or the registry does not answer.
     """
-    changed: list[Difference] = []
+    changed: list[str] = []
     state = record.read(endpoint)
     while True:
         changed += project_aliases(state, registry)
@@ -103,7 +90,7 @@ def keep_aliases(record: Record, endpoint: str, registry: Aliases) -> list[Diffe
             return changed
 
 
-def show_verdict(version: str, verdict: str, reasons: Sequence[str], registry: Registered) -> None:
+def show_verdict(version: str, verdict: str, reasons: Sequence[str], registry: Registry) -> None:
     """Write what became of a version beside it.
 
     Raises:
@@ -113,8 +100,8 @@ def show_verdict(version: str, verdict: str, reasons: Sequence[str], registry: R
     registry.tag_version(version, {VERDICT_TAG: verdict, f"{VERDICT_TAG}_reason": reason})
 
 
-def show_last_verdict(record: Record, endpoint: str, registry: Registered) -> str | None:
-    """Say of the version whose rollout ended last what became of it, if its driver died before it could.
+def show_last_verdict(record: Record, endpoint: str, registry: Registry) -> str | None:
+    """Say of the version whose rollout ended last what became of it, if its owner died before it could.
 
     Returns the version when that was so.
 
@@ -132,37 +119,22 @@ def show_last_verdict(record: Record, endpoint: str, registry: Registered) -> st
     if registry.version(version).tags.get(VERDICT_TAG) == verdict:
         return None
     show_verdict(version, verdict, last["reasons"], registry)
-    return str(version)
-
-
-def plan(state: State, observed: Observed | None) -> list[Difference]:
-    """What still differs between the record and what serves; empty when nothing does. Pure."""
-    if observed is None:
-        return [Difference("stack", "running", "no answer")] if state.champion else []
-    differences = []
-    if not is_applied(state, observed):
-        differences.append(Difference("generation", str(state.generation), str(observed.generation)))
-        differences.append(Difference("share", f"{state.share:.2%}", f"{observed.share:.2%}"))
-    for role in ROLES:
-        revision = getattr(state, role)
-        if revision is not None and not is_ready(revision, observed):
-            differences.append(Difference(f"{role} {revision.version}", "ready", "not ready"))
-    return [difference for difference in differences if difference.wanted != difference.found]
+    return version
 
 
 class Silence:
-    """For how long nobody gave a sign of life, by a clock of our own.
+    """For how long the owner gave no heartbeat, by a clock of our own.
 
     A machine that slept, or whose wall clock was set, would otherwise take everybody for dead as it wakes up.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock, self._beat, self._seen = clock, math.nan, clock()
+        self._clock, self._heartbeat, self._seen = clock, math.nan, clock()
 
-    def seconds(self, beat: float | None) -> float:
-        """Seconds since the last sign of life, whose value is `beat`, was first seen."""
-        if beat is None or beat != self._beat:
-            self._beat, self._seen = beat if beat is not None else math.nan, self._clock()
+    def seconds(self, heartbeat: float | None) -> float:
+        """Seconds since the last heartbeat, whose value is `heartbeat`, was first seen."""
+        if heartbeat is None or heartbeat != self._heartbeat:
+            self._heartbeat, self._seen = heartbeat if heartbeat is not None else math.nan, self._clock()
         return self._clock() - self._seen
 
 
@@ -170,10 +142,10 @@ def is_abandoned(state: State, silent_s: float) -> bool:
     """Whether nobody drives what the record says is under way.
 
     Args:
-        silent_s: for how long its driver gave no sign of life, as `Silence` counts it. It tells of a driver that hangs,
+        silent_s: for how long its owner gave no heartbeat, as `Silence` counts it. It tells of an owner that hangs,
             or that is on another machine; one that was killed here is known at once.
     """
-    # An A/B test is driven by the daemon's child, whoever started it.
+    # An A/B test is driven by a service of the daemon, whoever started it.
     dead = state.phase != "ab" and owner.is_dead(state)
     return state.phase != "idle" and (dead or silent_s > ABANDONED_S)
 
@@ -181,23 +153,28 @@ def is_abandoned(state: State, silent_s: float) -> bool:
 def end_abandoned(record: Record, endpoint: str, silent_s: float) -> State | None:
     """Roll back a rollout that nobody drives any more; None when there is nothing to do.
 
-    A killed driver would leave its challenger on live traffic with no judge. A watch is not ended: the new champion
-    may yet have to go, so somebody else goes on with it (see watching.py).
+    A killed owner would leave its challenger on live traffic with no judge. A watch is not ended: the new champion
+    may yet have to go, so somebody else goes on with it (see stack/drive.py).
     """
     state = record.read(endpoint)
     if state.phase == "watch" or not is_abandoned(state, silent_s):
         return None
     how = "has ended" if owner.is_dead(state) else f"gave no sign of life for {silent_s:.0f} s"
-    action = roll_back(state, "abandoned", f"abandoned: whoever drove this rollout {how}")
-    on_trial = state.challenger.version if state.challenger else ""
-    decision = describe(action, state, on_trial, record.clock.time())
     try:
-        return record.compare_and_set(state, decision=decision, **action.changes)
+        return carry_out(record, state, roll_back(state, "abandoned", f"abandoned: whoever drove this rollout {how}"))
     except Superseded:
         return None
 
 
-def _waits(version: str, state: State, registry: Aliases) -> bool:
+def _in_force(target: Target, state: State) -> bool:
+    try:
+        target.apply(state)
+        return target.observe().generation >= state.generation
+    except TokkaError:
+        return False
+
+
+def _waits(version: str, state: State, registry: Registry) -> bool:
     """Whether this version may still have its rollout: newer than what serves, and no verdict yet."""
     newest = max((int(revision.version) for revision in (state.champion, state.previous) if revision), default=0)
     return int(version) > newest and VERDICT_TAG not in registry.version(version).tags

@@ -1,14 +1,13 @@
-"""How the judge of a running rollout stands: its e-values and their thresholds, written where others can read them.
+"""The files of a rollout: the last look with its e-values and thresholds, its params, what both versions answered.
 
-    write(settings.home, state, version, action, now)      # by whoever drives the rollout, at each look
+    write(settings.home, state, action, now)                # by the owner of the rollout, at each look
     read(settings.home)                                     # by the daemon; None when nothing was written
 
-It only shows. Nothing is decided by it, so it is replaced at once or not at all, without a sync.
+The last look only shows. Nothing is decided by it, so it is replaced at once or not at all, without a sync.
 """
 
 import contextlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,19 +31,11 @@ def folder(home: Path, rollout: str) -> Path:
     return home / FOLDER / rollout
 
 
-def write(home: Path, state: State, version: str, action: Action, now: float) -> None:
+def write(home: Path, state: State, action: Action, now: float) -> None:
     """Replace the file; a full disk must not end a rollout."""
-    found = {
-        "endpoint": state.endpoint, "rollout": state.rollout, "version": version, "phase": state.phase,
-        "share": state.share, "time": now, "since": state.updated, "action": action.kind,
-        "reasons": list(action.reasons), "values": action.values,
-    }  # fmt: skip
-    path = home / FOLDER / FILE
-    temporary = path.with_name(f".{FILE}.{os.getpid()}.tmp")
+    found = {**action.describe(state, now), "endpoint": state.endpoint, "time": now, "since": state.updated}
     with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(found, allow_nan=False, ensure_ascii=False), encoding="utf-8")
-        temporary.replace(path)
+        files.write_bytes(home / FOLDER / FILE, json.dumps(found, allow_nan=False).encode(), sync=False)
 
 
 def read(home: Path) -> dict[str, Any] | None:
@@ -74,13 +65,12 @@ def write_answers(home: Path, state: State, answers: tuple[Sequence[Answer], Seq
     """Keep what champion and challenger said to the same inputs, for whoever looks at it afterwards."""
     if state.champion is None or state.challenger is None:
         return
-    sides = [[answer.model_dump(include={"label", "score", "value"}) for answer in side] for side in answers]
-    found = {
-        "champion": state.champion.version, "challenger": state.challenger.version, "started": state.started,
-        "answers": dict(zip(("champion", "challenger"), sides, strict=True)),
-    }  # fmt: skip
+    names, plain = ("champion", "challenger"), {"label", "score", "value"}
+    said = {name: [one.model_dump(include=plain) for one in side] for name, side in zip(names, answers, strict=True)}
+    versions = {"champion": state.champion.version, "challenger": state.challenger.version}
     with contextlib.suppress(OSError, ValueError):
-        files.write_json(folder(home, state.rollout) / ANSWERS, found)
+        path = folder(home, state.rollout) / ANSWERS
+        files.write_json(path, {**versions, "started": state.started, "answers": said})
 
 
 def has_unseen_answers(home: Path, state: State) -> bool:

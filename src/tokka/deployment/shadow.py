@@ -10,17 +10,16 @@ once: asking it again is no new evidence.
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tokka.deployment.inputs import Input
-from tokka.deployment.judge.evidence import Pairs, compare, compare_speed, is_sound, pairs_of
+from tokka.deployment.judge.evidence import Pairs, compare, compare_speed, is_sound
 from tokka.deployment.record.state import Revision
-from tokka.deployment.record.target import Answer
+from tokka.deployment.record.target import Answer, Question
 
-Ask = Callable[[str, Sequence[dict[str, Any]]], list[Answer]]
+Ask = Callable[[str, Sequence[Question]], list[Answer]]
 
 BATCH = 50
 
@@ -45,17 +44,15 @@ class Shadow:
     """
 
     def __init__(self, ask: Ask, scale: float | None, slow_ms: float) -> None:
-        self._ask = ask
-        self._scale = scale
-        self._slow_ms = slow_ms
+        self._ask, self._scale, self._slow_ms = ask, scale, slow_ms
         self._used: set[str] = set()
         self._waiting: dict[str, Input] = {}
+        self._open: dict[str, Disagreement] = {}
         self._rows: list[tuple[float, float, float]] = []
         self._order: list[int] = []
-        self._open: dict[str, Disagreement] = {}
-        self.answers: tuple[list[Answer], list[Answer]] = ([], [])
         self._replayed: list[float] = []
         self._failed = 0
+        self.answers: tuple[list[Answer], list[Answer]] = ([], [])
 
     def ask_more(
         self, champion: Revision, challenger: Revision, live: Iterable[Input], replay: Iterable[Input]
@@ -69,17 +66,19 @@ class Shadow:
         for entry in live:
             self._offer(entry)
         batch = self._next(replay)
-        if batch:
-            answers = self._ask_both(champion, challenger, [entry.as_row() for entry in batch])
+        rows = [entry.as_row() for entry in batch]
+        # At the same time: what else the machine does then slows both down, and not the one that was asked second.
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            answers = pool.map(self._ask, (champion.digest, challenger.digest), (rows, rows)) if rows else ((), ())
             # Only now: what could not be asked because nothing answered may be asked again.
             for entry, old, new in zip(batch, *answers, strict=True):
                 self._used.add(entry.key)
                 self._waiting.pop(entry.key, None)
                 self._add(entry, old, new)
-        order = np.array([*self._order, *(one.row for one in self._open.values())], dtype=np.intp)
-        replayed = np.array(self._replayed, dtype=np.float64)
-        facts = {"order": order, "replayed": replayed, "failed": self._failed, "exhausted": len(batch) < BATCH}
-        return pairs_of(self._rows, **facts)
+        return replace(
+            Pairs.of(self._rows), order=np.array([*self._order, *(one.row for one in self._open.values())], np.intp),
+            replayed=np.array(self._replayed), failed=self._failed, exhausted=len(batch) < BATCH,
+        )  # fmt: skip
 
     def wanted(self) -> list[Disagreement]:
         """The disagreements that a label would settle, in the order in which they were seen."""
@@ -98,11 +97,6 @@ class Shadow:
             self._rows[found.row] = (*compared, self._rows[found.row][2])
             self._order.append(found.row)
             del self._open[entry.key]
-
-    def _ask_both(self, champion: Revision, challenger: Revision, rows: list[dict[str, Any]]) -> list[list[Answer]]:
-        """At the same time: what else the machine does then slows both down, and not the one that was asked second."""
-        with ThreadPoolExecutor(max_workers=2) as pool:
-            return list(pool.map(self._ask, (champion.digest, challenger.digest), (rows, rows)))
 
     def _add(self, entry: Input, old: Answer, new: Answer) -> None:
         self._failed += not is_sound(new, self._scale)

@@ -1,7 +1,8 @@
 """The requests of a rollout as columns: a few hundred bytes for each, however long its text and the test are.
 
-    log = TrafficLog(folder, since=state.started, challenger="2", slow_ms=500)
-    traffic = log.poll()                # every request so far, joined with its prediction and its feedback
+    columns = TrafficColumns(challenger="2", slow_ms=500)
+    columns.take(records)               # as they come out of the request log
+    traffic = columns.traffic()         # every request so far, joined with its prediction and its feedback
 
 Each record is looked at once: a rollout looks twice a second, for as long as it takes.
 """
@@ -9,15 +10,13 @@ Each record is looked at once: a rollout looks twice a second, for as long as it
 import math
 from array import array
 from collections.abc import Collection, Iterable, Mapping
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from tokka.deployment.judge.e_processes import Floats
 from tokka.deployment.judge.evidence import Traffic, number
-from tokka.request_log.log import Tail
 
+LogRecord = Mapping[str, object]
 KINDS = ("request", "prediction", "feedback")
 COLUMNS = ("time", "predict", "status", "latency", "share", "assigned", "sent_by", "answered_by", "replayed",
            "label", "truth", "told", "key")  # fmt: skip
@@ -43,7 +42,7 @@ class TrafficColumns:
         self._columns = {name: array("d") for name in COLUMNS}
         self._challenger = self._number_of(challenger)
 
-    def take(self, records: Iterable[Mapping[str, Any]]) -> None:
+    def take(self, records: Iterable[LogRecord]) -> None:
         """Add what these lines of the request log say, in whatever order they come."""
         for record in records:
             if record.get("kind") in KINDS and record.get("prediction_id"):
@@ -56,26 +55,24 @@ class TrafficColumns:
         columns["predict"] *= ~((time < since) | (time >= until))
         return _judged(columns, self._challenger, self._slow_ms, self._scale)
 
-    def _take(self, record: Mapping[str, Any]) -> None:
-        stem, dot, row = str(record["prediction_id"]).rpartition(".")
-        several = bool(dot) and row.isdecimal()
-        if several and row != "0":
+    def _take(self, record: LogRecord) -> None:
+        name = str(record["prediction_id"])
+        stem, _, row = name.rpartition(".")
+        if stem and row.isdecimal():
             # One event per request: its first row stands for it.
-            return
-        place = self._place(stem if several else str(record["prediction_id"]))
-        if record["kind"] == "feedback" and not math.isnan(self._columns["told"][place]):
-            return
-        for name, value in self._facts(record).items():
-            self._columns[name][place] = value
-
-    def _place(self, name: str) -> int:
+            if row != "0":
+                return
+            name = stem
         place = self._places.setdefault(name, len(self._places))
         if place == len(self._columns["time"]):
             for column in self._columns.values():
                 column.append(math.nan)
-        return place
+        if record["kind"] == "feedback" and not math.isnan(self._columns["told"][place]):
+            return
+        for column_name, value in self._facts(record).items():
+            self._columns[column_name][place] = value
 
-    def _said(self, record: Mapping[str, Any]) -> float:
+    def _said(self, record: LogRecord) -> float:
         """A class as a number of its own, or the value; NaN for what says nothing about an answer."""
         if self._scale is not None:
             return number(record.get("value"))
@@ -83,49 +80,30 @@ class TrafficColumns:
         known = isinstance(label, str) and (not self._classes or label in self._classes)
         return self._number_of(label) if known else math.nan
 
-    def _facts(self, record: Mapping[str, Any]) -> dict[str, float]:
-        """What one record says about its request, as numbers."""
+    def _facts(self, record: LogRecord) -> dict[str, float]:
+        """What one record says about its request, as numbers; what it does not say is left out."""
         if record["kind"] == "feedback":
             truth = self._said(record)
             return {"truth": truth, "told": number(record.get("time"))} if math.isfinite(truth) else {}
-        replayed = {"replayed": 1.0} if record.get("replayed") else {}
+        facts = {"replayed": 1.0} if record.get("replayed") else {}
+        if record.get("version"):
+            by = "sent_by" if record["kind"] == "request" else "answered_by"
+            facts[by] = self._number_of(record["version"])
         if record["kind"] == "prediction":
-            version = {"answered_by": self._number_of(record["version"])} if record.get("version") else {}
-            return {"label": self._said(record), **version, **replayed}
-        version = {"sent_by": self._number_of(record["version"])} if record.get("version") else {}
-        key = {"key": self._number_of(f"key {record['key']}")} if record.get("key") else {}
-        return {
+            return facts | {"label": self._said(record)}
+        if record.get("key"):
+            facts["key"] = self._number_of(f"key {record['key']}")
+        return facts | {
             "time": number(record.get("time")),
             "predict": float(record.get("route", "predict") == "predict"),
             "status": number(record.get("status")),
             "latency": number(record.get("latency_ms")),
             "share": number(record.get("share")),
             "assigned": float(bool(record.get("assigned", record.get("canary")))),
-            **version,
-            **replayed,
-            **key,
         }
 
-    def _number_of(self, name: Any) -> int:
+    def _number_of(self, name: object) -> int:
         return self._names.setdefault(str(name), len(self._names))
-
-
-class TrafficLog:
-    """Reads a request log on, and keeps its columns; classes only, a value is neither right nor wrong here.
-
-    Args:
-        folder: the request log.
-        since: older records are left out (seconds since 1970).
-    """
-
-    def __init__(self, folder: Path, *, since: float, challenger: str, slow_ms: float) -> None:
-        self._tail = Tail(folder, since)
-        self._columns = TrafficColumns(challenger=challenger, slow_ms=slow_ms)
-
-    def poll(self) -> Traffic:
-        """Every request so far."""
-        self._columns.take(self._tail.poll().records)
-        return self._columns.traffic()
 
 
 def _judged(column: Mapping[str, Floats], challenger: int, slow_ms: float, scale: float | None) -> Traffic:

@@ -31,7 +31,7 @@ class Companions:
         state = record.read(endpoint)
         if state.phase == "ab":
             with contextlib.suppress(Superseded):
-                record.beat(state)
+                record.heartbeat(state)
 
     @property
     def pids(self) -> list[int]:
@@ -52,7 +52,7 @@ class Companions:
         for child in self._children:
             child.reap()
         if state.phase == "ab":
-            self._comparison.start([sys.executable, "-P", "-m", "tokka.deployment.ab"])
+            self._comparison.start([sys.executable, "-P", "-m", "tokka.stack.drive"])
         if state.phase == "watch" and abandoned:
             self._watch.start([sys.executable, "-P", "-m", "tokka.stack.drive"])
         # Once: what cannot be looked at is not tried again and again.

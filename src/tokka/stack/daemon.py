@@ -157,7 +157,7 @@ class Daemon:
     def _read_record(self) -> None:
         try:
             if self._is_due("sweep", SWEEP_SECONDS):
-                silent_s = self._silence.seconds(self._record.last_beat(self._name))
+                silent_s = self._silence.seconds(self._record.last_heartbeat(self._name))
                 end_abandoned(self._record, self._name, silent_s)
                 self._abandoned = is_abandoned(self._record.read(self._name), silent_s)
             self._state = self._record.read(self._name)

@@ -11,10 +11,9 @@ import json
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 from tokka.deployment.record.state import State
-from tokka.deployment.record.target import Answer, Observed
+from tokka.deployment.record.target import Answer, Observed, Question
 from tokka.errors import TokkaError
 from tokka.gateway.gateway import HOST
 from tokka.params import Params
@@ -62,7 +61,7 @@ class LocalTarget:
             ready=tuple(sorted({worker.digest for worker in info.workers if worker.state == "ready"})),
         )
 
-    def infer(self, digest: str, rows: Sequence[dict[str, Any]]) -> list[Answer]:
+    def infer(self, digest: str, rows: Sequence[Question]) -> list[Answer]:
         """Ask one revision's workers directly, one row per request; not logged as traffic.
 
         Raises:
@@ -83,7 +82,7 @@ class _Gone(Exception):
     """The worker broke off: it says nothing about its model."""
 
 
-def _ask_all(ports: Sequence[int], rows: Sequence[dict[str, Any]]) -> list[Answer]:
+def _ask_all(ports: Sequence[int], rows: Sequence[Question]) -> list[Answer]:
     """Ask the first worker; the next one for what it cannot answer, since it was killed or replaced meanwhile.
 
     Raises:
@@ -100,8 +99,8 @@ def _ask_all(ports: Sequence[int], rows: Sequence[dict[str, Any]]) -> list[Answe
     return answers
 
 
-def _ask(connection: http.client.HTTPConnection, row: dict[str, Any]) -> Answer:
-    body = json.dumps({name: row[name] for name in ("text", "text_pair") if row.get(name) is not None})
+def _ask(connection: http.client.HTTPConnection, row: Question) -> Answer:
+    body = json.dumps(row)
     began = time.perf_counter()
     try:
         connection.request("POST", "/predict", body, {SHADOW: "1", "content-type": "application/json"})

@@ -10,8 +10,9 @@ could not; and fetches the model folders that the record names and this machine 
 import sys
 import time
 
-from tokka.deployment.reconcile import Registered, keep_aliases, show_last_verdict
+from tokka.deployment.reconcile import keep_aliases, show_last_verdict
 from tokka.deployment.record.record import Record
+from tokka.deployment.registry import Registry
 from tokka.errors import TokkaError
 from tokka.params import Params
 from tokka.processes.supervisor import keep
@@ -50,7 +51,7 @@ def work(params: Params, settings: Settings) -> int:
         time.sleep(POLL_SECONDS)
 
 
-def bring_in_line(record: Record, registry: Registered, params: Params, settings: Settings) -> None:
+def bring_in_line(record: Record, registry: Registry, params: Params, settings: Settings) -> None:
     """Do it once.
 
     Raises:

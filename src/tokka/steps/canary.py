@@ -18,31 +18,27 @@ def run(params: Params, settings: Settings, version: str, out: Path) -> dict[str
     """
     from tokka.deployment.record.record import Record
     from tokka.deployment.record.retrainings import FAILED, OUTCOMES, Attempts
-    from tokka.deployment.rollout import run_rollout
-    from tokka.gateway.api_keys import own_headers
-    from tokka.gateway.replay import replay
+    from tokka.deployment.rollout import Rollout, through_gateway
     from tokka.registry.mlflow_client import Registry
     from tokka.stack.local_target import LocalTarget
     from tokka.stack.stack import ensure_up
 
-    def traffic(*arguments: Any, **named: Any) -> Any:
-        return replay(*arguments, headers=own_headers(settings.home), **named)
-
     with progress.step(STEP):
         ensure_up(settings, params)
-        result = run_rollout(
+        rollout = Rollout(
             version=version,
             registry=Registry(settings, params.registry.model),
             record=Record(settings.record_url),
             target=LocalTarget(settings, params),
             params=params,
             settings=settings,
-            traffic=traffic,
+            traffic=through_gateway(settings),
         )
+        result = rollout.run()
         outcome = result.as_dict()
         files.write_json(out / "canary.json", outcome)
         files.write_text(out / "canary.md", as_markdown(version, outcome))
-        Attempts(settings.record_url).finish(params.registry.model, OUTCOMES.get(outcome["verdict"], FAILED))
+        Attempts(settings.record_url).finish(params.registry.model, OUTCOMES.get(result.verdict, FAILED))
         progress.result(STEP, **outcome)
         return outcome
 

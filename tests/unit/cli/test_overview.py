@@ -21,7 +21,7 @@ VALUES = {"errors": 10.0, "errors_limit": 100.0, "slow": 0.5, "slow_limit": 100.
 
 @pytest.fixture
 def found(tmp_path):
-    rollout_files.write(tmp_path, STATE, "2", Action("wait", "requests", ("too few requests",), values=VALUES), 7.0)
+    rollout_files.write(tmp_path, STATE, Action("wait", "requests", ("too few requests",), values=VALUES), 7.0)
     return overview.judge(rollout_files.read(tmp_path), STATE)
 
 

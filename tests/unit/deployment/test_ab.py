@@ -11,7 +11,10 @@ from tests.fakes.world import Model, World
 from tokka.deployment import ab
 from tokka.deployment.judge import confidence_sequences
 from tokka.deployment.judge.evidence import Traffic
+from tokka.deployment.judge.live_judge import judge_ab
+from tokka.deployment.judge.phases import Action, Evidence, next_action
 from tokka.deployment.reconcile import end_abandoned
+from tokka.deployment.record.record import Superseded
 from tokka.deployment.record.state import Revision, State
 from tokka.deployment.record.target import Observed
 from tokka.deployment.rollout import rollback
@@ -96,17 +99,21 @@ def test_nothing_seen_is_nothing_known():
     assert unlabelled["errors"].high < 0.1
 
 
+def judge(evidence: Evidence) -> Action:
+    return next_action(RUNNING, evidence, Params().canary, 10.0)
+
+
 def test_failures_end_the_test_and_peeking_at_equal_versions_seldom_does():
     seen = Observed(generation=3, share=0.3, ready=(ONE.digest, TWO.digest))
-    ended = ab.look(RUNNING, traffic(1500, 0.005, 0.05, 1), seen, 0.0, Params())
+    ended = judge(Evidence(seen, traffic=traffic(1500, 0.005, 0.05, 1)))
     assert (ended.kind, ended.changes["challenger"], ended.changes["phase"]) == ("roll_back", None, "idle")
     assert "fails more often" in ended.reasons[0]
     # The judge looks at the highest level that was ever reached: this is what peeking after each request sees.
     wrong = sum(
-        ab.look(RUNNING, traffic(800, 0.05, 0.05, seed), seen, 0.0, Params()).kind == "roll_back" for seed in range(200)
+        judge(Evidence(seen, traffic=traffic(800, 0.05, 0.05, seed))).kind == "roll_back" for seed in range(200)
     )
     assert wrong / 200 <= Params().canary.alpha
-    assert ab.look(RUNNING, Traffic(), seen, 31.0, Params()).topic == "lost"
+    assert judge(Evidence(seen, lost_s=31.0)).topic == "lost"
 
 
 def by_users(made: Traffic, users: int, **columns: np.ndarray) -> Traffic:
@@ -118,9 +125,9 @@ def by_users(made: Traffic, users: int, **columns: np.ndarray) -> Traffic:
 
 def test_one_user_who_always_fails_does_not_end_the_test():
     made = by_users(traffic(600, 1.0, 1.0, 1, 0.5), 3)
-    value, reason = confidence_sequences.failure(Traffic(**{**vars(made), "canary": np.ones(600)}), 0.05)
-    assert reason is None and value < 10, "three users are three drawings"
-    assert confidence_sequences.failure(traffic(600, 0.0, 1.0, 1, 0.5), 0.05)[1]
+    found = judge_ab(Traffic(**{**vars(made), "canary": np.ones(600)}), 0.05)
+    assert found.verdict == "hold" and found.values["errors"] < 10, "three users are three drawings"
+    assert judge_ab(traffic(600, 0.0, 1.0, 1, 0.5), 0.05).verdict == "roll_back"
 
 
 def test_what_the_model_server_refuses_is_in_no_interval():
@@ -150,9 +157,7 @@ def here(tmp_path):
 
 
 def start(here: World, version: str = "2", share: float = 0.3) -> State:
-    return ab.start(
-        version, share, fetch=here.fetch, record=here.record, target=here.target, params=here.params, clock=here.clock
-    )
+    return ab.start(here.rollout_of(version), share)
 
 
 def test_a_test_starts_splits_and_ends_with_its_winner(here):
@@ -218,8 +223,34 @@ def test_no_rollout_takes_a_running_test_away_and_one_that_nobody_watches_is_end
 
 
 def test_the_winner_keeps_its_snapshot_of_feedback(here):
-    ab.start(
-        "2", 0.3, fetch=here.fetch, record=here.record, target=here.target, params=here.params, clock=here.clock,
-        snapshot="/snapshots/abc",
-    )  # fmt: skip
+    here.registry.of["2"].tags["tokka.snapshot"] = "/snapshots/abc"
+    start(here)
     assert ab.stop("2", here.record, here.params, here.settings).champion.snapshot == "/snapshots/abc"
+
+
+def test_a_version_that_waits_for_its_review_is_not_compared(here):
+    registry = here.params.registry.model_copy(update={"review": "required"})
+    params = here.params.model_copy(update={"registry": registry})
+    with pytest.raises(Refused, match="its review is waiting"):
+        ab.start(here.rollout_of("2", params=params), 0.3)
+    assert here.state.challenger is None
+
+
+def test_a_rollout_takes_over_from_a_test_that_is_still_warming_up(here):
+    """`tokka run` for the version that `tokka ab start` warms up: the rollout goes its own way, from the beginning."""
+    here.challenger.ready = False
+    results = []
+
+    def interrupt() -> None:
+        here.target.apply(here.state)
+        if here.state.ab_share:
+            here.challenger.ready = True
+            here.clock.on_sleep = lambda: None
+            results.append(here.rollout("2"))
+
+    here.clock.on_sleep = interrupt
+    with pytest.raises(Superseded):
+        start(here)
+    assert results[0].verdict == "promoted"
+    assert "shadow" in [one["phase"] for one in results[0].phases]
+    assert here.state.ab_share == 0.0

@@ -13,7 +13,7 @@ from tokka.deployment import label_requests
 from tokka.deployment.collector import RequestLog
 from tokka.deployment.inputs import Input
 from tokka.deployment.judge import e_processes
-from tokka.deployment.judge.evidence import Pairs, pairs_of
+from tokka.deployment.judge.evidence import Pairs
 from tokka.deployment.judge.shadow_judge import judge_pairs
 from tokka.deployment.record.state import Revision
 from tokka.deployment.record.target import Answer
@@ -193,7 +193,7 @@ def test_what_was_proven_without_a_label_stays_proven_with_it():
     difference = random.choice([-1.0, 0.0, 1.0], size=300, p=[0.02, 0.9, 0.08])
     blind = np.where(random.random(300) < 0.5, np.where(difference == 0, 0.0, np.nan), difference)
     rows = [(one, float(other != 0), 0.0) for one, other in zip(blind, difference, strict=True)]
-    without = judge_pairs(pairs_of(rows), Canary())
+    without = judge_pairs(Pairs.of(rows), Canary())
     told = [(one, apart, speed) for one, (_, apart, speed) in zip(difference, rows, strict=True)]
-    assert judge_pairs(pairs_of(told), Canary()).values["no_worse"] >= without.values["no_worse"]
+    assert judge_pairs(Pairs.of(told), Canary()).values["no_worse"] >= without.values["no_worse"]
     assert e_processes.highest(e_processes.against_no_worse(difference)) >= 0

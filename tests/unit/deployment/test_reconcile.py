@@ -1,4 +1,4 @@
-"""Projections of the record: the registry's aliases, and what still differs."""
+"""Projections of the record: the registry's aliases and verdicts, and who is abandoned."""
 
 import subprocess
 import sys
@@ -7,18 +7,15 @@ import pytest
 
 from tests.fakes.world import ADMITTED, FakeRegistry, VersionTags
 from tokka.deployment.reconcile import (
-    Difference,
     Silence,
     is_abandoned,
     keep_aliases,
-    plan,
     project_aliases,
     show_last_verdict,
 )
 from tokka.deployment.record import owner
 from tokka.deployment.record.record import Record
-from tokka.deployment.record.state import Driver, Revision, State
-from tokka.deployment.record.target import Observed
+from tokka.deployment.record.state import Owner, Revision, State
 
 ONE, TWO = Revision(version="1", digest="a" * 64), Revision(version="2", digest="b" * 64)
 IDLE = State(endpoint="desk", generation=3, champion=TWO, previous=ONE)
@@ -36,7 +33,7 @@ def test_aliases_become_what_the_record_says_and_stay_so(registry):
     registry.alias = {"champion": "1", "challenger": "2"}
     changed = project_aliases(IDLE, registry)
     assert registry.alias == {"champion": "2", "previous": "1"}
-    assert [one.what for one in changed] == ["alias champion", "alias challenger", "alias previous"]
+    assert changed == ["champion", "challenger", "previous"]
     assert project_aliases(IDLE, registry) == []
     project_aliases(ROLLING, registry)
     assert registry.alias == {"champion": "1", "challenger": "2"}
@@ -84,22 +81,22 @@ def test_who_was_fast_to_read_and_slow_to_write_looks_again(tmp_path, registry, 
     keep_aliases(record, "desk", registry)
     assert registry.alias == {"champion": "2", "previous": "1"}
     registry.alias["champion"] = "3"
-    assert [one.found for one in keep_aliases(record, "desk", registry)] == ["3"]
+    assert keep_aliases(record, "desk", registry) == ["champion"]
     assert registry.alias["champion"] == "2"
 
 
-def test_a_driver_that_was_killed_is_known_at_once_and_one_that_hangs_by_its_silence():
+def test_an_owner_that_was_killed_is_known_at_once_and_one_that_hangs_by_its_silence():
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    driver = Driver(place=owner.place(), pid=child.pid, started=owner.process.identity(child.pid))
-    state = ROLLING.model_copy(update={"driver": driver})
+    child_owner = Owner(place=owner.place(), pid=child.pid, started=owner.process.identity(child.pid))
+    state = ROLLING.model_copy(update={"owner": child_owner})
     assert not is_abandoned(state, 59.0) and is_abandoned(state, 61.0)
     child.kill()
     child.communicate()
     assert is_abandoned(state, 0.0)
-    elsewhere = driver.model_copy(update={"place": "another machine"})
-    assert not is_abandoned(state.model_copy(update={"driver": elsewhere}), 59.0)
+    elsewhere = child_owner.model_copy(update={"place": "another machine"})
+    assert not is_abandoned(state.model_copy(update={"owner": elsewhere}), 59.0)
     assert not is_abandoned(state.model_copy(update={"phase": "ab"}), 59.0), "a test outlives whoever started it"
-    assert not is_abandoned(IDLE.model_copy(update={"driver": driver}), 99.0)
+    assert not is_abandoned(IDLE.model_copy(update={"owner": child_owner}), 99.0)
 
 
 @pytest.mark.parametrize(
@@ -117,20 +114,3 @@ def test_a_version_whose_driver_died_is_told_what_became_of_it(tmp_path, registr
     assert show_last_verdict(record, "desk", registry) == "2"
     assert registry.of["2"].tags["tokka.canary"] == verdict
     assert show_last_verdict(record, "desk", registry) is None
-
-
-def test_nothing_differs_when_all_serve():
-    ready = (ONE.digest, TWO.digest)
-    assert plan(ROLLING, Observed(generation=4, share=0.25, ready=ready)) == []
-    assert plan(IDLE, Observed(generation=3, ready=ready)) == []
-    assert plan(State(endpoint="desk"), None) == []
-
-
-def test_each_difference_is_named():
-    found = plan(ROLLING, Observed(generation=3, share=0.05, ready=(ONE.digest,)))
-    assert found == [
-        Difference("generation", "4", "3"),
-        Difference("share", "25.00%", "5.00%"),
-        Difference("challenger 2", "ready", "not ready"),
-    ]
-    assert plan(IDLE, None) == [Difference("stack", "running", "no answer")]

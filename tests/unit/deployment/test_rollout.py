@@ -5,10 +5,11 @@ import json
 import pytest
 
 from tests.fakes.world import ENDPOINT, Model, World, digest_of
-from tokka.deployment.collector import Gatherer, RequestLog
+from tokka.deployment.collector import EvidenceCollector, RequestLog
 from tokka.deployment.record.state import Revision
 from tokka.deployment.rollout import rollback
 from tokka.errors import Refused, TokkaError
+from tokka.request_log.log import Writer
 
 SHORT = {"quality_margin": 0.1, "step_requests": 60, "watch_s": 0.6, "maximum_wait_s": 20}
 
@@ -160,11 +161,11 @@ def test_who_goes_on_with_a_watch_does_not_take_its_failures_for_the_usual_ones(
     here.clock.sleep(10)
     resumed = here.record.compare_and_set(state)
     assert (resumed.promoted, resumed.updated) == (state.promoted, state.updated + 10)
-    gatherer = Gatherer(
+    collector = EvidenceCollector(
         version="2", registry=here.registry, target=here.target, params=here.params, home=here.settings.home,
-        traffic=None, read_log=lambda since: records, clock=here.clock,
+        traffic=None, open_log=lambda: lambda since: records, clock=here.clock,
     )  # fmt: skip
-    seen = gatherer.gather(resumed)
+    seen = collector.gather(resumed)
     assert (seen.before.size, seen.after.size) == (2, 3)
 
 
@@ -175,30 +176,30 @@ def on_a_step(here):
     )
     here.target.apply(state)
     sent = []
-    gatherer = Gatherer(
+    collector = EvidenceCollector(
         version="2", registry=here.registry, target=here.target, params=here.params, home=here.settings.home,
-        traffic=sent.append, read_log=here.target.reader(), clock=here.clock,
+        traffic=sent.append, open_log=here.target.reader, clock=here.clock,
     )  # fmt: skip
-    return state, gatherer, sent
+    return state, collector, sent
 
 
 def test_live_traffic_that_fills_its_step_and_proves_too_little_is_helped_after_a_while(here):
-    state, gatherer, sent = on_a_step(here)
+    state, collector, sent = on_a_step(here)
     for _ in range(2):
         # Three requests a second: enough to fill a step of a hundred within a minute, over and over.
         here.target.send([{"text": f"message {number}"} for number in range(450)], rate=3.0, replayed=False)
-        gatherer.gather(state)
+        collector.gather(state)
     assert [len(rows) for rows in sent] == [here.params.canary.step_requests]
 
 
 @pytest.mark.parametrize(("users", "helped"), [(3, True), (450, False)])
 def test_a_few_users_fill_no_step_however_often_they_ask(here, users, helped):
-    state, gatherer, sent = on_a_step(here)
+    state, collector, sent = on_a_step(here)
     here.target.send([{"text": f"message {number}"} for number in range(450)], rate=3.0, replayed=False)
     requests = [record for record in here.target.log if record["kind"] == "request"]
     for number, record in enumerate(requests):
         record["key"] = str(number % users)
-    gatherer.gather(state)
+    collector.gather(state)
     assert bool(sent) == helped
 
 
@@ -216,15 +217,14 @@ def test_values_are_rolled_out_by_their_errors(tmp_path, accuracy, verdict):
 
 
 def test_the_request_log_is_read_on(tmp_path):
-    log = RequestLog(tmp_path)
+    log, writer = RequestLog(tmp_path), Writer(tmp_path, "test")
     assert log(0.0) == []
 
-    def add(name: str, moment: float) -> None:
-        with (tmp_path / "20260101-test-1.jsonl").open("a") as file:
-            file.write(json.dumps({"kind": "request", "prediction_id": name, "time": moment}) + "\n")
+    def add(*names: str) -> None:
+        writer.append([{"kind": "request", "prediction_id": name, "time": 1_800_000_000.0} for name in names])
 
-    add("a", 1_800_000_000.0)
-    add("b", 1_800_000_010.0)
+    add("a", "b")
     assert [entry["prediction_id"] for entry in log(0.0)] == ["a", "b"]
-    add("c", 1_800_000_020.0)
+    add("c")
     assert [entry["prediction_id"] for entry in log(0.0)] == ["c"]
+    writer.close()

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokka.deployment.judge.evidence import Traffic
-from tokka.deployment.traffic_columns import KINDS, TrafficColumns, TrafficLog
-from tokka.request_log.log import Writer
+from tokka.deployment.traffic_columns import KINDS, TrafficColumns
+from tokka.request_log.log import Tail, Writer
 
 
 def request(identity: str, **changes) -> dict:
@@ -131,7 +131,7 @@ def test_feedback_on_a_value_is_wrong_beyond_the_scale():
 )
 def test_a_line_that_makes_no_sense_is_no_evidence(line):
     traffic = traffic_of([line], challenger="2", slow_ms=250.0)
-    assert not traffic.usable().any()
+    assert traffic.usable().size == 0
 
 
 @pytest.mark.parametrize(
@@ -213,12 +213,13 @@ def plainly(records: list[dict]) -> list[tuple]:
 @settings(max_examples=60, deadline=None)
 def test_columns_say_what_the_records_say_however_they_arrive(records, cut):
     with tempfile.TemporaryDirectory() as folder:
-        log = TrafficLog(Path(folder), since=0.0, challenger="2", slow_ms=250.0)
+        log, columns = Tail(Path(folder)), TrafficColumns(challenger="2", slow_ms=250.0)
         for part in (records[:cut], records[cut:]):
             writer = Writer(Path(folder), "test")
             writer.append(part)
             writer.close()
-            found = log.poll()
+            columns.take(log.poll().records)
+            found = columns.traffic()
     names = ("canary", "share", "failed", "slow", "wrong", "replayed", "refused", "told")
     rows = sorted(zip(*(getattr(found, name).tolist() for name in names), strict=True), key=str)
     assert [*map(str, rows)] == sorted(str(row[1:]) for row in plainly(records))

@@ -39,7 +39,7 @@ def feed(here):
 
 def look(here, feed, *, seconds_ago=0.0, **values):
     action = Action("wait", "requests", ("too few requests",), {}, {**LOOK, **values})
-    rollout_files.write(here.settings.home, here.state, "2", action, time.time() - seconds_ago)
+    rollout_files.write(here.settings.home, here.state, action, time.time() - seconds_ago)
     info = StackInfo(pid=1, started=1.0, updated=1.0, name=ENDPOINT, endpoint="http://x", share=0.2, generation=2)
     feed.tell(info, here.state)
 

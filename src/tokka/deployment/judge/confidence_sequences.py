@@ -1,4 +1,4 @@
-"""What an A/B test knows: a confidence sequence per metric for challenger minus champion, and whether it fails.
+"""What an A/B test knows: a confidence sequence per metric for challenger minus champion.
 
     report = measure(traffic, alpha=0.05)       # pure; may be asked after every request
     report["errors"].low, report["errors"].high
@@ -13,14 +13,11 @@ came.
 """
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
-
-import numpy as np
+from dataclasses import dataclass
 
 from tokka.deployment.judge import e_processes
 from tokka.deployment.judge.e_processes import Floats
-from tokka.deployment.judge.evidence import Traffic, as_told, first_of_each
+from tokka.deployment.judge.evidence import Traffic
 
 METRICS = ("errors", "slow", "wrong")
 # Halvings of the interval: the bounds are exact to a ten-thousandth.
@@ -46,10 +43,6 @@ class Difference:
         """`better`, `worse` or `undecided`, of the challenger."""
         return "worse" if self.low > 0 else "better" if self.high < 0 else "undecided"
 
-    def as_dict(self) -> dict[str, Any]:
-        """The same as plain data for JSON."""
-        return {**asdict(self), "verdict": self.verdict}
-
 
 def measure(traffic: Traffic, alpha: float) -> dict[str, Difference]:
     """One confidence sequence per metric; without a request it is all of [-1, 1].
@@ -58,36 +51,16 @@ def measure(traffic: Traffic, alpha: float) -> dict[str, Difference]:
         traffic: requests since the test began, in the order of time.
         alpha: the probability that any of the intervals is ever wrong.
     """
-    sound = traffic.where(traffic.usable() & (traffic.refused == 0))
-    split = sound.where((sound.share > 0) & (sound.share < 1))
-    return {name: _difference(split, name, alpha / len(METRICS)) for name in METRICS}
+    split = traffic.answered().split()
+    return {name: _difference(split.known(name).drawn(), name, alpha / len(METRICS)) for name in METRICS}
 
 
-def failure(traffic: Traffic, alpha: float) -> tuple[float, str | None]:
-    """(e-value, reason to end the test): the challenger is proven to fail more often than the champion, or None."""
-    sound = traffic.where(traffic.usable())
-    sound = sound.where((sound.failed == 1) & (sound.share > 0) & (sound.share < 1))
-    sound = sound.where(first_of_each(sound.key))
-    log_e = e_processes.highest(e_processes.excess_on_canary(sound.canary, sound.share))
-    value = math.exp(min(log_e, 690.0))
-    if log_e < math.log(1.0 / alpha):
-        return value, None
-    on = int(sound.canary.sum())
-    return value, f"the challenger fails more often: {on} of {sound.size} failures on it, e-value {value:.3g}"
-
-
-def _difference(traffic: Traffic, name: str, alpha: float) -> Difference:
-    every = {"errors": traffic.failed, "slow": traffic.slow, "wrong": traffic.wrong}[name]
-    known = np.flatnonzero(np.isfinite(every))
-    if name == "wrong":
-        known = as_told(traffic, known)
-    known = known[first_of_each(traffic.key[known])]
-    event, here = every[known], traffic.where(known)
-    rates = [_rate(event[here.canary == side]) for side in (0, 1)]
-    both = None if rates[0] is None or rates[1] is None else rates[1] - rates[0]
-    high = _bound(event, here, alpha / 2, above=True)
-    low = _bound(event, here, alpha / 2, above=False)
-    return Difference(known.size, rates[0], rates[1], both, low, high)
+def _difference(known: Traffic, name: str, alpha: float) -> Difference:
+    event = known.metrics[name]
+    champion, challenger = (_rate(event[known.canary == side]) for side in (0, 1))
+    both = None if champion is None or challenger is None else challenger - champion
+    high, low = (_bound(event, known, alpha / 2, above=above) for above in (True, False))
+    return Difference(known.size, champion, challenger, both, low, high)
 
 
 def _bound(event: Floats, traffic: Traffic, alpha: float, *, above: bool) -> float:

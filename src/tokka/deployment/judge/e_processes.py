@@ -48,7 +48,7 @@ def against_excess_of(margin: float, event: Floats, on_canary: Floats, share: Fl
     that the capital stays positive: 1 + stake * w * (margin - z).
     """
     surprise = event * (on_canary - (1.0 - on_canary) * share / (1.0 - share))
-    return _log_mean(np.log1p(np.outer(share * margin - surprise, STAKES)))
+    return _bet(share * margin - surprise)
 
 
 def against_no_worse(difference: Floats) -> Floats:
@@ -57,7 +57,7 @@ def against_no_worse(difference: Floats) -> Floats:
     Args:
         difference: (n,) in [-1, 1], the champion's loss minus the challenger's; 0 where nothing is known.
     """
-    return _log_mean(np.log1p(-np.outer(difference, STAKES)))
+    return _bet(-difference)
 
 
 def against_worse_by(difference: Floats, margin: float) -> Floats:
@@ -67,7 +67,7 @@ def against_worse_by(difference: Floats, margin: float) -> Floats:
         difference: (n,) in [-1, 1] as above; whoever does not know it puts in the worst that it can be.
         margin: in (0, 1), in the units of `difference`.
     """
-    return _log_mean(np.log1p(np.outer((difference + margin) / (1.0 + margin), STAKES)))
+    return _bet((difference + margin) / (1.0 + margin))
 
 
 def against_disagreement(disagreement: Floats, margin: float) -> Floats:
@@ -76,7 +76,7 @@ def against_disagreement(disagreement: Floats, margin: float) -> Floats:
     Args:
         disagreement: (n,) in [0, 1], 0 where both say the same.
     """
-    return _log_mean(np.log1p(np.outer(margin - disagreement, STAKES)))
+    return _bet(margin - disagreement)
 
 
 def above_limit(event: Floats, limit: float) -> Floats:
@@ -85,7 +85,7 @@ def above_limit(event: Floats, limit: float) -> Floats:
     Args:
         event: (n,) 0 or 1; `limit` in (0, 1).
     """
-    return _log_mean(np.log1p(np.outer(event - limit, STAKES)))
+    return _bet(event - limit)
 
 
 def against_difference(bound: float, event: Floats, on_canary: Floats, share: Floats, *, above: bool) -> Floats:
@@ -99,14 +99,17 @@ def against_difference(bound: float, event: Floats, on_canary: Floats, share: Fl
     keeps the capital positive for every bound, so that what is tested is monotone in the bound.
     """
     z = event * (on_canary / share - (1.0 - on_canary) / (1.0 - share))
-    if above:
-        return _log_mean(np.log1p(np.outer((bound - z) * share / (1.0 + share), STAKES)))
-    return _log_mean(np.log1p(np.outer((z - bound) * (1.0 - share) / (2.0 - share), STAKES)))
+    return _bet((bound - z) * share / (1.0 + share) if above else (z - bound) * (1.0 - share) / (2.0 - share))
 
 
 def highest(log_e: Floats) -> float:
     """The highest level that was ever reached; 0 (an e-value of 1, no evidence) when there is no observation."""
     return max(0.0, float(log_e.max())) if log_e.size else 0.0
+
+
+def _bet(payoff: Floats) -> Floats:
+    """The capital of bettors who stake a part of it on each payoff, of (n,), in [-1, 1]."""
+    return _log_mean(np.log1p(np.outer(payoff, STAKES)))
 
 
 def _log_mean(increments: Floats) -> Floats:

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +37,11 @@ class Pairs:
     live: bool = False
     exhausted: bool = False
 
+    @classmethod
+    def of(cls, rows: Sequence[tuple[float, float, float]]) -> "Pairs":
+        """From rows of (difference, disagreement, speed)."""
+        return cls(*np.array(rows, dtype=np.float64).reshape(-1, 3).T)
+
     @property
     def from_live(self) -> NDArray[np.bool_]:
         """(n,) where the input was live traffic."""
@@ -70,31 +74,41 @@ class Traffic:
         """How many requests these are."""
         return int(self.canary.size)
 
-    def where(self, keep: Any) -> "Traffic":
+    @property
+    def metrics(self) -> dict[str, Floats]:
+        """What can be too much of, by metric: (n,) 1 where it happened."""
+        return {"errors": self.failed, "slow": self.slow, "wrong": self.wrong, "refused": self.refused}
+
+    def where(self, keep: NDArray[np.bool_ | np.intp]) -> "Traffic":
         """The requests that a boolean mask (n,) keeps, or those at these positions, in that order."""
-        if np.asarray(keep).dtype == bool and np.all(keep):
+        if keep.dtype == bool and np.all(keep):
             return self
         return Traffic(**{name: getattr(self, name)[keep] for name in self.__dataclass_fields__})
 
-    def usable(self) -> Any:
-        """(n,) bool: every column is in its range."""
+    def usable(self) -> "Traffic":
+        """The requests whose every column is in its range."""
         inside = (self.share >= 0) & (self.share <= 1)
         for column in (self.canary, self.failed, self.slow, self.refused):
             inside &= (column == 0) | (column == 1)
-        return inside & ((self.wrong == 0) | (self.wrong == 1) | np.isnan(self.wrong))
+        return self.where(inside & ((self.wrong == 0) | (self.wrong == 1) | np.isnan(self.wrong)))
 
+    def answered(self) -> "Traffic":
+        """The usable requests that are not the client's fault."""
+        usable = self.usable()
+        return usable.where(usable.refused == 0)
 
-def first_of_each(key: Floats) -> NDArray[np.intp]:
-    """Where each key, of (n,), comes first; in rising order.
+    def split(self) -> "Traffic":
+        """The requests that the split drew; at a share of 0 or 1 all go one way, which tells nothing of either."""
+        return self.where((self.share > 0) & (self.share < 1))
 
-    A split keeps a key on its side: its first observation is drawn by the split, all later ones are copies of it.
-    """
-    return np.sort(np.unique(key, return_index=True)[1])
+    def drawn(self) -> "Traffic":
+        """The first request of each key: a split keeps a key on its side, so that all later ones are copies of it."""
+        return self.where(np.sort(np.unique(self.key, return_index=True)[1]))
 
-
-def as_told(traffic: Traffic, positions: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Positions of requests in the order in which feedback on them came: nobody could bet on it before."""
-    return positions[np.argsort(traffic.told[positions], kind="stable")]
+    def known(self, metric: str) -> "Traffic":
+        """The requests on which a metric is known, in the order in which it became known: nobody could bet before."""
+        known = self.where(np.isfinite(self.metrics[metric]))
+        return known.where(np.argsort(known.told, kind="stable")) if metric == "wrong" else known
 
 
 def compare(champion: Answer, challenger: Answer, target: object, scale: float | None) -> tuple[float, float] | None:
@@ -129,12 +143,6 @@ def is_sound(answer: Answer, scale: float | None) -> bool:
 def compare_speed(champion: Answer, challenger: Answer, slow_ms: float) -> float:
     """1 when only the champion was slow, -1 when only the challenger was, else 0."""
     return float(champion.latency_ms > slow_ms) - float(challenger.latency_ms > slow_ms)
-
-
-def pairs_of(rows: Sequence[tuple[float, float, float]], **facts: Any) -> Pairs:
-    """Rows of (difference, disagreement, speed) as arrays."""
-    columns = np.array(rows, dtype=np.float64).reshape(-1, 3)
-    return Pairs(difference=columns[:, 0], disagreement=columns[:, 1], speed=columns[:, 2], **facts)
 
 
 def _distance(one: Answer, other: Answer, scale: float | None) -> float:

@@ -1,4 +1,4 @@
-"""The judge of a rollout: pure, valid however often one asks, and never content with nothing.
+"""The judge of live traffic: pure, valid however often one asks, and never content with nothing.
 
     judgement = judge_traffic(traffic, share=0.05, canary=params.canary)
     judgement.verdict                            # "promote", "roll_back" or "hold", with reasons and e-values
@@ -17,12 +17,10 @@ import numpy as np
 
 from tokka.deployment.judge import e_processes
 from tokka.deployment.judge.e_processes import Floats
-from tokka.deployment.judge.evidence import Traffic, as_told, first_of_each
-from tokka.deployment.judge.verdict import METRICS, NAMES, Judgement, e_value, unproven
+from tokka.deployment.judge.evidence import Traffic
+from tokka.deployment.judge.verdict import METRICS, NAMES, Judgement, e_value
 from tokka.params import Canary
 
-# The watch after a promotion is a decision of its own: nothing is left to compare with but what was before.
-WATCHED = ("errors", "slow", "wrong")
 # A rate below this is not worth a rollback after a promotion, whatever it was before.
 TOLERATED = {"errors": 0.02, "slow": 0.05, "wrong": 0.1}
 # More unusable evidence than this, and the rest is not believed either.
@@ -41,56 +39,83 @@ def judge_traffic(traffic: Traffic, share: float, canary: Canary, *, last: bool 
             is not slow more often (`slow_margin`). Nothing else may be promoted on, so alpha is not split here.
     """
     usable = traffic.usable()
-    unusable = traffic.size - int(usable.sum())
-    traffic = traffic.where(usable)
-    values: dict[str, float] = {
-        "requests": traffic.size,
-        "unusable": unusable,
-        "replayed": float(traffic.replayed.sum()),
-    }
-    against = _find_excesses(traffic, canary, values)
-    if against:
+    unusable = traffic.size - usable.size
+    values = {"requests": usable.size, "unusable": unusable, "replayed": float(usable.replayed.sum())}
+    if against := _find_excesses(usable, canary, values):
         return Judgement("roll_back", against, values)
     # Who asks for what nobody can answer must not make the answers that a promotion needs.
-    traffic = traffic.where(traffic.refused == 0)
-    if unusable > MAXIMUM_UNUSABLE * (traffic.size + unusable):
-        return Judgement(
-            "hold", (f"{unusable} of {traffic.size + unusable} requests in the log make no sense",), values
-        )
-    doubts = _find_doubts(traffic)
-    if doubts:
+    answered = usable.answered()
+    if unusable > MAXIMUM_UNUSABLE * (every := answered.size + unusable):
+        return Judgement("hold", (f"{unusable} of {every} requests in the log make no sense",), values)
+    if doubts := _find_doubts(answered):
         return Judgement("hold", doubts, values)
-    step = _weigh_step(traffic, share, canary, values)
-    return _ask_for_proof(step, traffic, canary) if last and step.verdict == "promote" else step
+    step = _weigh_step(answered, share, canary, values)
+    return _ask_for_proof(step, answered.split().drawn(), canary) if last and step.verdict == "promote" else step
+
+
+def judge_ab(traffic: Traffic, alpha: float) -> Judgement:
+    """An A/B test: is the challenger proven to fail more often than the champion?
+
+    Args:
+        traffic: every request since the test began.
+    """
+    usable, limit = traffic.usable(), 1.0 / alpha
+    log_e, failures = _excess(usable, "errors")
+    values = {"errors": e_value(log_e), "errors_limit": limit, "requests": traffic.size}
+    if log_e < math.log(limit):
+        return Judgement("hold", (f"{traffic.size} requests",), values)
+    on = f"{failures.canary.sum():.0f} of {failures.size} failures on it, e-value {values['errors']:.3g}"
+    return Judgement("roll_back", (f"the challenger fails more often: {on}",), values)
 
 
 def judge_watch(before: Traffic, after: Traffic, canary: Canary) -> Judgement:
     """After the promotion: are events on the new champion proven more than twice as frequent as on the old one?
 
     Where events were usual before, twice as frequent is none: then, whether what is no event is half as frequent.
+    A decision of its own: nothing is left to compare with but what was before.
 
     Args:
         before: requests of the rollout; those on the old champion say what is usual.
         after: requests since the promotion.
     """
-    before = before.where(before.usable() & (before.canary == 0) & (before.refused == 0))
-    after = after.where(after.usable() & (after.refused == 0))
-    values: dict[str, float] = {"requests": after.size}
-    against = []
-    for name in WATCHED:
-        limit = _usual_limit(_column(before, name), TOLERATED[name])
-        seen = _column(after, name)
+    before, after = before.answered(), after.answered()
+    before = before.where(before.canary == 0)
+    values, against, wanted = {"requests": float(after.size)}, [], len(TOLERATED) / canary.alpha
+    for name, tolerated in TOLERATED.items():
+        limit = _usual_limit(before.known(name).metrics[name], tolerated)
+        seen = after.known(name).metrics[name]
         log_e = e_processes.highest(e_processes.above_limit(seen, limit))
-        values |= {
-            name: e_value(log_e),
-            f"{name}_limit": len(WATCHED) / canary.alpha,
-            f"{name}_rate_limit": round(limit, 6),
-        }
-        if log_e >= math.log(len(WATCHED) / canary.alpha):
+        values |= {name: e_value(log_e), f"{name}_limit": wanted, f"{name}_rate_limit": round(limit, 6)}
+        if log_e >= math.log(wanted):
             against.append(f"{int(seen.sum())} {NAMES[name]} in {seen.size} requests, at most {limit:.1%} is usual")
     if against:
         return Judgement("roll_back", tuple(against), values)
     return Judgement("hold", (f"{after.size} requests since the promotion, nothing stands out",), values)
+
+
+def is_calm(watched: Judgement) -> bool:
+    """Whether no evidence of a watch has gone half the way, in orders of magnitude, to a rollback."""
+    return all(watched.values[name] < math.sqrt(watched.values[f"{name}_limit"]) for name in TOLERATED)
+
+
+def _find_excesses(traffic: Traffic, canary: Canary, values: dict[str, float]) -> tuple[str, ...]:
+    """What the challenger is proven to have too much of, in words; the evidence goes into `values`."""
+    against, limit = [], len(METRICS) / canary.alpha
+    for name, column in traffic.metrics.items():
+        log_e, events = _excess(traffic, name)
+        values |= {name: e_value(log_e), f"{name}_limit": limit, f"{name}_seen": events.size}
+        if log_e >= math.log(limit):
+            sides = [column[traffic.canary == side] for side in (1, 0)]
+            on, off = (f"{int((side == 1).sum())} of {side.size}" for side in sides)
+            seen = f"{on} requests on it, {off} on the champion, e-value {values[name]:.3g} of {limit:g}"
+            against.append(f"the challenger has too many {NAMES[name]}: {seen}")
+    return tuple(against)
+
+
+def _excess(traffic: Traffic, name: str) -> tuple[float, Traffic]:
+    """The evidence that the canary has too many events of a metric, and the first one of each user."""
+    events = traffic.where(traffic.metrics[name] == 1).split().known(name).drawn()
+    return e_processes.highest(e_processes.excess_on_canary(events.canary, events.share)), events
 
 
 def _find_doubts(traffic: Traffic) -> tuple[str, ...]:
@@ -98,10 +123,10 @@ def _find_doubts(traffic: Traffic) -> tuple[str, ...]:
 
     No proof, and of requests, not of users: it only holds.
     """
-    live = traffic.where((traffic.replayed == 0) & (traffic.share > 0) & (traffic.share < 1))
+    live = traffic.where(traffic.replayed == 0).split()
     doubts = []
     for name in ("errors", "slow") if traffic.replayed.any() else ():
-        event = live.where(_columns(live)[name] == 1)
+        event = live.where(live.metrics[name] == 1)
         excess = float((event.canary - event.share).sum())
         spread = math.sqrt(float((event.share * (1 - event.share)).sum()))
         if excess >= max(LIVE_EXCESS, 2 * spread):
@@ -112,83 +137,28 @@ def _find_doubts(traffic: Traffic) -> tuple[str, ...]:
 
 def _weigh_step(traffic: Traffic, share: float, canary: Canary, values: dict[str, float]) -> Judgement:
     here = traffic.where(np.abs(traffic.share - share) < 1e-6)
-    drawn = here.where(first_of_each(here.key)).canary
+    drawn = here.drawn().canary
     answered = int((here.canary * (1 - here.failed)).sum())
-    wanted = canary.step_requests * share
-    values |= {
-        "step_requests": here.size,
-        "step_on_canary": float(here.canary.sum()),
-        "step_share": round(float(here.canary.mean()), 6) if here.size else 0.0,
-    }
+    seen_share = round(float(here.canary.mean()), 6) if here.size else 0.0
+    values |= {"step_requests": here.size, "step_on_canary": float(here.canary.sum()), "step_share": seen_share}
     seen = f"{here.size} requests at {share:.1%} ({here.replayed.sum():.0f} replayed), {answered} good answers by it"
     if here.size < canary.step_requests:
         return Judgement("hold", (f"too few requests: {seen}, {canary.step_requests} wanted",), values)
     # Four standard deviations and one request: a sound split fails this about once in 15,000 looks.
     if abs(float(drawn.sum()) - drawn.size * share) > 4 * math.sqrt(drawn.size * share * (1 - share)) + 1:
-        return Judgement("hold", (f"the split is not as ordered: {values['step_share']:.1%} seen, {seen}",), values)
-    if answered < max(1.0, wanted / 2):
+        return Judgement("hold", (f"the split is not as ordered: {seen_share:.1%} seen, {seen}",), values)
+    if answered < max(1.0, canary.step_requests * share / 2):
         return Judgement("hold", (f"too few answers by the challenger: {seen}",), values)
     return Judgement("promote", (f"nothing stands against it: {seen}",), values)
 
 
-def _ask_for_proof(step: Judgement, traffic: Traffic, canary: Canary) -> Judgement:
+def _ask_for_proof(step: Judgement, drawn: Traffic, canary: Canary) -> Judgement:
     """Hold what nothing speaks against until something speaks for it."""
-    between = traffic.where((traffic.share > 0) & (traffic.share < 1))
-    between = between.where(first_of_each(between.key))
-    missing, values = [], dict(step.values)
-    for name, margin in (("errors", canary.error_margin), ("slow", canary.slow_margin)):
+    for name, margin in (("slow", canary.slow_margin), ("errors", canary.error_margin)):
         if margin < 1.0:
-            event = _column(between, name)
-            log_e = e_processes.highest(e_processes.against_excess_of(margin, event, between.canary, between.share))
-            values |= {f"{name}_proof": e_value(log_e), f"{name}_proof_limit": 1.0 / canary.alpha}
-            if log_e < math.log(1.0 / canary.alpha):
-                missing.append(unproven(name, margin, log_e, canary.alpha))
-    return Judgement("hold" if missing else "promote", (*missing, *step.reasons), values)
-
-
-def _column(traffic: Traffic, name: str) -> Floats:
-    """The 0 or 1 of a metric for the requests on which it is known, in the order in which it became known."""
-    column: Floats = _columns(traffic)[name]
-    known = np.flatnonzero(np.isfinite(column))
-    return column[as_told(traffic, known) if name == "wrong" else known]
-
-
-def _columns(traffic: Traffic) -> dict[str, Floats]:
-    return {"errors": traffic.failed, "slow": traffic.slow, "wrong": traffic.wrong, "refused": traffic.refused}
-
-
-def is_calm(watched: Judgement) -> bool:
-    """Whether no evidence of a watch has gone half the way, in orders of magnitude, to a rollback."""
-    return all(watched.values[name] < math.sqrt(watched.values[f"{name}_limit"]) for name in WATCHED)
-
-
-def _find_excesses(traffic: Traffic, canary: Canary, values: dict[str, float]) -> tuple[str, ...]:
-    """What the challenger is proven to have too much of, in words; the evidence goes into `values`."""
-    against, limit = [], len(METRICS) / canary.alpha
-    for name, column in _columns(traffic).items():
-        log_e, events = _excess(traffic, name)
-        values |= {name: e_value(log_e), f"{name}_limit": limit, f"{name}_seen": events}
-        if log_e >= math.log(limit):
-            against.append(f"the challenger has too many {NAMES[name]}: {_excess_words(traffic, column, name, values)}")
-    return tuple(against)
-
-
-def _excess(traffic: Traffic, name: str) -> tuple[float, int]:
-    # At a share of 0 or 1 all traffic goes one way, and an event says nothing about which one is better.
-    events = np.flatnonzero((_columns(traffic)[name] == 1) & (traffic.share > 0) & (traffic.share < 1))
-    events = as_told(traffic, events) if name == "wrong" else events
-    events = events[first_of_each(traffic.key[events])]
-    return e_processes.highest(e_processes.excess_on_canary(traffic.canary[events], traffic.share[events])), int(
-        events.size
-    )
-
-
-def _excess_words(traffic: Traffic, column: Floats, name: str, values: dict[str, float]) -> str:
-    on = [
-        f"{int((column[traffic.canary == side] == 1).sum())} of {int((traffic.canary == side).sum())}"
-        for side in (1, 0)
-    ]
-    return f"{on[0]} requests on it, {on[1]} on the champion, e-value {values[name]:.3g} of {values[f'{name}_limit']:g}"
+            proof = e_processes.against_excess_of(margin, drawn.metrics[name], drawn.canary, drawn.share)
+            step = step.if_proven(name, name, margin, e_processes.highest(proof), canary.alpha)
+    return step
 
 
 def _usual_limit(usual: Floats, tolerated: float) -> float:

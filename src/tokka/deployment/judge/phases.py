@@ -3,19 +3,18 @@
     action = next_action(state, evidence, params.canary, now)
 
 warm_up → shadow → step (one per share in `canary.steps`) → promoted, watch → idle. Every phase can end in roll_back;
-what stays undecided past its time does.
+what stays undecided past its time does. An A/B test goes warm_up → ab, which ends by itself in roll_back only.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
 from tokka.deployment.judge.evidence import Pairs, Traffic
-from tokka.deployment.judge.live_judge import is_calm, judge_traffic, judge_watch
+from tokka.deployment.judge.live_judge import is_calm, judge_ab, judge_traffic, judge_watch
 from tokka.deployment.judge.shadow_judge import judge_pairs
 from tokka.deployment.judge.verdict import Judgement
-from tokka.deployment.record.state import Revision, State
+from tokka.deployment.record.state import Changes, Decision, Revision, State
 from tokka.deployment.record.target import Answer, Observed
 from tokka.params import Canary
 
@@ -49,8 +48,22 @@ class Action:
     kind: Kind
     topic: str
     reasons: tuple[str, ...]
-    changes: dict[str, Any] = field(default_factory=dict)
+    changes: Changes = field(default_factory=Changes)
     values: dict[str, float] = field(default_factory=dict)
+
+    def describe(self, state: State, now: float) -> Decision:
+        """The decision on what is on trial in `state`, as it is written down; `now` in seconds since 1970."""
+        return {
+            "version": state.on_trial.version if state.on_trial else "",
+            "rollout": state.rollout,
+            "phase": state.phase,
+            "share": state.share,
+            "action": self.kind,
+            "topic": self.topic,
+            "reasons": list(self.reasons),
+            "values": self.values,
+            "seconds": round(max(0.0, now - state.updated), 3) if state.updated else 0.0,
+        }
 
 
 def next_action(state: State, evidence: Evidence, canary: Canary, now: float) -> Action:
@@ -63,20 +76,22 @@ def next_action(state: State, evidence: Evidence, canary: Canary, now: float) ->
         return _watch(state, evidence, canary, now)
     if state.challenger is None:
         raise ValueError(f"{state.endpoint} has no challenger in phase {state.phase!r}")
-    if state.phase in ("verify", "warm_up"):
-        return _warm_up(state, state.challenger, evidence, canary, now)
+    if state.phase == "warm_up":
+        return _in_time(state, _warm_up(state, state.challenger, evidence, canary), now, canary.warm_up_s)
     if evidence.lost_s > canary.lost_s:
-        return roll_back(
-            state, "lost", f"no worker of version {state.challenger.version} was ready for {canary.lost_s:g} s"
-        )
-    action = _shadow(state, evidence, canary) if state.phase == "shadow" else _step(state, evidence, canary, now)
+        reason = f"no worker of version {state.challenger.version} was ready for {canary.lost_s:g} s"
+        return roll_back(state, "lost", reason)
+    if state.phase == "ab":
+        return _ab(state, evidence, canary)
+    shadow = state.phase == "shadow"
+    action = _shadow(state, evidence, canary) if shadow else _step(state, state.challenger, evidence, canary, now)
     return _in_time(state, action, now, canary.maximum_wait_s)
 
 
 def roll_back(state: State, topic: str, *reasons: str, values: dict[str, float] | None = None) -> Action:
-    """Take the challenger away, or after a promotion put the previous champion back."""
-    changes: dict[str, Any] = {"challenger": None, "share": 0.0, "phase": "idle", "reason": "; ".join(reasons)}
-    if state.phase == "watch":
+    """Take the challenger away; where there is none, put the previous champion back."""
+    changes: Changes = {"challenger": None, "share": 0.0, "phase": "idle", "reason": "; ".join(reasons)}
+    if state.challenger is None:
         changes |= {"champion": state.previous, "previous": None}
     return Action("roll_back", topic, reasons, changes, values or {})
 
@@ -91,22 +106,30 @@ def is_applied(state: State, observed: Observed | None) -> bool:
     return observed is not None and observed.generation >= state.generation and abs(observed.share - state.share) < 1e-4
 
 
-def _warm_up(state: State, challenger: Revision, evidence: Evidence, canary: Canary, now: float) -> Action:
+def _warm_up(state: State, challenger: Revision, evidence: Evidence, canary: Canary) -> Action:
     if not (is_ready(challenger, evidence.observed) and is_applied(state, evidence.observed)):
-        action = Action("wait", "not ready", (f"version {challenger.version} is not ready",))
-    elif not evidence.smoke:
-        action = Action("wait", "no smoke", ("no smoke prediction was made",))
-    elif broken := [answer.error or "an answer without content" for answer in evidence.smoke if not _speaks(answer)]:
-        action = Action(
-            "wait", "smoke", (f"{len(broken)} of {len(evidence.smoke)} smoke predictions failed: {broken[0]}",)
-        )
-    elif state.champion is None:
-        reason = f"the first version: no champion to compare with, {len(evidence.smoke)} smoke predictions are sound"
-        return _promote(state, challenger, canary, (reason,), {})
-    else:
-        reason = f"ready, {len(evidence.smoke)} smoke predictions are sound"
-        return Action("go_on", "warm", (reason,), {"phase": "shadow"})
-    return _in_time(state, action, now, canary.warm_up_s)
+        return Action("wait", "not ready", (f"version {challenger.version} is not ready",))
+    if not evidence.smoke:
+        return Action("wait", "no smoke", ("no smoke prediction was made",))
+    sound = f"{len(evidence.smoke)} smoke predictions are sound"
+    if broken := [answer.error or "an answer without content" for answer in evidence.smoke if not _speaks(answer)]:
+        reason = f"{len(broken)} of {len(evidence.smoke)} smoke predictions failed: {broken[0]}"
+        return Action("wait", "smoke", (reason,))
+    if state.champion is None:
+        return _promote(state, challenger, canary, (f"the first version: no champion to compare with, {sound}",), {})
+    if state.ab_share:
+        reasons = (f"an A/B test at {state.ab_share:.0%} was asked for", f"ready, {sound}")
+        return Action("go_on", "ab", reasons, {"phase": "ab", "share": state.ab_share})
+    return Action("go_on", "warm", (f"ready, {sound}",), {"phase": "shadow"})
+
+
+def _ab(state: State, evidence: Evidence, canary: Canary) -> Action:
+    judgement = judge_ab(evidence.traffic, canary.alpha)
+    if judgement.verdict == "roll_back":
+        return roll_back(state, "live", *judgement.reasons, values=judgement.values)
+    applied = "" if is_applied(state, evidence.observed) else "; the gateway does not split so yet"
+    reason = f"an A/B test at {state.share:.0%}, {'; '.join(judgement.reasons)}{applied}"
+    return _wait("ab", replace(judgement, reasons=(reason,)))
 
 
 def _speaks(answer: Answer) -> bool:
@@ -121,48 +144,40 @@ def _shadow(state: State, evidence: Evidence, canary: Canary) -> Action:
         return roll_back(state, "quality", *judgement.reasons, values=judgement.values)
     enough = pairs.exhausted or pairs.difference.size >= canary.shadow_rows
     if judgement.verdict == "promote" and enough:
-        changes = {"phase": "step", "share": canary.steps[0]}
+        changes: Changes = {"phase": "step", "share": canary.steps[0]}
         return Action("go_on", "quality", judgement.reasons, changes, judgement.values)
-    if judgement.values["unlabelled_disagreements"]:
-        return _wait("labels", replace(judgement, reasons=(*judgement.reasons, _ask_for_labels(judgement))))
+    if count := judgement.values["unlabelled_disagreements"]:
+        wish = f"{count:.0f} disagreements wait for a label: `tokka review labels`"
+        return _wait("labels", replace(judgement, reasons=(*judgement.reasons, wish)))
     if pairs.exhausted and not pairs.live:
         reasons = (*judgement.reasons, "there is no further input to compare on")
         return roll_back(state, "undecided", *reasons, values=judgement.values)
     return _wait("undecided", judgement)
 
 
-def _ask_for_labels(judgement: Judgement) -> str:
-    count = judgement.values["unlabelled_disagreements"]
-    return f"{count:.0f} disagreements wait for a label: `tokka review labels`"
-
-
-def _step(state: State, evidence: Evidence, canary: Canary, now: float) -> Action:
-    assert state.challenger is not None
-    later = _later_steps(state.share, canary.steps)
+def _step(state: State, challenger: Revision, evidence: Evidence, canary: Canary, now: float) -> Action:
+    later = [step for step in canary.steps if step > state.share + 1e-9]
     judgement = judge_traffic(evidence.traffic, state.share, canary, last=not later)
     if judgement.verdict == "roll_back":
         return roll_back(state, "live", *judgement.reasons, values=judgement.values)
     if not is_applied(state, evidence.observed):
-        return Action(
-            "wait", "not applied", (f"the gateway does not split at {state.share:.1%} yet",), {}, judgement.values
-        )
+        reason = f"the gateway does not split at {state.share:.1%} yet"
+        return _wait("not applied", replace(judgement, reasons=(reason,)))
     if judgement.verdict == "hold" or now - state.updated < canary.minimum_wait_s:
         return _wait("requests", judgement)
     if not later:
-        return _promote(state, state.challenger, canary, judgement.reasons, judgement.values)
+        return _promote(state, challenger, canary, judgement.reasons, judgement.values)
     return Action("go_on", "step", judgement.reasons, {"share": later[0]}, judgement.values)
-
-
-def _later_steps(share: float, steps: Sequence[float]) -> list[float]:
-    return [step for step in steps if step > share + 1e-9]
 
 
 def _promote(
     state: State, challenger: Revision, canary: Canary, reasons: tuple[str, ...], values: dict[str, float]
 ) -> Action:
-    phase = "watch" if state.champion is not None and canary.watch_s > 0 else "idle"
-    changes = {"champion": challenger, "previous": state.champion, "challenger": None, "share": 0.0}
-    return Action("promote", "promoted", reasons, {**changes, "phase": phase, "reason": "; ".join(reasons)}, values)
+    changes: Changes = {
+        "champion": challenger, "previous": state.champion, "challenger": None, "share": 0.0,
+        "phase": "watch" if state.champion is not None and canary.watch_s > 0 else "idle", "reason": "; ".join(reasons),
+    }  # fmt: skip
+    return Action("promote", "promoted", reasons, changes, values)
 
 
 def _watch(state: State, evidence: Evidence, canary: Canary, now: float) -> Action:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tokka.deployment.judge import e_processes
 from tokka.deployment.judge.e_processes import Floats
 from tokka.deployment.judge.evidence import Pairs
-from tokka.deployment.judge.verdict import METRICS, Judgement, e_value, unproven
+from tokka.deployment.judge.verdict import METRICS, Judgement, e_value
 from tokka.params import Canary
 
 # So many more losses than wins on live inputs are no proof, but nothing to promote on the word of replayed rows.
@@ -29,29 +29,27 @@ def judge_pairs(pairs: Pairs, canary: Canary) -> Judgement:
     and rolling back assumes nothing.
     """
     known, worst, apart = _read_pairs(pairs)
-    live = pairs.from_live
-    back = e_processes.highest(_against_challenger(known, live, pairs.order))
+    live, limit = pairs.from_live, len(METRICS) / canary.alpha
     speed = np.where(np.abs(pairs.speed) <= 1, pairs.speed, 0.0)
+    back = e_processes.highest(_against_challenger(known, live, pairs.order))
     slower = e_processes.highest(e_processes.against_no_worse(speed))
     good, label_free = _for_challenger(worst, apart, canary)
-    alone = int(live.sum()) >= canary.shadow_rows and not live.all()
-    if alone:
+    if int(live.sum()) >= canary.shadow_rows and not live.all():
         # Both: the claim about all inputs holds alpha, and the replayed ones cannot outvote the live ones.
         good = min(good, _for_challenger(worst[live], apart[live], canary)[0])
-    e_values = {
-        "quality": e_value(back),
-        "speed": e_value(slower),
-        "no_worse": e_value(good),
-        "label_free": e_value(label_free),
-    }
-    limits = {"quality_limit": len(METRICS) / canary.alpha, "speed_limit": len(METRICS) / canary.alpha}
-    values = {**e_values, **limits, "no_worse_limit": 1.0 / canary.alpha, **_count_pairs(pairs, known, apart)}
-    if slower >= math.log(limits["speed_limit"]):
+    found = {"quality": back, "speed": slower, "no_worse": good, "label_free": label_free}
+    limits = {"quality_limit": limit, "speed_limit": limit, "no_worse_limit": 1.0 / canary.alpha}
+    e_values = {name: e_value(log_e) for name, log_e in found.items()}
+    values = {**e_values, **limits, **_count_pairs(pairs, known, apart)}
+    if slower >= math.log(limit):
         mine, its = (int((pairs.speed == side).sum()) for side in (-1, 1))
-        reason = f"only the challenger was slow in {mine} of {pairs.speed.size} pairs, only the champion in {its}"
+        reason = f"only the challenger was slow in {mine} of {speed.size} pairs, only the champion in {its}"
         return Judgement("roll_back", (reason,), values)
-    found = _weigh_pairs(back, good, values, canary)
-    return found if pairs.exhausted or found.verdict != "promote" else _ask_for_speed(found, speed, canary)
+    judgement = _weigh_pairs(back, good, values, canary)
+    if pairs.exhausted or judgement.verdict != "promote" or canary.slow_margin >= 1.0:
+        return judgement
+    proof = e_processes.highest(e_processes.against_worse_by(speed, canary.slow_margin))
+    return judgement.if_proven("speed", "slow", canary.slow_margin, proof, canary.alpha)
 
 
 def _against_challenger(known: Floats, live: NDArray[np.bool_], order: NDArray[np.intp]) -> Floats:
@@ -102,9 +100,8 @@ def _weigh_pairs(back: float, good: float, values: dict[str, float], canary: Can
     )
     if back >= math.log(values["quality_limit"]):
         return Judgement("roll_back", (f"the challenger's quality is proven worse: {seen}",), values)
-    if 0 < values["live"] < values["pairs"] and values["live_difference"] <= -max(
-        LIVE_LOSS, canary.quality_margin * values["live"]
-    ):
+    most = max(LIVE_LOSS, canary.quality_margin * values["live"])
+    if 0 < values["live"] < values["pairs"] and values["live_difference"] <= -most:
         lost = f"{values['live_difference']:+g} in {values['live']:.0f}"
         reason = f"live inputs speak against it ({lost}), whatever replayed rows say: {seen}"
         return Judgement("hold", (reason,), values)
@@ -113,13 +110,3 @@ def _weigh_pairs(back: float, good: float, values: dict[str, float], canary: Can
         return Judgement("promote", (reason,), values)
     reason = f"quality is undecided (e-value {e_value(good):.3g} of {values['no_worse_limit']:g}): {seen}"
     return Judgement("hold", (reason if values["pairs"] else "no paired input was answered",), values)
-
-
-def _ask_for_speed(found: Judgement, speed: Floats, canary: Canary) -> Judgement:
-    if canary.slow_margin >= 1.0:
-        return found
-    proof = e_processes.highest(e_processes.against_worse_by(speed, canary.slow_margin))
-    values = {**found.values, "speed_proof": e_value(proof), "speed_proof_limit": 1.0 / canary.alpha}
-    if proof >= math.log(1.0 / canary.alpha):
-        return Judgement("promote", found.reasons, values)
-    return Judgement("hold", (unproven("slow", canary.slow_margin, proof, canary.alpha), *found.reasons), values)

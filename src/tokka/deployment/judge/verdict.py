@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 Verdict = Literal["promote", "roll_back", "hold"]
 
@@ -21,17 +21,21 @@ class Judgement:
     reasons: tuple[str, ...]
     values: dict[str, float] = field(default_factory=dict)
 
-    def as_dict(self) -> dict[str, Any]:
-        """The same as plain data for JSON."""
-        return {"verdict": self.verdict, "reasons": list(self.reasons), "values": self.values}
+    def if_proven(self, name: str, metric: str, margin: float, log_e: float, alpha: float) -> "Judgement":
+        """The same where it is proven that `metric` is less than `margin` more frequent, else on hold.
+
+        Args:
+            name: of the e-value among `values`.
+            log_e: the logarithm of the evidence for it.
+        """
+        found, wanted = e_value(log_e), 1.0 / alpha
+        values = {**self.values, f"{name}_proof": found, f"{name}_proof_limit": wanted}
+        if log_e >= math.log(wanted):
+            return Judgement(self.verdict, self.reasons, values)
+        missing = f"not yet proven that {NAMES[metric]} are less than {margin:.1%} more frequent"
+        return Judgement("hold", (f"{missing} (e-value {found:.3g} of {wanted:g})", *self.reasons), values)
 
 
 def e_value(log_e: float) -> float:
     """The e-value of its logarithm, as it is written down."""
     return round(math.exp(min(log_e, HIGHEST_LOG)), 6)
-
-
-def unproven(name: str, margin: float, log_e: float, alpha: float) -> str:
-    """Why a promotion waits: nothing speaks against it, and not enough for it."""
-    e_values = f"e-value {e_value(log_e):.3g} of {1 / alpha:g}"
-    return f"not yet proven that {NAMES[name]} are less than {margin:.1%} more frequent ({e_values})"

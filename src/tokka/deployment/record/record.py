@@ -11,37 +11,38 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Unpack, cast
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 
 from tokka import failpoints
+from tokka.database import open_database
+from tokka.deployment.record.clock import Clock
 from tokka.deployment.record.owner import this_process
-from tokka.deployment.record.state import State
-from tokka.deployment.record.tables import decisions, endpoints, history, open_engine, runs
+from tokka.deployment.record.state import Changes, Decision, State
+from tokka.deployment.record.tables import decisions, endpoints, history, metadata, runs
 from tokka.errors import TokkaError, UsageError
 
 # What is not the caller's to say.
-STAMPS = {"endpoint", "generation", "updated", "moment", "promoted", "promoted_moment", "driver"}
+STAMPS = {"endpoint", "generation", "updated", "moment", "promoted", "promoted_moment", "owner"}
 
 
 class Superseded(TokkaError):
-    """Someone else changed the record first; what was read is no longer true."""
+    """Someone else changed the record first; what was read, `expected`, is no longer true."""
 
+    expected: State | None = None
 
-class Clock(Protocol):
-    """What tells the time; the module `time` is one."""
-
-    def time(self) -> float:
-        """Seconds since 1970, as far as nobody sets the clock."""
-
-    def monotonic(self) -> float:
-        """Seconds of a clock that nobody sets, the same for every process of a machine until it restarts."""
-
-    def sleep(self, seconds: float, /) -> None:
-        """Wait."""
+    @classmethod
+    def of(cls, expected: State) -> "Superseded":
+        """Somebody else changed the record after `expected` was read."""
+        error = cls(
+            f"the deployment of {expected.endpoint} moved on from generation {expected.generation}",
+            "another rollout or rollback was faster: see tokka status",
+        )
+        error.expected = expected
+        return error
 
 
 class Record:
@@ -60,7 +61,7 @@ class Record:
         self.url = url
         self.clock = clock
         try:
-            self._engine = open_engine(url)
+            self._engine = open_database(url, metadata)
         except (ArgumentError, ModuleNotFoundError, ValueError) as error:
             # Without the URL: it may hold a password, and one that cannot be parsed cannot be masked.
             raise UsageError(f"the record's URL cannot be used: {error}", "mend TOKKA_RECORD_URL") from None
@@ -73,12 +74,9 @@ class Record:
             row = connection.execute(select(endpoints.c.state).where(endpoints.c.endpoint == endpoint)).first()
         return State.model_validate_json(row.state) if row else State(endpoint=endpoint)
 
-    def endpoints(self) -> list[str]:
-        """The names that the record knows."""
-        with self._transaction() as connection:
-            return list(connection.execute(select(endpoints.c.endpoint).order_by(endpoints.c.endpoint)).scalars())
-
-    def compare_and_set(self, expected: State, *, decision: Mapping[str, Any] | None = None, **changes: Any) -> State:
+    def compare_and_set(
+        self, expected: State, *, decision: Decision | None = None, **changes: Unpack[Changes]
+    ) -> State:
         """Change an endpoint if it still is as `expected`, and return the new state (generation + 1).
 
         The change, its line of history and the decision that led to it are one transaction: all or nothing.
@@ -87,33 +85,33 @@ class Record:
             Superseded: the generation moved since `expected` was read.
             ValueError: the change leaves no champion where there was one, or makes no sense as a `State`.
         """
-        new = State.model_validate({**expected.model_dump(), **_stamped(expected, changes, self.clock)})
+        new = State.model_validate({**expected.model_dump(), **changes, **_stamps(expected, changes, self.clock)})
         if expected.champion is not None and new.champion is None:
             raise ValueError(f"{expected.endpoint} would be left without a champion")
         with failpoints.at("record"), self._transaction() as connection:
             if not _swap(connection, expected, new):
-                raise _superseded(expected)
+                raise Superseded.of(expected)
             connection.execute(insert(history).values(**_row(new)))
             if decision is not None:
                 connection.execute(insert(decisions).values(**_decision(new, decision)))
         return new
 
-    def beat(self, state: State) -> None:
-        """Say that whoever drives the rollout of `state` is alive; the generation stays.
+    def heartbeat(self, state: State) -> None:
+        """Say that the owner of the rollout of `state` is alive; the generation stays.
 
         Raises:
             Superseded: the generation moved since `state` was written.
         """
         same = (endpoints.c.endpoint == state.endpoint) & (endpoints.c.generation == state.generation)
         with self._transaction() as connection:
-            if not connection.execute(update(endpoints).where(same).values(beat=self.clock.time())).rowcount:
-                raise _superseded(state)
+            if not connection.execute(update(endpoints).where(same).values(heartbeat=self.clock.time())).rowcount:
+                raise Superseded.of(state)
 
-    def last_beat(self, endpoint: str) -> float | None:
-        """When whoever changed this endpoint last gave its last sign of life (seconds since 1970)."""
+    def last_heartbeat(self, endpoint: str) -> float | None:
+        """When the owner of this endpoint was last known to be alive (seconds since 1970)."""
         with self._transaction() as connection:
-            beat = connection.execute(select(endpoints.c.beat).where(endpoints.c.endpoint == endpoint)).scalar()
-        return None if beat is None else float(beat)
+            found = connection.execute(select(endpoints.c.heartbeat).where(endpoints.c.endpoint == endpoint)).scalar()
+        return None if found is None else float(found)
 
     def history(self, endpoint: str, limit: int = 100) -> list[dict[str, Any]]:
         """The accepted states of an endpoint as plain data, newest first."""
@@ -122,14 +120,14 @@ class Record:
             rows = connection.execute(query.order_by(history.c.generation.desc()).limit(limit)).scalars().all()
         return [json.loads(row) for row in rows]
 
-    def add_decision(self, state: State, decision: Mapping[str, Any]) -> None:
+    def add_decision(self, state: State, decision: Decision) -> None:
         """Write down what a judge said about `state` and on what, without changing anything."""
         with self._transaction() as connection:
             connection.execute(insert(decisions).values(**_decision(state, {"time": self.clock.time(), **decision})))
 
     def decisions(
         self, endpoint: str, *, rollout: str | None = None, version: str | None = None, limit: int = 100
-    ) -> list[dict[str, Any]]:
+    ) -> list[Decision]:
         """What was decided and why, newest first; of one rollout or one version, if named."""
         query = select(decisions.c.decision).where(decisions.c.endpoint == endpoint)
         if rollout is not None:
@@ -140,7 +138,7 @@ class Record:
             rows = connection.execute(query.order_by(decisions.c.id.desc()).limit(limit)).scalars().all()
         return [json.loads(row) for row in rows]
 
-    def remember_run(self, key: str, summary: Mapping[str, Any]) -> None:
+    def remember_run(self, key: str, summary: Mapping[str, object]) -> None:
         """Keep what the run with this idempotency key came to; a later summary replaces it."""
         values = {"summary": _json(summary), "updated": self.clock.time()}
         with self._transaction() as connection:
@@ -153,17 +151,6 @@ class Record:
             found = connection.execute(select(runs.c.summary).where(runs.c.key == key)).scalar()
         return None if found is None else dict(json.loads(found))
 
-    def forget(self, key: str) -> None:
-        """Drop what was kept under this key, so that the run is done again."""
-        with self._transaction() as connection:
-            connection.execute(delete(runs).where(runs.c.key == key))
-
-    def count(self, endpoint: str) -> int:
-        """How many changes of this endpoint were ever accepted."""
-        query = select(func.count()).select_from(history).where(history.c.endpoint == endpoint)
-        with self._transaction() as connection:
-            return int(connection.execute(query).scalar_one())
-
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
         try:
@@ -173,27 +160,19 @@ class Record:
             raise _unreachable(self.url, error) from None
 
 
-def _superseded(state: State) -> Superseded:
-    return Superseded(
-        f"the deployment of {state.endpoint} moved on from generation {state.generation}",
-        "another rollout or rollback was faster: see tokka status",
-    )
-
-
-def _stamped(expected: State, changes: Mapping[str, Any], clock: Clock) -> dict[str, Any]:
-    """The changes, with who writes them and when; to set the phase `watch` begins a watch, or begins it anew."""
+def _stamps(expected: State, changes: Changes, clock: Clock) -> dict[str, object]:
+    """Who writes a change and when; to set the phase `watch` begins a watch, or begins it anew."""
     unknown = set(changes) - set(State.model_fields) | set(changes) & STAMPS
     if unknown:
         raise ValueError(f"compare_and_set cannot change {sorted(unknown)}")
     now, moment = clock.time(), clock.monotonic()
     watch = {"promoted": now, "promoted_moment": moment} if changes.get("phase") == "watch" else {}
-    stamps = {"generation": expected.generation + 1, "updated": now, "moment": moment, "driver": this_process()}
-    return {**changes, **watch, **stamps}
+    return {**watch, "generation": expected.generation + 1, "updated": now, "moment": moment, "owner": this_process()}
 
 
 def _swap(connection: Connection, expected: State, new: State) -> bool:
     """Replace the row of generation `expected.generation`; the write comes first, so that no read gets stale."""
-    row = {**_row(new), "beat": new.updated}
+    row = {**_row(new), "heartbeat": new.updated}
     if expected.generation == 0:
         try:
             connection.execute(insert(endpoints).values(**row))
@@ -204,22 +183,18 @@ def _swap(connection: Connection, expected: State, new: State) -> bool:
     return connection.execute(update(endpoints).where(same).values(**row)).rowcount == 1
 
 
-def _row(state: State) -> dict[str, Any]:
-    facts = {"endpoint": state.endpoint, "generation": state.generation, "updated": state.updated}
+def _row(state: State) -> dict[str, object]:
+    facts = state.model_dump(include={"endpoint", "generation", "updated"})
     return {**facts, "state": state.model_dump_json()}
 
 
-def _decision(state: State, decision: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "endpoint": state.endpoint,
-        "generation": state.generation,
-        "rollout": state.rollout,
-        "version": str(decision.get("version", "")),
-        "decision": _json({"generation": state.generation, "time": state.updated, **decision}),
-    }
+def _decision(state: State, decision: Decision) -> dict[str, object]:
+    said = cast(Decision, {"generation": state.generation, "time": state.updated, **decision})
+    where = state.model_dump(include={"endpoint", "generation", "rollout"})
+    return {**where, "version": decision.get("version", ""), "decision": _json(said)}
 
 
-def _json(value: Mapping[str, Any]) -> str:
+def _json(value: Mapping[str, object]) -> str:
     return json.dumps(dict(value), allow_nan=False, ensure_ascii=False)
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from sqlalchemy import insert, select, update
 
-from tokka.deployment.record.tables import attempts, open_engine
+from tokka.database import open_database
+from tokka.deployment.record.tables import attempts, metadata
 
 RUNNING, FAILED = "running", "failed"
 OUTCOMES = {"promoted": "promoted", "rolled_back": "rolled_back", "held": "held"}
@@ -19,7 +20,7 @@ class Attempts:
     """The table of attempts, in the database of the deployment record."""
 
     def __init__(self, url: str) -> None:
-        self._engine = open_engine(url)
+        self._engine = open_database(url, metadata)
 
     def begin(self, endpoint: str, cause: str, trigger_key: str) -> None:
         """Write down that a retraining starts now."""

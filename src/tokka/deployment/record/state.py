@@ -1,12 +1,12 @@
 """What the deployment record says: plain, frozen data that every projection is computed from."""
 
-from typing import Literal
+from typing import Literal, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-# idle: nothing rolls out. The others are the phases of one rollout, in this order; ab: an A/B test, which only a person
-# or a failure ends.
-Phase = Literal["idle", "verify", "warm_up", "shadow", "step", "watch", "ab"]
+# idle: nothing rolls out. warm_up, shadow, step and watch: the phases of one rollout, in this order. ab: an A/B test,
+# which follows its warm-up and ends by a person's word or a proven failure.
+Phase = Literal["idle", "warm_up", "shadow", "step", "watch", "ab"]
 
 
 class Revision(BaseModel):
@@ -20,7 +20,7 @@ class Revision(BaseModel):
     snapshot: str = ""
 
 
-class Driver(BaseModel):
+class Owner(BaseModel):
     """A process that wrote the record: where its number means something, the number, and when it started there."""
 
     model_config = ConfigDict(frozen=True)
@@ -33,9 +33,10 @@ class Driver(BaseModel):
 class State(BaseModel):
     """One endpoint's row. `share` is the challenger's part of live traffic, in [0, 1].
 
-    `started` is when the rollout named in `rollout` began, `promoted` when its challenger became the champion,
-    `updated` when this generation was written (seconds since 1970); `moment` and `promoted_moment` are the last two by
-    the monotonic clock of the machine of `driver`, who wrote this generation.
+    `ab_share` is the share that `rollout` was asked to compare versions at; 0 when it is no A/B test. `started` is when
+    that rollout began, `promoted` when its challenger became the champion, `updated` when this generation was written
+    (seconds since 1970); `moment` and `promoted_moment` are the last two by the monotonic clock of the machine of
+    `owner`, who wrote this generation.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -46,6 +47,7 @@ class State(BaseModel):
     challenger: Revision | None = None
     previous: Revision | None = None
     share: float = Field(default=0.0, ge=0.0, le=1.0)
+    ab_share: float = Field(default=0.0, ge=0.0, le=1.0)
     phase: Phase = "idle"
     rollout: str = ""
     reason: str = ""
@@ -54,7 +56,12 @@ class State(BaseModel):
     updated: float = 0.0
     moment: float = 0.0
     promoted_moment: float = 0.0
-    driver: Driver | None = None
+    owner: Owner | None = None
+
+    @property
+    def on_trial(self) -> Revision | None:
+        """Who is judged: the challenger, or the champion when there is none."""
+        return self.challenger or self.champion
 
     @model_validator(mode="after")
     def _revisions_fit(self) -> "State":
@@ -65,3 +72,37 @@ class State(BaseModel):
         if (self.challenger is None) != (self.phase in ("idle", "watch")):
             raise ValueError(f"phase {self.phase!r} does not fit challenger {self.challenger!r}")
         return self
+
+
+class Changes(TypedDict, total=False):
+    """What a compare-and-set may change of a `State`; every other field is the record's own to set."""
+
+    champion: Revision | None
+    challenger: Revision | None
+    previous: Revision | None
+    share: float
+    ab_share: float
+    phase: Phase
+    rollout: str
+    reason: str
+    started: float
+
+
+class Decision(TypedDict, total=False):
+    """What was decided on a version and why, as it is written down.
+
+    share: of traffic, when it was decided. values: e-values, their thresholds, counts. seconds: since the state
+    that it was decided on was written. time: seconds since 1970.
+    """
+
+    version: str
+    rollout: str
+    generation: int
+    phase: str
+    share: float
+    action: str
+    topic: str
+    reasons: list[str]
+    values: dict[str, float]
+    seconds: float
+    time: float

@@ -1,8 +1,6 @@
-"""The tables of the deployment record, and an engine on which they exist."""
+"""The tables of the deployment record."""
 
-from sqlalchemy import Column, Engine, Float, Integer, MetaData, String, Table, Text
-
-from tokka.database import open_database
+from sqlalchemy import Column, Float, Integer, MetaData, String, Table, Text
 
 metadata = MetaData()
 
@@ -12,8 +10,8 @@ endpoints = Table(
     Column("endpoint", String(255), primary_key=True),
     Column("generation", Integer, nullable=False),
     Column("updated", Float, nullable=False),
-    # When whoever drives the rollout was last alive.
-    Column("beat", Float, nullable=False),
+    # When the owner was last alive.
+    Column("beat", Float, nullable=False, key="heartbeat"),
     Column("state", Text, nullable=False),
 )
 history = Table(
@@ -51,12 +49,3 @@ attempts = Table(
     Column("trigger_key", String(255), nullable=False),
     Column("outcome", String(32), nullable=False),
 )
-
-
-def open_engine(url: str) -> Engine:
-    """The record's database, with its tables; see `open_database`.
-
-    Raises:
-        ValueError: SQLite without a file, which no other process could see.
-    """
-    return open_database(url, metadata)

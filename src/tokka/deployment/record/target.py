@@ -1,7 +1,7 @@
 """The seam between a rollout and what serves: a laptop's processes or an InferenceService."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import NotRequired, Protocol, TypedDict
 
 from pydantic import BaseModel, ConfigDict
 
@@ -32,6 +32,13 @@ class Answer(BaseModel):
     error: str = ""
 
 
+class Question(TypedDict):
+    """One row to predict."""
+
+    text: str
+    text_pair: NotRequired[str]
+
+
 class Target(Protocol):
     """Where revisions run. Every method may be called again at any time with the same effect."""
 
@@ -41,5 +48,5 @@ class Target(Protocol):
     def observe(self) -> Observed:
         """Say what serves now. Raises TokkaError when nothing answers."""
 
-    def infer(self, digest: str, rows: Sequence[dict[str, Any]]) -> list[Answer]:
-        """Ask one revision directly, off the live path, for rows of {"text": …, "text_pair": …}."""
+    def infer(self, digest: str, rows: Sequence[Question]) -> list[Answer]:
+        """Ask one revision directly, off the live path."""

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from tokka.deployment.judge.evidence import compare, first_of_each, pairs_of
+from tokka.deployment.judge.evidence import Pairs, Traffic, compare
 from tokka.deployment.record.target import Answer
 
 A, B, BROKEN = Answer(label="a", score=0.9), Answer(label="b", score=0.6), Answer(error="500")
@@ -56,10 +56,11 @@ def test_a_value_that_is_no_number_is_a_failure():
 
 
 def test_nothing_is_empty_columns():
-    assert pairs_of([]).difference.shape == (0,)
-    assert np.isnan(pairs_of([(math.nan, 1.0, 0.0)]).difference).all()
+    assert Pairs.of([]).difference.shape == (0,)
+    assert np.isnan(Pairs.of([(math.nan, 1.0, 0.0)]).difference).all()
 
 
 def test_the_first_of_each_key_in_the_order_in_which_they_come():
-    assert first_of_each(np.array([7.0, 3, 7, -1, 3, 5])).tolist() == [0, 1, 3, 5]
-    assert first_of_each(np.empty(0)).size == 0
+    keys = np.array([7.0, 3, 7, -1, 3, 5])
+    assert Traffic(*[np.arange(6.0)] * 7, key=keys, told=keys).drawn().canary.tolist() == [0, 1, 3, 5]
+    assert Traffic().drawn().size == 0

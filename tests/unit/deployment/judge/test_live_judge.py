@@ -65,7 +65,7 @@ def test_long_evidence_does_not_overflow():
     assert np.isfinite(log_e).all()
     judgement = judge_traffic(traffic(50_000, 0.0, 1.0, 1), SHARE, CANARY)
     assert judgement.verdict == "roll_back"
-    assert json.loads(json.dumps(judgement.as_dict(), allow_nan=False))["values"]["errors"] > 1e200
+    assert json.loads(json.dumps(vars(judgement), allow_nan=False))["values"]["errors"] > 1e200
 
 
 def test_no_traffic_holds():
@@ -252,10 +252,10 @@ def any_traffic(draw):
 @settings(max_examples=60, deadline=None)
 def test_arbitrary_traffic_never_passes_without_evidence(evidence, share):
     judgement = judge_traffic(evidence, share, CANARY)
-    json.dumps(judgement.as_dict(), allow_nan=False)
+    json.dumps(vars(judgement), allow_nan=False)
     assert judgement.reasons
     if judgement.verdict == "promote":
-        sound = evidence.where(evidence.usable())
+        sound = evidence.usable()
         assert (np.abs(sound.share - share) < 1e-6).sum() >= CANARY.step_requests
 
 

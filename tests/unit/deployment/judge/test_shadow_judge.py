@@ -122,7 +122,7 @@ def test_mixed_pairs_at_the_margin_are_promoted_and_equal_ones_rolled_back_less_
 def test_arbitrary_pairs_never_pass_without_evidence(difference, data):
     disagreement = data.draw(arrays(np.float64, difference.size, elements=ANY))
     judgement = judge_pairs(Pairs(difference=difference, disagreement=disagreement), CANARY)
-    json.dumps(judgement.as_dict(), allow_nan=False)
+    json.dumps(vars(judgement), allow_nan=False)
     if judgement.verdict == "promote":
         sound = (disagreement >= 0) & (disagreement <= 1)
         # The most that one pair can win with the highest stake, and what there is to win.
