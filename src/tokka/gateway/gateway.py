@@ -55,7 +55,7 @@ class Split:
 
 
 class Gateway:
-    """Two HAProxy processes, started for a guardian; those that run there already, if what they were told is the same.
+    """Two HAProxy processes, the supervisor's children; those that run already, if what they were told is the same.
 
     A request can be asked again while it lies whole in a buffer, and all buffers of a process have one size, which is
     copied for every request. So a body beyond 32 KiB goes to a second process, whose buffers hold the largest.
@@ -69,7 +69,7 @@ class Gateway:
         max_wait_ms: how long they do; then they are answered with 503.
         log: file for HAProxy's own messages.
         jobs: Unix socket that takes asynchronous requests, relative to `folder`; none when empty.
-        guardian: the process whose end ends them; this one by default.
+        supervisor: the process whose end ends them; this one by default.
 
     Raises:
         TokkaError: no HAProxy is installed, the port is taken, or HAProxy does not start.
@@ -77,10 +77,10 @@ class Gateway:
 
     def __init__(
         self, folder: Path, *, port: int, log_port: int, slots: int, max_body_bytes: int, log: Path, jobs: str = "",
-        access: Access | None = None, in_flight: int = 32, max_wait_ms: int = 20, guardian: int | None = None,
+        access: Access | None = None, in_flight: int = 32, max_wait_ms: int = 20, supervisor: int | None = None,
     ) -> None:  # fmt: skip
         access = access or Access(grpc_port=port + 1)
-        self._folder, self._log, self._guardian = folder, log, guardian or adopting()
+        self._folder, self._log, self._supervisor = folder, log, supervisor or adopting()
         self._values = {
             **access.values(), "share_map": SHARE_MAP, "names_map": NAMES_MAP, "own_client": OWN_CLIENT, "jobs": jobs,
             "port": port, "log_port": log_port, "slots": slots, "max_body_bytes": max_body_bytes,
@@ -105,10 +105,10 @@ class Gateway:
 
     def _find(self, name: str) -> Proxy | None:
         """What a daemon that was killed has left goes on without a break."""
-        return Proxy.find(self._folder, name, self._render(name), self._guardian)
+        return Proxy.find(self._folder, name, self._render(name), self._supervisor)
 
     def _start(self, name: str) -> Proxy:
-        return Proxy.start(self._folder, name, self._render(name), self._guardian, self._log)
+        return Proxy.start(self._folder, name, self._render(name), self._supervisor, self._log)
 
     def _render(self, name: str) -> str:
         return render(self._values, large=name == LARGE)

@@ -1,7 +1,7 @@
-"""One HAProxy process: started from a configuration, asked over its socket, ended with its guardian.
+"""One HAProxy process: started from a configuration, asked over its socket, ended with its supervisor.
 
-proxy = Proxy.find(folder, "large", configuration, guardian)             # what an earlier daemon has left
-proxy = Proxy.start(folder, "large", configuration, guardian, log)
+proxy = Proxy.find(folder, "large", configuration, supervisor)             # what an earlier daemon has left
+proxy = Proxy.start(folder, "large", configuration, supervisor, log)
 proxy.api.slots()
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from tokka import files
 from tokka.errors import TokkaError
 from tokka.gateway.runtime_api import RuntimeApi
-from tokka.processes.detached import Ward
+from tokka.processes.detached import DetachedProcess
 
 STOP_SECONDS = 4.0
 
@@ -25,20 +25,20 @@ class Proxy:
     Args:
         folder: where it runs; its configuration lies in it as NAME.cfg, and must make the socket there.
         name: of configuration and socket.
-        ward: the process.
+        process: the process.
     """
 
-    def __init__(self, folder: Path, name: str, ward: Ward) -> None:
-        self._ward, self.pid = ward, ward.pid
+    def __init__(self, folder: Path, name: str, process: DetachedProcess) -> None:
+        self._process, self.pid = process, process.pid
         self.api = RuntimeApi(folder, f"{name}.sock")
 
     @classmethod
-    def start(cls, folder: Path, name: str, configuration: str, guardian: int, log: Path) -> "Proxy":
+    def start(cls, folder: Path, name: str, configuration: str, supervisor: int, log: Path) -> "Proxy":
         """Start one, and wait until it answers.
 
         Args:
             configuration: what HAProxy is told.
-            guardian: the process with which it ends; see `Ward.start`.
+            supervisor: the process with which it ends; see `DetachedProcess.start`.
             log: file for its messages.
 
         Raises:
@@ -47,32 +47,32 @@ class Proxy:
         files.write_text(folder / f"{name}.cfg", configuration)
         (folder / f"{name}.sock").unlink(missing_ok=True)
         command = [find_haproxy(), "-db", "-f", f"{name}.cfg"]
-        made = cls(folder, name, Ward.start(command, guardian=guardian, folder=folder, log=log))
+        made = cls(folder, name, DetachedProcess.start(command, supervisor=supervisor, folder=folder, log=log))
         made._wait_started(log)
-        made._ward.remember(folder / f"{name}.pid.json")
+        made._process.remember(folder / f"{name}.pid.json")
         return made
 
     @classmethod
-    def find(cls, folder: Path, name: str, configuration: str, guardian: int) -> "Proxy | None":
-        """The guardian's, if it runs there already, was told the same and answers; any other one there is ended."""
-        ward = Ward.recall(folder / f"{name}.pid.json", guardian)
-        if ward is None:
+    def find(cls, folder: Path, name: str, configuration: str, supervisor: int) -> "Proxy | None":
+        """The supervisor's, if it runs there already, was told the same and answers; any other one there is ended."""
+        process = DetachedProcess.recall(folder / f"{name}.pid.json", supervisor)
+        if process is None:
             return None
-        found = cls(folder, name, ward)
+        found = cls(folder, name, process)
         with contextlib.suppress(TokkaError, OSError):
             if (folder / f"{name}.cfg").read_text(encoding="utf-8") == configuration:
                 found.api.slots()
                 return found
-        ward.stop(signal.SIGKILL, STOP_SECONDS)
+        process.stop(signal.SIGKILL, STOP_SECONDS)
         return None
 
     def alive(self) -> bool:
         """Whether the process lives."""
-        return self._ward.alive()
+        return self._process.alive()
 
     def stop(self) -> None:
         """Take no new connection, finish what runs (at most 3 seconds), and end."""
-        self._ward.stop(signal.SIGUSR1, STOP_SECONDS)
+        self._process.stop(signal.SIGUSR1, STOP_SECONDS)
 
     def _wait_started(self, log: Path) -> None:
         deadline = time.monotonic() + 5

@@ -1,49 +1,50 @@
-"""A program that outlives whoever starts it: the child of an ancestor that adopts orphans, and ends with that one.
+"""A program that outlives its starter: an ancestor that adopts orphans becomes its parent, and it ends with that one.
 
-ward = Ward.start(command, guardian=os.getppid(), folder=folder, log=log)
-ward.remember(file)
-ward = Ward.recall(file, guardian)        # by a successor of whoever started it; None when it has ended
+process = DetachedProcess.start(command, supervisor=os.getppid(), folder=folder, log=log)
+process.remember(file)
+process = DetachedProcess.recall(file, supervisor)     # by the starter's successor; None when it has ended
 """
 
 import os
 import signal
 import subprocess
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
 
 from tokka import files
 from tokka.errors import TokkaError
-from tokka.processes import lifetime, process
+from tokka.processes import process
 
 
-class Ward:
-    """One process, known by its number and its start."""
+class DetachedProcess:
+    """One process, known by its number and its start; see also `Child`, which ends with its starter."""
 
     def __init__(self, pid: int, started: float) -> None:
         self.pid, self.started = pid, started
 
     @classmethod
     def start(
-        cls, command: list[str], *, guardian: int, folder: Path, log: Path, environment: dict[str, str] | None = None,
-        niceness: int = 0,
-    ) -> "Ward":  # fmt: skip
+        cls, command: Sequence[str], *, supervisor: int, folder: Path, log: Path,
+        environment: Mapping[str, str] | None = None, niceness: int = 0,
+    ) -> "DetachedProcess":  # fmt: skip
         """Start a program in a folder.
 
         Args:
-            guardian: an ancestor of this process, or this process, that has called `process.adopt_orphans`.
-            log: takes its output.
+            supervisor: an ancestor of this process, or this process, that has called `process.adopt_orphans`.
+            log: its output is appended to it.
 
         Raises:
-            TokkaError: the guardian has ended.
+            TokkaError: the program cannot be started, or the supervisor has ended.
         """
         reading, writing = os.pipe()
         try:
             with log.open("ab") as output:
                 subprocess.Popen(
                     command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                    preexec_fn=lambda: _leave(guardian, writing, niceness), env=environment,
+                    preexec_fn=lambda: _detach(supervisor, writing, niceness), env=environment,
                 ).wait()  # fmt: skip
             pid = int(os.read(reading, 32))
         except (OSError, subprocess.SubprocessError) as error:
@@ -54,21 +55,13 @@ class Ward:
         return cls(pid, process.identity(pid))
 
     @classmethod
-    def find(cls, pid: int, started: float, guardian: int) -> "Ward | None":
-        """The process of this number and start, if it lives and is a child of the guardian."""
-        try:
-            is_ours = process.is_same(pid, started) and psutil.Process(pid).ppid() == guardian
-        except psutil.Error:
-            return None
-        return cls(pid, started) if is_ours else None
-
-    @classmethod
-    def recall(cls, file: Path, guardian: int) -> "Ward | None":
-        """The process that `remember` wrote down, if it lives and is a child of the guardian."""
+    def recall(cls, file: Path, supervisor: int) -> "DetachedProcess | None":
+        """The process that `remember` wrote down, if it lives and is a child of the supervisor."""
         try:
             facts = files.read_json(file)
-            return cls.find(int(facts["pid"]), float(facts["started"]), guardian)
-        except (TokkaError, KeyError, TypeError, ValueError):
+            found = cls(int(facts["pid"]), float(facts["started"]))
+            return found if found.alive() and psutil.Process(found.pid).ppid() == supervisor else None
+        except (TokkaError, KeyError, TypeError, ValueError, psutil.Error):
             return None
 
     def remember(self, file: Path) -> None:
@@ -79,32 +72,36 @@ class Ward:
         """Whether it lives."""
         return process.is_same(self.pid, self.started)
 
+    def poll(self) -> int | None:
+        """None while it runs, then -1: its exit code goes to the supervisor."""
+        return None if self.alive() else -1
+
     def send(self, number: int) -> None:
         """Send it a signal."""
         process.send(self.pid, self.started, number)
 
     def stop(self, number: int, seconds: float) -> None:
-        """Send it a signal, and kill it if it has not ended after some seconds."""
-        self.send(number)
-        if process.wait_gone({self.pid: self.started}, seconds):
-            self.send(signal.SIGKILL)
-            process.wait_gone({self.pid: self.started}, seconds)
+        """Send it a signal, kill it if it has not ended after some seconds, and wait for it."""
+        for each in (number, signal.SIGKILL):
+            self.send(each)
+            if not process.wait_gone({self.pid: self.started}, seconds):
+                return
 
 
 def adopting() -> int:
-    """This process as a guardian."""
+    """Make this process a supervisor, and return its pid."""
     process.adopt_orphans()
     return os.getpid()
 
 
-def _leave(guardian: int, writing: int, niceness: int) -> None:
-    """In the child, before the program: become the guardian's, whose children die with it."""
+def _detach(supervisor: int, writing: int, niceness: int) -> None:
+    """Between fork and exec: fork again, and wait until the supervisor is the parent."""
     if os.fork():
         os._exit(0)
     os.write(writing, b"%d" % os.getpid())
     for _ in range(5000):
-        if os.getppid() == guardian:
+        if os.getppid() == supervisor:
             break
         time.sleep(0.001)
-    lifetime.die_with_parent(guardian)
+    process.die_with_parent(supervisor)
     os.nice(niceness)

@@ -1,38 +1,39 @@
-"""Whether a worker still answers, asked again and again without ever waiting for it.
+"""Whether a worker still answers GET /health, asked again and again without ever waiting for it.
 
-    pulse = Pulse(port)
-    if pulse.misses(time.monotonic()) >= TOO_MANY: …
+    probe = HealthProbe(port)
+    if probe.misses(time.monotonic()) >= TOO_MANY: …
 
-A stopped or hung process keeps its listener: the kernel takes connections for it, and only an answer is a sign of life.
+A stopped or hung process keeps its listener: the kernel accepts connections for it, so only an answer counts.
 """
 
 import contextlib
 import socket
 
 HOST = "127.0.0.1"
-INTERVAL_SECONDS = 0.5
-# Long enough for a worker that loads the machine's every core; one question at a time is missed while a machine sleeps.
+# Between two requests to a worker that answers, and to one that did not.
+INTERVAL_SECONDS, RETRY_SECONDS = 1.0, 0.5
+# Long enough for a worker that loads every core of the machine; a machine that wakes from sleep costs one miss.
 TIMEOUT_SECONDS = 1.0
 TOO_MANY = 3
-_QUESTION = b"GET /health HTTP/1.1\r\nhost: worker\r\nconnection: close\r\n\r\n"
+_REQUEST = b"GET /health HTTP/1.1\r\nhost: worker\r\nconnection: close\r\n\r\n"
 
 
-class Pulse:
-    """Questions to one worker, one after the other; call `misses` often."""
+class HealthProbe:
+    """Requests to one worker, one after the other; call `misses` often."""
 
     def __init__(self, port: int) -> None:
         self._port = port
         self._connection: socket.socket | None = None
         self._asked = float("-inf")
-        self._missed = 0
+        self.missed = 0
 
     def misses(self, now: float) -> int:
-        """How many questions in a row were not answered; `now` is in seconds of the monotonic clock."""
+        """How many requests in a row were not answered; `now` is in seconds of the monotonic clock."""
         if self._connection is not None:
             self._listen(now)
-        elif now - self._asked >= INTERVAL_SECONDS:
+        elif now - self._asked >= (RETRY_SECONDS if self.missed else INTERVAL_SECONDS):
             self._ask(now)
-        return self._missed
+        return self.missed
 
     def close(self) -> None:
         """Ask no more."""
@@ -44,11 +45,11 @@ class Pulse:
         self._asked = now
         self._connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self._connection.setblocking(False)
-        # On loopback a connection is there at once; where it is not, the question counts as missed in time.
+        # On loopback a connection is there at once; where it is not, the request counts as missed in time.
         with contextlib.suppress(OSError):
             self._connection.connect((HOST, self._port))
         with contextlib.suppress(OSError):
-            self._connection.send(_QUESTION)
+            self._connection.send(_REQUEST)
 
     def _listen(self, now: float) -> None:
         assert self._connection is not None
@@ -60,5 +61,5 @@ class Pulse:
             answered = False
         except OSError:
             answered = False
-        self._missed = 0 if answered else self._missed + 1
+        self.missed = 0 if answered else self.missed + 1
         self.close()

@@ -1,6 +1,6 @@
 """What the stack's processes log: one JSON object a line on standard error.
 
-    structured_log.start("worker", revision="3@ab12")
+    json_log.start("worker", revision="3@ab12")
     logger.warning("the disk is full", extra={"prediction_id": name})
     # {"time": "2026-01-31T12:00:00.123+00:00", "level": "WARNING", "logger": "tokka.serving",
     #  "message": "the disk is full", "pid": 4711, "process": "worker", "revision": "3@ab12", "prediction_id": "…"}

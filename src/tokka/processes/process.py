@@ -1,9 +1,12 @@
-"""What a process of the stack must be: quiet, named, and found again by more than its number.
+"""What processes of the stack have in common: a name, a priority, an end, and an identity that outlasts their number.
 
 process.is_same(pid, started)
+process.die_with_parent(os.getppid())       # in the child, or as preexec_fn
 """
 
+import ctypes
 import os
+import signal
 import sys
 import threading
 import time
@@ -14,17 +17,29 @@ from typing import TypeVar
 
 import psutil
 
-from tokka.processes.lifetime import LIBC
-
 Result = TypeVar("Result")
 
-# A worker that starts gets about a quarter of a core that others want, a helper in the background a tenth.
-STARTING_NICENESS, HELPING_NICENESS = 5, 10
-_SET_NAME = 15
-_SET_CHILD_SUBREAPER = 36
+# Niceness of a worker that starts (about a quarter of a contested core) and of a background service (a tenth).
+STARTING_NICENESS, BACKGROUND_NICENESS = 5, 10
+# Options of prctl(2).
+_SET_PARENT_DEATH_SIGNAL, _SET_NAME, _SET_CHILD_SUBREAPER = 1, 15, 36
+# Loaded at import: between fork and exec nothing may be imported or allocated that a lock protects.
+LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 # One thread per process: more threads than free cores make every one of them slower (scale by processes).
 SINGLE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when `parent` ends, however it ends; Linux only, elsewhere nothing.
+
+    Raises:
+        SystemExit: the parent has ended already.
+    """
+    if LIBC is not None:
+        LIBC.prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+    if os.getppid() != parent:
+        raise SystemExit(1)
 
 
 def adopt_orphans() -> None:
@@ -40,12 +55,12 @@ def rename(name: str) -> None:
 
 
 def at_low_priority(work: Callable[[], Result]) -> Result:
-    """Do work in a thread of low priority, which takes its time from nobody who serves (Linux: by the thread)."""
-    with ThreadPoolExecutor(max_workers=1, initializer=_step_back) as pool:
+    """Do work in a thread of low priority (Linux: a thread has its own niceness)."""
+    with ThreadPoolExecutor(max_workers=1, initializer=_lower_priority) as pool:
         return pool.submit(work).result()
 
 
-def _step_back() -> None:
+def _lower_priority() -> None:
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), STARTING_NICENESS)
 
 

@@ -1,10 +1,10 @@
-"""A process that does next to nothing: the work is its child's, and a child that was killed is replaced at once.
+"""Run some work in a forked child, and fork another one while the child is killed or breaks down.
 
-code = keep("daemon", work)        # forks, has work(keeper's pid) done in the child, until it ends by itself
+code = supervise("daemon", work)   # work(pid of the supervisor) -> exit code, in the child, until it ends by itself
 
-The stack's keeper also adopts what serves (gateway and workers), so that it outlives a daemon and not the stack. As
-long as something does, a child is never given up, however often it dies: users are served while somebody looks into
-it. What took long to import before `keep` is there in every child.
+The supervisor also adopts the detached processes (gateway, workers), so that they outlive a daemon and not the stack.
+While it has adopted any, the child is started again however often it dies. What was imported before `supervise` is
+there in every child at once.
 """
 
 import contextlib
@@ -16,24 +16,29 @@ from collections import deque
 from collections.abc import Callable
 from types import FrameType
 
-from tokka.processes import lifetime, process
+from tokka.processes import process
 
-logger = logging.getLogger("tokka.deployment")
+logger = logging.getLogger("tokka.processes")
 
-# So many deaths within so many seconds are no accident.
+# So many deaths within so many seconds: given up, or started again only after a pause.
 DEATHS, WITHIN_SECONDS = 5, 60.0
-# Then the next one is not started at once.
 PAUSE_SECONDS = 3.0
 # What dies with the child has died by then; what is left was adopted.
 GRACE_SECONDS = 1.0
+# The exit code of a child whose work raised.
 BROKEN = 70
 
+Work = Callable[[int], int]
 
-class _Keeper:
-    def __init__(self, name: str, work: Callable[[int], int]) -> None:
+
+class Supervisor:
+    """The parent of one child at a time; `end` is its handler of SIGTERM and SIGINT."""
+
+    def __init__(self, name: str, work: Work) -> None:
         self._name, self._work, self._pid, self._ending = name, work, 0, False
 
     def run(self) -> int:
+        """Until the child ends by itself or dies too often; its exit code."""
         deaths: deque[float] = deque(maxlen=DEATHS)
         while True:
             self._pid = self._fork()
@@ -50,22 +55,23 @@ class _Keeper:
                 return 0
 
     def end(self, number: int, frame: FrameType | None) -> None:
+        """Have the child end, and start no other."""
         self._ending = True
         if self._pid:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGTERM)
 
     def _fork(self) -> int:
-        keeper = os.getpid()
+        supervisor = os.getpid()
         pid = os.fork()
         if pid == 0:
-            _become(self._name, self._work, keeper)
+            _become_child(self._name, self._work, supervisor)
         if self._ending:
             os.kill(pid, signal.SIGTERM)
         return pid
 
     def _wait(self) -> int:
-        """The child's exit code, below zero for a signal; orphans that end meanwhile are reaped."""
+        """The child's exit code, below zero for a signal; adopted processes that end meanwhile are reaped."""
         while True:
             pid, status = os.waitpid(-1, 0)
             if pid == self._pid:
@@ -73,7 +79,6 @@ class _Keeper:
                 return os.waitstatus_to_exitcode(status)
 
     def _has_adopted(self) -> bool:
-        """Whether something serves that a child had started."""
         until = time.monotonic() + GRACE_SECONDS
         try:
             while time.monotonic() < until:
@@ -90,31 +95,31 @@ class _Keeper:
         return self._ending
 
 
-def keep(name: str, work: Callable[[int], int]) -> int:
+def supervise(name: str, work: Work) -> int:
     """Work in a child, again and again while it is killed or breaks; the exit code is of one that ended by itself.
 
     Args:
         name: for messages.
-        work: is given this process's number.
+        work: is given this process's pid.
     """
     process.adopt_orphans()
-    process.rename("tokka-keeper")
-    keeper = _Keeper(name, work)
+    process.rename("tokka-supervise")
+    supervisor = Supervisor(name, work)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, keeper.end)
-    return keeper.run()
+        signal.signal(number, supervisor.end)
+    return supervisor.run()
 
 
-def _become(name: str, work: Callable[[int], int], keeper: int) -> None:
+def _become_child(name: str, work: Work, supervisor: int) -> None:
     code = BROKEN
     try:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
-        lifetime.die_with_parent(keeper)
+        process.die_with_parent(supervisor)
         process.rename(f"tokka-{name}")
-        code = work(keeper)
+        code = work(supervisor)
     except BaseException:
         logger.critical("the %s broke down", name, exc_info=True)
     finally:
-        # Not sys.exit: the keeper's own ending is not the child's to run.
+        # Not sys.exit: what the supervisor registered to run at its own end is not the child's to run.
         os._exit(code)

@@ -1,6 +1,6 @@
 """The admin port: one page to see what serves, its data as JSON, and /metrics for Prometheus; nothing can be changed.
 
-    admin = AdminServer(settings.admin_port, feed, settings.home)
+    admin = AdminServer(settings.admin_port, data, settings.home)
     admin.url; admin.problem; admin.stop()
 
 | GET               | Gives                                             |
@@ -20,8 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 from tokka.errors import TokkaError
 from tokka.gateway.gateway import HOST, require_free
-from tokka.stack import reports
-from tokka.stack.admin_data import Feed
+from tokka.stack.admin_data import AdminData, report_path
 
 PAGE = Path(__file__).with_name("admin.html")
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -41,13 +40,13 @@ class AdminServer:
         home: whose reports it serves.
     """
 
-    def __init__(self, port: int, feed: Feed, home: Path) -> None:
+    def __init__(self, port: int, data: AdminData, home: Path) -> None:
         self.url = ""
         self.problem = ""
         self._server: ThreadingHTTPServer | None = None
         try:
             require_free(port)
-            self._server = _Server((HOST, port), _handler(feed, home))
+            self._server = _Server((HOST, port), _handler(data, home))
         except (TokkaError, OSError) as error:
             self.problem = f"no page: {error}; TOKKA_ADMIN_PORT names another port"
             return
@@ -65,10 +64,10 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A visitor who went away is no news."""
+        """Nothing: the visitor went away."""
 
 
-def _handler(feed: Feed, home: Path) -> type[BaseHTTPRequestHandler]:
+def _handler(data: AdminData, home: Path) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         timeout = TIMEOUT_SECONDS
         server_version, sys_version = "tokka", ""
@@ -77,7 +76,7 @@ def _handler(feed: Feed, home: Path) -> type[BaseHTTPRequestHandler]:
             if not is_local(self.headers.get("host", "")):
                 self._send(403, b'{"error": "ask for 127.0.0.1 or localhost"}', "application/json", POLICY)
                 return
-            self._send(*answer(unquote(urlsplit(self.path).path), feed, home))
+            self._send(*answer(unquote(urlsplit(self.path).path), data, home))
 
         def _send(self, status: int, body: bytes, kind: str, policy: str) -> None:
             self.send_response(status)
@@ -89,7 +88,7 @@ def _handler(feed: Feed, home: Path) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: Any) -> None:
-            """A page that asks each second would fill the log."""
+            """Nothing: a page that asks each second would fill the log."""
 
     return Handler
 
@@ -99,16 +98,16 @@ def is_local(host: str) -> bool:
     return host.rpartition(":")[0] in (HOST, "localhost") or host in (HOST, "localhost")
 
 
-def answer(path: str, feed: Feed, home: Path) -> tuple[int, bytes, str, str]:
+def answer(path: str, data: AdminData, home: Path) -> tuple[int, bytes, str, str]:
     """Status, body, content type and content security policy of one GET."""
     if path == "/":
         return 200, PAGE.read_bytes(), "text/html; charset=utf-8", POLICY
     if path == "/status.json":
-        body = json.dumps(feed.status(), allow_nan=False, ensure_ascii=False).encode()
+        body = json.dumps(data.status(), allow_nan=False, ensure_ascii=False).encode()
         return 200, body, "application/json", POLICY
     if path == "/metrics":
-        return 200, feed.live.exposition(feed), METRICS_TYPE, POLICY
-    report = reports.path_of(home, path.removeprefix("/reports/")) if path.startswith("/reports/") else None
+        return 200, data.live.exposition(data), METRICS_TYPE, POLICY
+    report = report_path(home, path.removeprefix("/reports/")) if path.startswith("/reports/") else None
     if report is not None:
         return 200, report.read_bytes(), "text/html; charset=utf-8", REPORT_POLICY
     return 404, b'{"error": "no such path: use /, /status.json or /metrics"}', "application/json", POLICY

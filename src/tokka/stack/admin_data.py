@@ -1,14 +1,17 @@
 """What the admin page and /metrics show: the daemon's last word, live traffic, the judge, decisions, reports.
 
-feed = Feed(settings, record, live)
-feed.tell(info, state)          # by the daemon's thread, again and again
-feed.status()                   # by the admin server's threads, as plain data
+data = AdminData(settings, record, live)
+data.tell(info, state)                # by the daemon's thread, again and again
+data.status()                         # by the admin server's threads, as plain data
+reports(home)                         # newest first: [{"name": …, "title": …, "time": …}]
+report_path(home, "runs/…/report.html")
 """
 
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -20,7 +23,6 @@ from tokka.deployment.record.state import State
 from tokka.errors import TokkaError
 from tokka.gateway.live_traffic import LiveTraffic
 from tokka.settings import Settings
-from tokka.stack import reports
 from tokka.stack.state_file import StackInfo
 
 DECISIONS = 8
@@ -29,9 +31,19 @@ KEPT_LOOKS = 240
 FRESH_SECONDS = 60.0
 CACHE_SECONDS = 1.0
 ROLES = ("champion", "challenger", "previous")
+# Reports by folder: written by the pipeline's tasks, whose artifacts have no ending, and beside a rollout.
+REPORTS = {"runs": "*/artifacts/*/*/*", "rollouts": "*/*.html"}
+REPORT_TITLES = {
+    "report": "evaluation report",
+    "drift": "drift report",
+    "predictions": "what both said in the shadow, by Evidently",
+    "predictions_live": "what both said live, by Evidently",
+    "docs": "data docs",
+}
+REPORTS_SHOWN = 8
 
 
-class Feed(Collector):
+class AdminData(Collector):
     """Also the collector of the gauges that Prometheus reads.
 
     Args:
@@ -123,7 +135,7 @@ class Feed(Collector):
             decisions = self._record.decisions(endpoint, limit=DECISIONS)
         except TokkaError as error:
             decisions = [{"time": time.time(), "action": "unreadable", "reasons": [error.message]}]
-        found = {"decisions": decisions, "reports": reports.listing(self._settings.home)}
+        found = {"decisions": decisions, "reports": reports(self._settings.home)}
         with self._lock:
             self._cached = (time.monotonic(), found)
         return found
@@ -168,3 +180,35 @@ def _judge_gauges(judge: dict[str, Any] | None) -> Iterator[Metric]:
         values.add_metric(names, entry["e_value"])
         limits.add_metric(names, entry["limit"])
     yield from (values, limits)
+
+
+def reports(home: Path) -> list[dict[str, Any]]:
+    """The newest reports: name below the home, title, time (seconds since 1970)."""
+    every = [path for folder, pattern in REPORTS.items() for path in (home / folder).glob(pattern)]
+    found = [path for path in every if report_path(home, path.relative_to(home).as_posix())]
+    newest = sorted(found, key=_time, reverse=True)[:REPORTS_SHOWN]
+    return [{"name": path.relative_to(home).as_posix(), "title": _title(path), "time": _time(path)} for path in newest]
+
+
+def report_path(home: Path, name: str) -> Path | None:
+    """The file of a report that `reports` could name; None for anything else below the home or beside it."""
+    path, parts = home / name, Path(name).parts
+    if not parts or parts[0] not in REPORTS or ".." in parts or not _is_report(path):
+        return None
+    return path if path.resolve().is_relative_to(home.resolve()) else None
+
+
+def _title(path: Path) -> str:
+    # The step's folder tells the two reports of a run apart.
+    return REPORT_TITLES["drift"] if path.parent.name == "detect-drift" else REPORT_TITLES[path.stem]
+
+
+def _is_report(path: Path) -> bool:
+    return path.stem in REPORT_TITLES and path.suffix in ("", ".html") and path.is_file()
+
+
+def _time(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0

@@ -17,7 +17,7 @@ from tokka.deployment.record.state import State
 from tokka.errors import TokkaError
 from tokka.params import Params
 from tokka.settings import Settings
-from tokka.stack import stack
+from tokka.stack import state_file
 
 DAY_SECONDS = 86_400.0
 # An attempt that was never finished, by a crash, does not hold the log for ever.
@@ -28,7 +28,7 @@ def main() -> int:
     """Do it once; the exit code is 0 when all of it was done."""
     settings = Settings.from_environment()
     try:
-        tidy(stack.read_params(settings), settings, time.time())
+        tidy(state_file.read_params(settings), settings, time.time())
     except (TokkaError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -21,6 +21,8 @@ from tokka.deployment.rollout import Rollout, RolloutResult
 from tokka.errors import TokkaError
 from tokka.params import Params
 from tokka.settings import Settings
+from tokka.stack import state_file
+from tokka.stack.local_target import LocalTarget
 
 
 class Unasked:
@@ -78,12 +80,9 @@ def go_on(
 
 def main() -> int:
     """Do it for this home's endpoint; the exit code is 0 once nothing is left to drive."""
-    from tokka.stack import stack
-    from tokka.stack.local_target import LocalTarget
-
     settings = Settings.from_environment()
     try:
-        params = stack.read_params(settings)
+        params = state_file.read_params(settings)
         go_on(Record(settings.record_url), LocalTarget(settings, params), params, settings)
     except TokkaError as error:
         return error.report()

@@ -19,10 +19,10 @@ from tokka.gateway.gateway import HOST
 from tokka.params import Params
 from tokka.serving.service import SHADOW
 from tokka.settings import Settings
-from tokka.stack import stack
+from tokka.stack.stack import ensure_up, status
 
 TIMEOUT_SECONDS = 30.0
-# The daemon speaks twice a second; what it said so long ago may not be so any more.
+# The daemon speaks every two seconds at least; what it said so long ago may not be so any more.
 STALE_SECONDS = 10.0
 
 
@@ -39,8 +39,8 @@ class LocalTarget:
         Raises:
             TokkaError: the stack does not start.
         """
-        if stack.status(self._settings) is None:
-            stack.ensure_up(self._settings, self._params)
+        if status(self._settings) is None:
+            ensure_up(self._settings, self._params)
 
     def observe(self) -> Observed:
         """What HAProxy and the workers do now.
@@ -48,10 +48,10 @@ class LocalTarget:
         Raises:
             TokkaError: no stack runs, or its daemon is stuck.
         """
-        info = stack.status(self._settings)
+        info = status(self._settings)
         if info is None:
             raise TokkaError("no stack is running", "`tokka up` starts it")
-        if stack.silent_s(info) > STALE_SECONDS:
+        if info.silent_s > STALE_SECONDS:
             raise TokkaError("the stack's daemon is stuck", "`tokka up` restarts it")
         return Observed(
             generation=info.generation,
@@ -67,7 +67,7 @@ class LocalTarget:
         Raises:
             TokkaError: no worker of this revision is ready, or none could answer.
         """
-        info = stack.status(self._settings)
+        info = status(self._settings)
         ports = [worker.port for worker in info.workers if worker.digest == digest and worker.ready] if info else []
         if not ports:
             raise TokkaError(f"no worker of the model {digest[:12]} is ready", "see tokka status")

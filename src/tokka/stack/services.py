@@ -1,64 +1,294 @@
-"""The daemon's helpers that need MLflow or only the disk, once the endpoint has what it needs.
+"""What the daemon runs beside gateway and workers: one table that says what, when and how, and one loop that does it.
 
-house = Housekeeping(settings, logs, environment, keeper); house.step(state, missing=…, settled=…)      # never waits
+services = Services(table(settings, params, access), settings, environment, supervisor)
+services.step(state, facts)           # again and again; never waits
+services.pids, services.problems; services.stop()
 """
 
+import logging
+import math
+import signal
 import sys
 import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from tokka.deployment.record.state import State
-from tokka.processes.child import Child, Helper, MlflowPage
+from tokka.errors import TokkaError
+from tokka.gateway.exposure import Access
+from tokka.gateway.gateway import HOST, require_free
+from tokka.jobs.broker import require_known
+from tokka.params import Params
+from tokka.processes.child import Child
+from tokka.processes.detached import DetachedProcess
+from tokka.processes.process import BACKGROUND_NICENESS
 from tokka.settings import Settings
+from tokka.stack import state_file
 
-# Importing MLflow costs seconds of processor time: that is not spent beside a rollout that moves.
-CALM_SECONDS = 5.0
-# The request log is sealed and its oldest part deleted so often; not while the stack comes up.
-ARCHIVE_SECONDS = 600.0
+logger = logging.getLogger("tokka.stack")
+
+STOP_SECONDS = 5.0
+PAGE_PORT_OFFSET = 10
+AUTHORIZER_SOCKET = "authority.sock"
+# The request log is sealed and its oldest part deleted so often, for the first time so long after the start.
+ARCHIVE_SECONDS, FIRST_ARCHIVE_SECONDS = 600.0, 60.0
+# A service that lives for so long has no problem any more.
+STABLE_SECONDS = 5.0
 
 
-class Housekeeping:
-    """The MLflow page, the keeper of aliases and model folders, and the request log's archive."""
+@dataclass(frozen=True)
+class Facts:
+    """What the daemon knows besides the record; the last two are of the service in question.
 
-    def __init__(self, settings: Settings, logs: Path, environment: dict[str, str], keeper: int) -> None:
-        self.page = MlflowPage(settings, logs / "mlflow.log", environment, keeper)
-        self._upkeep = Helper("upkeep", settings.home / "stack", logs / "upkeep.log", environment, keeper)
-        self._archive = Child("archive", logs / "archive.log", environment)
-        self._archived = time.monotonic() - 0.9 * ARCHIVE_SECONDS
-        self._generation, self._changed = -1, time.monotonic()
+    Args:
+        uptime_s: seconds since the daemon started.
+        settled: every wanted worker answers, or has had the time to.
+        calm: the record has not changed for some seconds.
+        abandoned: the driver of the rollout in the record has died.
+        missing: the folder of a wanted model is not here.
+        registered: there is a model registry.
+        unseen: the last rollout left answers of both models that nobody has compared.
+        since_start_s: seconds since its last start.
+        rollout: the record's rollout at its last start.
+    """
+
+    uptime_s: float = 0.0
+    settled: bool = False
+    calm: bool = False
+    abandoned: bool = False
+    missing: bool = False
+    registered: bool = False
+    unseen: bool = False
+    since_start_s: float = math.inf
+    rollout: str = ""
+
+
+@dataclass(frozen=True)
+class Service:
+    """One program that runs at most once at a time.
+
+    Args:
+        name: of its log, its pid file, and in messages.
+        command: `{rollout}` in it stands for the record's rollout.
+        wanted: whether to start it when it does not run; it is not ended when it is not wanted any more.
+        retry_s: least time from one start to the next when it failed.
+        niceness: 0 for what users wait for.
+        lifetime: `daemon` ends with the daemon, `stack` with the supervisor, and the daemon's successor takes it over.
+        environment: variables of its own.
+        port: on loopback; must be free before the start.
+        problem: what a failure costs, for the stack's problems; empty when it costs users nothing.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    wanted: Callable[[State, Facts], bool]
+    retry_s: float = 10.0
+    niceness: int = BACKGROUND_NICENESS
+    lifetime: Literal["daemon", "stack"] = "daemon"
+    environment: Mapping[str, str] = field(default_factory=dict)
+    port: int = 0
+    problem: str = ""
+
+
+def table(settings: Settings, params: Params, access: Access) -> tuple[Service, ...]:
+    """Every service of a stack with these settings and params.
+
+    Raises:
+        UsageError: the broker's URL is none that is known.
+    """
+    found = [
+        Service("upkeep", _module("tokka.stack.sync_registry"), wants_upkeep, lifetime="stack"),
+        Service("archive", _module("tokka.stack.archive_log"), wants_archive),
+        Service("rollout-view", _module("tokka.monitoring.rollout_view", "{rollout}"), wants_rollout_view),
+        Service("drive", _module("tokka.stack.drive"), wants_driver, retry_s=1.0, niceness=0),
+    ]
+    if has_own_page(settings):
+        found.append(_page(settings))
+    if access.authentication:
+        # While it is away, nobody new is let in.
+        command = _module("tokka.gateway.authorizer", str(state_file.folder(settings) / AUTHORIZER_SOCKET))
+        found.append(Service("authority", command, lambda state, facts: True, retry_s=0.2, niceness=0))
+    if broker(settings, params):
+        found.append(_jobs(settings, params))
+    return tuple(found)
+
+
+def wants_upkeep(state: State, facts: Facts) -> bool:
+    """Importing MLflow costs seconds of processor time: not beside a rollout that moves, unless a model is missing."""
+    calm = facts.calm or state.phase == "idle"
+    return facts.registered and (facts.missing or (facts.settled and calm and state.generation > 0))
+
+
+def wants_archive(state: State, facts: Facts) -> bool:
+    """Every ten minutes, and not while the stack comes up."""
+    return facts.uptime_s > FIRST_ARCHIVE_SECONDS and facts.since_start_s > ARCHIVE_SECONDS
+
+
+def wants_rollout_view(state: State, facts: Facts) -> bool:
+    """Once per rollout: what cannot be compared is not tried again and again."""
+    return facts.calm and facts.unseen and facts.rollout != state.rollout
+
+
+def wants_driver(state: State, facts: Facts) -> bool:
+    """During an A/B test, and when the driver of a rollout died during its watch."""
+    return state.phase == "ab" or (state.phase == "watch" and facts.abandoned)
+
+
+def has_own_page(settings: Settings) -> bool:
+    """Whether MLflow's page is served by this stack: only when the tracking store is a SQLite file here."""
+    return settings.tracking_uri.startswith("sqlite:")
+
+
+def page_url(settings: Settings) -> str:
+    """Where people look at MLflow."""
+    return f"http://{HOST}:{settings.port + PAGE_PORT_OFFSET}" if has_own_page(settings) else settings.tracking_uri
+
+
+def has_registry(settings: Settings) -> bool:
+    """Whether there is a registry yet: its SQLite file is made by whoever writes to it first."""
+    return not has_own_page(settings) or Path(settings.tracking_uri.removeprefix("sqlite:///")).is_file()
+
+
+def broker(settings: Settings, params: Params) -> str:
+    """The URL of the broker of asynchronous jobs; empty when there are none."""
+    return settings.broker or params.serving.asynchronous.broker or ""
+
+
+def _module(name: str, *arguments: str) -> tuple[str, ...]:
+    return (sys.executable, "-P", "-m", name, *arguments)
+
+
+def _page(settings: Settings) -> Service:
+    """MLflow's server, run as its own launcher runs it.
+
+    Without the launcher: that one is a second process, whose child nothing would end when the stack is killed.
+    """
+    port, artifacts = settings.port + PAGE_PORT_OFFSET, (settings.home / "artifacts").as_uri()
+    environment = {
+        "_MLFLOW_SERVER_FILE_STORE": settings.tracking_uri,
+        "_MLFLOW_SERVER_ARTIFACT_ROOT": artifacts,
+        "_MLFLOW_SERVER_ARTIFACT_DESTINATION": artifacts,
+        "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
+        "_MLFLOW_SGI_NAME": "uvicorn",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+    command = _module(
+        "uvicorn", "--host", HOST, "--port", str(port), "--workers", "1", "--log-level", "warning",
+        "mlflow.server.fastapi_app:app",
+    )  # fmt: skip
+    return Service(
+        "mlflow", command, lambda state, facts: facts.registered and facts.settled, lifetime="stack",
+        environment=environment, port=port, problem="no MLflow page",
+    )  # fmt: skip
+
+
+def _jobs(settings: Settings, params: Params) -> Service:
+    require_known(broker(settings, params))
+    command = _module("tokka.jobs.process", str(state_file.folder(settings)))
+    return Service(
+        "jobs", command, lambda state, facts: True, retry_s=1.0, niceness=0,
+        environment={"TOKKA_BROKER": broker(settings, params)}, problem="asynchronous jobs",
+    )  # fmt: skip
+
+
+@dataclass
+class Run:
+    """What became of one service: its process, its last start (monotonic clock, rollout), its problem."""
+
+    process: Child | DetachedProcess | None = None
+    started: float = -math.inf
+    rollout: str = ""
+    not_before: float = -math.inf
+    problem: str = ""
+
+
+def is_due(service: Service, run: Run, state: State, facts: Facts, now: float) -> bool:
+    """Whether to start a service now."""
+    facts = replace(facts, since_start_s=now - run.started, rollout=run.rollout)
+    return run.process is None and now >= run.not_before and service.wanted(state, facts)
+
+
+class Services:
+    """The services of a table, and the process of each.
+
+    Args:
+        environment: variables of every service.
+        supervisor: with whom those of lifetime `stack` end.
+    """
+
+    def __init__(
+        self, services: tuple[Service, ...], settings: Settings, environment: Mapping[str, str], supervisor: int
+    ) -> None:
+        self._services, self._environment, self._supervisor = services, environment, supervisor
+        self._folder, self._logs = state_file.folder(settings), settings.home / "logs"
+        self._runs = {one.name: Run(self._recall(one)) for one in services}
 
     @property
     def pids(self) -> list[int]:
         """The running processes."""
-        return [*self.page.pids, *self._upkeep.pids, *self._archive.pids]
+        return [run.process.pid for run in self._runs.values() if run.process is not None]
 
-    def is_calm(self, state: State) -> bool:
-        """Whether the record has not moved for a while."""
-        if state.generation != self._generation:
-            self._generation, self._changed = state.generation, time.monotonic()
-        return time.monotonic() - self._changed > CALM_SECONDS
+    @property
+    def problems(self) -> list[str]:
+        """What does not work, one sentence each."""
+        return [run.problem for run in self._runs.values() if run.problem]
 
-    def step(self, state: State, *, missing: bool, settled: bool) -> None:
-        """Start what should run and does not.
-
-        Args:
-            missing: a model folder that is wanted is not here.
-            settled: everybody who is wanted answers, or has had the time to.
-        """
-        self._archive.reap()
-        if time.monotonic() - self._archived > ARCHIVE_SECONDS:
-            self._archived = time.monotonic()
-            self._archive.start([sys.executable, "-P", "-m", "tokka.stack.archive_log"])
-        calm = self.is_calm(state) or state.phase == "idle"
-        if not self.page.has_registry():
-            return
-        if missing or (settled and calm and state.generation > 0):
-            self._upkeep.keep([sys.executable, "-P", "-m", "tokka.stack.sync_registry"])
-        if settled:
-            self.page.keep()
+    def step(self, state: State, facts: Facts) -> None:
+        """Notice which ended, and start those that are due."""
+        now = time.monotonic()
+        for service in self._services:
+            run = self._runs[service.name]
+            self._reap(service, run, now)
+            if is_due(service, run, state, facts, now):
+                run.started, run.rollout = now, state.rollout
+                self._start(service, run, now)
 
     def stop(self) -> None:
-        """End them."""
-        self.page.stop()
-        self._upkeep.stop()
-        self._archive.stop()
+        """End them all and wait for them."""
+        for run in self._runs.values():
+            if run.process is not None:
+                run.process.stop(signal.SIGTERM, STOP_SECONDS)
+                run.process = None
+
+    def _recall(self, service: Service) -> DetachedProcess | None:
+        return (
+            DetachedProcess.recall(self._pid_file(service), self._supervisor) if service.lifetime == "stack" else None
+        )
+
+    def _pid_file(self, service: Service) -> Path:
+        return self._folder / f"{service.name}.pid.json"
+
+    def _reap(self, service: Service, run: Run, now: float) -> None:
+        code = run.process.poll() if run.process is not None else None
+        if code is None:
+            run.problem = "" if run.process is not None and now - run.started > STABLE_SECONDS else run.problem
+            return
+        run.process = None
+        if code:
+            self._note(service, run, f"the process ended with code {code}: see logs/{service.name}.log")
+
+    def _start(self, service: Service, run: Run, now: float) -> None:
+        try:
+            if service.port:
+                require_free(service.port)
+            run.process = self._launch(service, run)
+        except (TokkaError, OSError) as error:
+            self._note(service, run, str(error))
+
+    def _launch(self, service: Service, run: Run) -> Child | DetachedProcess:
+        command = [part.replace("{rollout}", run.rollout) for part in service.command]
+        log, environment = self._logs / f"{service.name}.log", {**self._environment, **service.environment}
+        if service.lifetime == "daemon":
+            return Child.start(command, log=log, environment=environment, niceness=service.niceness)
+        found = DetachedProcess.start(
+            command, supervisor=self._supervisor, folder=self._folder, log=log, environment=environment,
+            niceness=service.niceness,
+        )  # fmt: skip
+        found.remember(self._pid_file(service))
+        return found
+
+    def _note(self, service: Service, run: Run, failure: str) -> None:
+        run.not_before = run.started + service.retry_s
+        run.problem = f"{service.problem}: {failure}" if service.problem else ""

@@ -1,17 +1,14 @@
-"""The local stack: one daemon, which starts and ends gateway, workers, MLflow page and request log, and its keeper.
+"""The local stack, from outside: start it, look at it, end it.
 
     info = ensure_up(settings, params)        # start it, or find that it runs
     info.endpoint                             # http://127.0.0.1:8080
     down(settings)
 
-    python -m tokka.stack.stack          # what ensure_up starts: the keeper, and the daemon as its child
-
-Two starters make one stack: both take `start.lock` first, and the daemon holds `daemon.lock` for its life. The files
-lie in TOKKA_HOME/stack, its logs in TOKKA_HOME/logs.
+What runs then is `python -m tokka.stack.daemon`: a supervisor, and the daemon as its child. Two starters make one
+stack: both take `start.lock` first, and the supervisor holds `daemon.lock` for its life. The files lie in
+TOKKA_HOME/stack, the logs in TOKKA_HOME/logs.
 """
 
-import contextlib
-import logging
 import os
 import signal
 import subprocess
@@ -19,22 +16,19 @@ import sys
 import time
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from tokka import files
 from tokka.errors import TokkaError
-from tokka.gateway.exposure import Access, reachable
+from tokka.gateway.exposure import Access
 from tokka.gateway.gateway import require_free
 from tokka.params import Params
 from tokka.processes import json_log, process
 from tokka.settings import Settings
-from tokka.stack.state_file import StackInfo
-
-logger = logging.getLogger("tokka.deployment")
+from tokka.stack import state_file
+from tokka.stack.state_file import StackInfo, held, last_word
 
 STOP_SECONDS = 25.0
-# A daemon that has written nothing for so long is stuck; it writes twice a second.
+# A daemon that has written nothing for so long is stuck.
 STUCK_SECONDS = 30.0
+# Variables of the run that starts the stack, which the daemon must not inherit.
 OF_A_RUN = ("TOKKA_EVENTS", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_CONTEXT")
 
 
@@ -52,24 +46,20 @@ def ensure_up(settings: Settings, params: Params, timeout: float = 120.0) -> Sta
     """
     access = Access.of(settings, params.serving)
     deadline = time.monotonic() + timeout
-    with _alone(settings, "start", timeout):
+    with held(settings, "start", timeout):
         info = status(settings)
-        wanted = (configuration(params), endpoint(settings), access.authentication)
-        stuck = info is not None and silent_s(info) > STUCK_SECONDS
-        if info is not None and (stuck or (info.configuration, info.endpoint, info.authentication) != wanted):
+        wanted = (state_file.configuration(params), state_file.endpoint(settings), access.authentication)
+        if info is not None and (
+            info.silent_s > STUCK_SECONDS or (info.configuration, info.endpoint, info.authentication) != wanted
+        ):
             _down(settings)
             info = None
         if info is None:
             _end_leftovers(settings)
             require_free(settings.port, settings.host)
             require_free(settings.grpc_port, settings.host, "TOKKA_GRPC_PORT")
-            _spawn(settings, params)
+            _start_daemon(settings, params)
     return _wait_settled(settings, deadline)
-
-
-def endpoint(settings: Settings) -> str:
-    """The gateway's URL, as this machine reaches it."""
-    return f"http://{reachable(settings.host)}:{settings.port}"
 
 
 def down(settings: Settings) -> bool:
@@ -78,9 +68,9 @@ def down(settings: Settings) -> bool:
     Raises:
         TokkaError: a process of it cannot be ended.
     """
-    if not _folder(settings).is_dir():
+    if not state_file.folder(settings).is_dir():
         return False
-    with _alone(settings, "start", 60.0):
+    with held(settings, "start", 60.0):
         return _down(settings)
 
 
@@ -90,69 +80,14 @@ def status(settings: Settings) -> StackInfo | None:
     return info if info is not None and process.is_same(info.pid, info.started) else None
 
 
-def silent_s(info: StackInfo) -> float:
-    """For how many seconds the daemon has said nothing."""
-    return time.monotonic() - info.moment
-
-
-def last_word(settings: Settings) -> StackInfo | None:
-    """What a daemon of this home said last, whether it lives or not."""
-    try:
-        return StackInfo.model_validate_json((_folder(settings) / "state.json").read_bytes())
-    except (OSError, ValidationError):
-        return None
-
-
-def configuration(params: Params) -> str:
-    """A digest of what the daemon needs to know of params: another one means another stack."""
-    known = [params.registry.model, params.serving.model_dump(mode="json"), params.monitoring.store_text]
-    return files.digest_json(known)[:16]
-
-
-def read_params(settings: Settings) -> Params:
-    """The params that the stack was started with."""
-    return Params.model_validate(files.read_json(_folder(settings) / "params.json"))
-
-
-def publish(settings: Settings, info: StackInfo) -> None:
-    """Write state.json at once or not at all; without a sync, since it describes processes that a crash ends too."""
-    files.write_bytes(_folder(settings) / "state.json", info.model_dump_json().encode(), sync=False)
-
-
-def main() -> int:
-    """Become the daemon and its keeper; returns to its starter at once."""
-    json_log.start("daemon")
-    settings = Settings.from_environment()
-    params = read_params(settings)
-    # Before the keeper forks: so a daemon that takes another one's place is there at once.
-    from tokka.gateway.access_log import listen
-    from tokka.processes.supervisor import keep
-    from tokka.stack.daemon import Daemon
-
-    def daemon(keeper: int) -> int:
-        try:
-            Daemon(settings, params, keeper, log).run()
-        except TokkaError as error:
-            logger.error(error.message, extra={"hint": error.hint})
-            return error.exit_code
-        return 0
-
-    if os.fork():
-        os._exit(0)
-    os.setsid()
-    with _alone(settings, "daemon", 5.0), listen() as log:
-        return keep("daemon", daemon)
-
-
-def _spawn(settings: Settings, params: Params) -> None:
+def _start_daemon(settings: Settings, params: Params) -> None:
     log = _log(settings)
     log.parent.mkdir(parents=True, exist_ok=True)
-    (_folder(settings) / "state.json").unlink(missing_ok=True)
-    # What belongs to the run that starts it is none of the daemon's.
+    state_file.forget(settings)
     own = {name: value for name, value in os.environ.items() if name not in OF_A_RUN}
     environment = {**own, **settings.environment(), "PYTHONUNBUFFERED": "1"}
-    files.write_json(_folder(settings) / "params.json", params.model_dump(mode="json"))
-    command = [sys.executable, "-P", "-m", "tokka.stack.stack"]
+    state_file.write_params(settings, params)
+    command = [sys.executable, "-P", "-m", "tokka.stack.daemon"]
     try:
         with log.open("ab") as output:
             code = subprocess.run(
@@ -169,14 +104,15 @@ def _spawn(settings: Settings, params: Params) -> None:
 
 
 def _wait_settled(settings: Settings, deadline: float) -> StackInfo:
+    log = _log(settings)
     while True:
         info = status(settings)
         if info is None:
-            raise TokkaError(f"the stack has ended: {_tail(_log(settings))}", f"see {_log(settings)}")
+            raise TokkaError(f"the stack has ended: {_tail(log)}", f"see {log}")
         if info.settled:
             return info
         if time.monotonic() > deadline:
-            raise TokkaError(f"the stack is not ready in time: {_tail(_log(settings))}", f"see {_log(settings)}")
+            raise TokkaError(f"the stack is not ready in time: {_tail(log)}", f"see {log}")
         time.sleep(0.05)
 
 
@@ -194,27 +130,18 @@ def _down(settings: Settings) -> bool:
 
 
 def _end_leftovers(settings: Settings, more: dict[int, float] | None = None) -> int:
-    """End what a killed daemon may have left, by pid and start time, and forget it; returns how many there were."""
+    """End what a killed supervisor may have left, by pid and start time; returns how many there were."""
     info = last_word(settings)
     known = {**(info.processes if info else {}), **(more or {})}
-    # The kernel kills the children of a killed daemon, but not in no time.
+    # The kernel kills the children of a killed supervisor, but not in no time.
     left = found = process.wait_gone(known, 1.0)
     for pid, started in left.items():
         process.send(pid, started, signal.SIGKILL)
     left = process.wait_gone(left, 5.0)
     if left:
         raise TokkaError(f"processes {sorted(left)} of the stack cannot be ended", "end them by hand")
-    (_folder(settings) / "state.json").unlink(missing_ok=True)
+    state_file.forget(settings)
     return len(found)
-
-
-def _is_stuck(info: StackInfo) -> bool:
-    return silent_s(info) > STUCK_SECONDS
-
-
-def _alone(settings: Settings, name: str, timeout: float) -> contextlib.AbstractContextManager[None]:
-    """One holder at a time: `start` for whoever starts or ends the stack, `daemon` for the daemon itself."""
-    return files.locked(_folder(settings) / f"{name}.lock", timeout)
 
 
 def _tail(log: Path) -> str:
@@ -225,13 +152,5 @@ def _tail(log: Path) -> str:
     return " / ".join(map(json_log.in_words, lines)) or "its log is empty"
 
 
-def _folder(settings: Settings) -> Path:
-    return settings.home / "stack"
-
-
 def _log(settings: Settings) -> Path:
     return settings.home / "logs" / "stack.log"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,8 +1,27 @@
-"""What the daemon says about the stack, in state.json: who serves what, and with which processes."""
+"""The files of a stack in TOKKA_HOME/stack: params.json, what it is told, and state.json, what its daemon says.
 
+publish(settings, info)                # by the daemon
+info = last_word(settings)             # by anybody; None when there is none
+"""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tokka import files
+from tokka.deployment.record.state import Revision
+from tokka.errors import TokkaError
+from tokka.gateway.exposure import reachable
+from tokka.params import Params
+from tokka.settings import Settings
+
+STATE, PARAMS = "state.json", "params.json"
 
 
 class WorkerInfo(BaseModel):
@@ -25,13 +44,19 @@ class WorkerInfo(BaseModel):
         """Whether it answers."""
         return self.state == "ready"
 
+    @property
+    def revision(self) -> Revision:
+        """What it serves."""
+        return Revision(version=self.version, digest=self.digest)
+
 
 class StackInfo(BaseModel):
-    """The daemon's last word, in state.json; `pid` and `started` are its keeper's, whose end is the stack's.
+    """What the daemon said last; `pid` and `started` are its supervisor's, whose end is the stack's.
 
-    updated is in seconds since 1970, moment by this machine's clock that nobody sets.
-    champion and challenger are digests, as HAProxy really splits; generation is the record's that is in force.
-    serving is False until the gateway listens. problems are sentences for people.
+    updated is in seconds since 1970, moment in seconds of the machine's monotonic clock.
+    champion and challenger are digests, share in [0, 1], as HAProxy really splits; generation is the record's that is
+    in force. serving is False until the gateway listens. problems are sentences for people.
+    processes are pids and when they started.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -64,3 +89,75 @@ class StackInfo(BaseModel):
     def settled(self) -> bool:
         """Whether the gateway listens, and the champion that the record wants answers (or cannot, and says why)."""
         return self.serving and (self.champion == self.wanted_champion or bool(self.problems))
+
+    @property
+    def silent_s(self) -> float:
+        """For how many seconds the daemon has said nothing."""
+        return time.monotonic() - self.moment
+
+
+def folder(settings: Settings) -> Path:
+    """Where the stack's files and sockets lie."""
+    return settings.home / "stack"
+
+
+@contextlib.contextmanager
+def held(settings: Settings, name: str, timeout: float) -> Iterator[None]:
+    """One holder at a time: `start` for whoever starts or ends the stack, `daemon` for the supervisor.
+
+    Raises:
+        TokkaError: somebody else holds it for longer than `timeout` seconds.
+    """
+    path = folder(settings) / f"{name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(path, timeout=timeout):
+            yield
+    except Timeout:
+        raise TokkaError(f"{path} is held by another process", "wait for it, or end it") from None
+
+
+def last_word(settings: Settings) -> StackInfo | None:
+    """What a daemon of this home said last, whether it lives or not."""
+    try:
+        return StackInfo.model_validate_json((folder(settings) / STATE).read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def publish(settings: Settings, info: StackInfo) -> None:
+    """Replace state.json; without a sync, since it describes processes that a crash of the machine ends too."""
+    path = folder(settings) / STATE
+    temporary = path.with_name(f".state.{os.getpid()}.tmp")
+    temporary.write_text(info.model_dump_json(), encoding="utf-8")
+    temporary.replace(path)
+
+
+def forget(settings: Settings) -> None:
+    """Delete state.json."""
+    (folder(settings) / STATE).unlink(missing_ok=True)
+
+
+def configuration(params: Params) -> str:
+    """A digest of what the daemon needs to know of params: another one means another stack."""
+    known = [params.registry.model, params.serving.model_dump(mode="json"), params.monitoring.store_text]
+    return files.digest_json(known)[:16]
+
+
+def endpoint(settings: Settings) -> str:
+    """The gateway's URL, as this machine reaches it."""
+    return f"http://{reachable(settings.host)}:{settings.port}"
+
+
+def write_params(settings: Settings, params: Params) -> None:
+    """Write down what the stack is told."""
+    files.write_json(folder(settings) / PARAMS, params.model_dump(mode="json"))
+
+
+def read_params(settings: Settings) -> Params:
+    """What the stack was told when it started.
+
+    Raises:
+        TokkaError: it never started.
+    """
+    return Params.model_validate(files.read_json(folder(settings) / PARAMS))

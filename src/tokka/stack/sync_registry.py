@@ -15,9 +15,9 @@ from tokka.deployment.record.record import Record
 from tokka.deployment.registry import Registry
 from tokka.errors import TokkaError
 from tokka.params import Params
-from tokka.processes.supervisor import keep
+from tokka.processes.supervisor import supervise
 from tokka.settings import Settings
-from tokka.stack import stack
+from tokka.stack import state_file
 
 POLL_SECONDS = 0.5
 REPAIR_SECONDS = 5.0
@@ -26,12 +26,12 @@ REPAIR_SECONDS = 5.0
 def main() -> int:
     """Do it until somebody ends this process."""
     settings = Settings.from_environment()
-    params = stack.read_params(settings)
+    params = state_file.read_params(settings)
     # Here, so that a child that is killed costs no second import.
     from tokka.registry.connection import import_mlflow
 
     import_mlflow()
-    return keep("upkeep", lambda keeper: work(params, settings))
+    return supervise("upkeep", lambda supervisor: work(params, settings))
 
 
 def work(params: Params, settings: Settings) -> int:

@@ -1,6 +1,6 @@
 """The workers of one machine: as many per revision as wanted, started, watched, replaced and ended, without waiting.
 
-fleet = Fleet(spawn, stop_after=…)
+fleet = Fleet(spawn, count=2, folder=folder)
 fleet.step({revision, …})          # called again and again; each call does what can be done now
 fleet.ready(revision)              # workers that answer
 """
@@ -13,18 +13,20 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TypedDict, cast
 
 from tokka import failpoints
 from tokka.deployment.record.state import Revision
 from tokka.errors import TokkaError
 from tokka.processes import process
-from tokka.processes.health_probe import TOO_MANY, Pulse
+from tokka.processes.detached import DetachedProcess
+from tokka.processes.health_probe import TOO_MANY, HealthProbe
+from tokka.stack.state_file import WorkerInfo
 
-logger = logging.getLogger("tokka.deployment")
+logger = logging.getLogger("tokka.stack")
 
-# (revision, file that the worker writes once it is ready) to the pid of a child of this process.
-Spawn = Callable[[Revision, Path], int]
+# (revision, file that the worker writes once it is ready) to the worker.
+Spawn = Callable[[Revision, Path], DetachedProcess]
 
 START_SECONDS = 120.0
 DRAIN_SECONDS = 12.0
@@ -32,41 +34,52 @@ DRAIN_SECONDS = 12.0
 LINGER_SECONDS = 0.5
 # Waiting times before a revision's next start, by how often its workers have failed in a row.
 BACKOFF_SECONDS = (0.0, 0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-# A worker that has answered for so long was no failure of its revision.
+# The death of a worker that has answered for so long does not count as a failure of its revision.
 STABLE_SECONDS = 20.0
+
+
+class ReadyFile(TypedDict, total=False):
+    """What a worker writes once it is ready, or why it cannot be."""
+
+    port: int
+    grpc_port: int | None
+    seconds: float
+    error: str
 
 
 @dataclass
 class Worker:
-    """One worker process; times are of the monotonic clock."""
+    """One worker; `since` (when its state began), `born` and `signalled` are of the monotonic clock."""
 
-    revision: Revision
-    pid: int
-    started: float
-    ready_file: Path
+    info: WorkerInfo
+    process: DetachedProcess
     born: float
-    state: Literal["starting", "ready", "stopping"] = "starting"
-    port: int = 0
-    grpc_port: int | None = None
-    seconds: float = 0.0
     since: float = 0.0
     signalled: float = 0.0
-    pulse: Pulse | None = field(default=None, repr=False)
+    probe: HealthProbe | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, info: WorkerInfo) -> "Worker":
+        """A worker that an earlier daemon has told of."""
+        now = time.monotonic()
+        probe = HealthProbe(info.port) if info.ready else None
+        return cls(info, DetachedProcess(info.pid, info.started), born=now, since=now, probe=probe)
+
+    @property
+    def is_well(self) -> bool:
+        """Whether it answers, and answered when it was asked last."""
+        return self.probe is not None and not self.probe.missed and self.info.ready
+
+    def become(self, now: float, **changes: object) -> None:
+        """Change what is said of it."""
+        self.info, self.since = self.info.model_copy(update=changes), now
 
     def close(self) -> None:
         """Let go of what is held for a worker that ends."""
-        self.ready_file.unlink(missing_ok=True)
-        if self.pulse is not None:
-            self.pulse.close()
-            self.pulse = None
-
-    def describe(self) -> dict[str, object]:
-        """The worker as plain data, for state.json."""
-        return {
-            "version": self.revision.version, "digest": self.revision.digest, "pid": self.pid, "started": self.started,
-            "state": self.state, "port": self.port, "grpc_port": self.grpc_port, "seconds": self.seconds,
-            "ready_file": str(self.ready_file),
-        }  # fmt: skip
+        Path(self.info.ready_file).unlink(missing_ok=True)
+        if self.probe is not None:
+            self.probe.close()
+            self.probe = None
 
 
 @dataclass
@@ -78,6 +91,11 @@ class _History:
     problem: str = ""
     restarts: int = 0
 
+    def fail(self, now: float, problem: str = "", *, stable: bool = False) -> None:
+        self.failures = 1 if stable else self.failures + 1
+        self.not_before = now + BACKOFF_SECONDS[min(self.failures, len(BACKOFF_SECONDS) - 1)]
+        self.problem = problem or self.problem
+
 
 class Fleet:
     """Every worker of this machine, whatever its revision.
@@ -86,28 +104,30 @@ class Fleet:
         spawn: starts one worker.
         count: workers per revision.
         folder: for the ready files; emptied, but for those of the inherited.
-        inherited: workers that an earlier daemon has left.
+        inherited: what an earlier daemon said of its workers.
     """
 
-    def __init__(self, spawn: Spawn, *, count: int, folder: Path, inherited: Iterable[Worker] = ()) -> None:
-        self._spawn = spawn
-        self._count = count
-        self._folder = folder
-        self._workers = list(inherited)
+    def __init__(self, spawn: Spawn, *, count: int, folder: Path, inherited: Iterable[WorkerInfo] = ()) -> None:
+        self._spawn, self._count, self._folder = spawn, count, folder
+        self._workers = [Worker.of(info) for info in inherited if process.is_same(info.pid, info.started)]
         self._histories: dict[str, _History] = {}
         self._serial = 0
         folder.mkdir(parents=True, exist_ok=True)
-        for path in set(folder.iterdir()) - {worker.ready_file for worker in self._workers}:
+        for path in set(folder.iterdir()) - {Path(info.ready_file) for info in self.infos}:
             path.unlink()
 
     @property
-    def workers(self) -> tuple[Worker, ...]:
+    def infos(self) -> tuple[WorkerInfo, ...]:
         """Every worker that has not ended."""
-        return tuple(self._workers)
+        return tuple(worker.info for worker in self._workers)
 
-    def ready(self, revision: Revision | None) -> tuple[Worker, ...]:
+    def ready(self, revision: Revision | None) -> tuple[WorkerInfo, ...]:
         """The workers of a revision that answer."""
-        return tuple(worker for worker in self._workers if worker.state == "ready" and worker.revision == revision)
+        return tuple(info for info in self.infos if info.ready and info.revision == revision)
+
+    def is_calm(self, wanted: set[Revision]) -> bool:
+        """Whether exactly the wanted workers run, and all of them answer."""
+        return len(self._workers) == self._count * len(wanted) and all(worker.is_well for worker in self._workers)
 
     def problems(self, wanted: Iterable[Revision]) -> list[str]:
         """What keeps wanted revisions from being ready, one sentence each."""
@@ -123,7 +143,7 @@ class Fleet:
         for worker in list(self._workers):
             self._look_after(worker, wanted)
         for revision in sorted(wanted, key=key):
-            alive = [worker for worker in self._workers if worker.revision == revision and worker.state != "stopping"]
+            alive = [info for info in self.infos if info.revision == revision and info.state != "stopping"]
             for _ in range(self._count - len(alive)):
                 self._start(revision)
 
@@ -131,80 +151,68 @@ class Fleet:
         """End every worker and wait for it: drain first, then kill."""
         for worker in self._workers:
             worker.close()
-            _send(worker, signal.SIGTERM)
-        deadline = time.monotonic() + seconds
-        while self._workers and time.monotonic() < deadline:
-            self._workers = [worker for worker in self._workers if not _has_ended(worker)]
-            time.sleep(0.01)
+            worker.process.send(signal.SIGTERM)
+        left = process.wait_gone({info.pid: info.started for info in self.infos}, seconds)
         for worker in self._workers:
-            _send(worker, signal.SIGKILL)
-        process.wait_gone({worker.pid: worker.started for worker in self._workers}, seconds)
+            worker.process.send(signal.SIGKILL)
+        process.wait_gone(left, seconds)
         self._workers = []
 
     def _look_after(self, worker: Worker, wanted: set[Revision]) -> None:
         now = time.monotonic()
-        if _has_ended(worker):
+        if not worker.process.alive():
             self._workers.remove(worker)
-            if worker.state != "stopping":
+            if worker.info.state != "stopping":
                 self._note_death(worker, now)
             worker.close()
-        elif worker.state == "stopping":
-            if not worker.signalled and now - worker.since > LINGER_SECONDS:
-                with failpoints.at("stop"):
-                    _send(worker, signal.SIGTERM)
-                worker.signalled = now
-            elif worker.signalled and now - worker.signalled > DRAIN_SECONDS:
-                _send(worker, signal.SIGKILL)
-        elif worker.revision not in wanted:
-            worker.state, worker.since = "stopping", now
-        elif worker.state == "starting":
+        elif worker.info.state == "stopping":
+            _drain(worker, now)
+        elif worker.info.revision not in wanted:
+            worker.become(now, state="stopping")
+        elif worker.info.state == "starting":
             self._look_for_ready_file(worker, now)
-        elif worker.pulse is not None and worker.pulse.misses(now) >= TOO_MANY:
-            facts = {"worker": worker.pid, "revision": key(worker.revision)}
-            logger.warning("a worker hangs and is killed", extra=facts)
+        elif worker.probe is not None and worker.probe.misses(now) >= TOO_MANY:
+            logger.warning("a worker hangs and is killed", extra=_facts(worker))
             worker.close()
-            _send(worker, signal.SIGKILL)
+            worker.process.send(signal.SIGKILL)
 
     def _look_for_ready_file(self, worker: Worker, now: float) -> None:
-        said = _read(worker.ready_file)
+        said = _read(worker)
         if "port" in said:
-            worker.state, worker.since = "ready", now
-            worker.pulse = Pulse(said["port"])
-            worker.port, worker.grpc_port, worker.seconds = said["port"], said["grpc_port"], said["seconds"]
-            self._history(worker.revision).problem = ""
+            worker.become(
+                now, state="ready", port=said["port"], grpc_port=said["grpc_port"], seconds=said["seconds"]
+            )  # fmt: skip
+            worker.probe = HealthProbe(said["port"])
+            self._history(worker.info.revision).problem = ""
         elif now - worker.born > START_SECONDS:
-            self._history(worker.revision).problem = f"not ready after {START_SECONDS:.0f} s"
-            _send(worker, signal.SIGKILL)
+            self._history(worker.info.revision).problem = f"not ready after {START_SECONDS:.0f} s"
+            worker.process.send(signal.SIGKILL)
 
     def _note_death(self, worker: Worker, now: float) -> None:
-        history = self._history(worker.revision)
+        logger.warning("a worker has ended, another one takes its place", extra=_facts(worker))
+        history, starting = self._history(worker.info.revision), worker.info.state == "starting"
         history.restarts += 1
-        facts = {"worker": worker.pid, "revision": key(worker.revision), "state": worker.state}
-        logger.warning("a worker has ended, another one takes its place", extra=facts)
-        stable = worker.state == "ready" and now - worker.since > STABLE_SECONDS
-        history.failures = 1 if stable else history.failures + 1
-        history.not_before = now + BACKOFF_SECONDS[min(history.failures, len(BACKOFF_SECONDS) - 1)]
-        if worker.state == "starting":
-            history.problem = str(
-                _read(worker.ready_file).get("error") or "a worker died while it started: see its log"
-            )
+        problem = _read(worker).get("error", "a worker died while it started: see its log") if starting else ""
+        history.fail(now, problem, stable=worker.info.ready and now - worker.since > STABLE_SECONDS)
 
     def _start(self, revision: Revision) -> None:
         history, now = self._history(revision), time.monotonic()
         if now < history.not_before:
             return
         self._serial += 1
-        # With our number: a worker that an earlier daemon started may yet write its own.
+        # With our pid: a worker that an earlier daemon started may yet write its own.
         ready_file = self._folder / f"{os.getpid()}-{self._serial}.json"
         try:
             with failpoints.at("start"):
-                pid = self._spawn(revision, ready_file)
+                started = self._spawn(revision, ready_file)
         except TokkaError as error:
-            history.failures += 1
-            history.not_before = now + BACKOFF_SECONDS[min(history.failures, len(BACKOFF_SECONDS) - 1)]
-            history.problem = error.message
+            history.fail(now, error.message)
             return
-        self._workers.append(Worker(revision, pid, process.identity(pid), ready_file, born=now))
+        info = WorkerInfo(
+            version=revision.version, digest=revision.digest, pid=started.pid, started=started.started,
+            state="starting", ready_file=str(ready_file),
+        )  # fmt: skip
+        self._workers.append(Worker(info, started, born=now))
 
     def _history(self, revision: Revision) -> _History:
         return self._histories.setdefault(key(revision), _History())
@@ -225,20 +233,22 @@ def bare(revision: Revision) -> Revision:
     return Revision(version=revision.version, digest=revision.digest)
 
 
-def _has_ended(worker: Worker) -> bool:
-    """Reap it if it is our child and has ended; the stack's keeper reaps the others."""
+def _drain(worker: Worker, now: float) -> None:
+    if not worker.signalled and now - worker.since > LINGER_SECONDS:
+        with failpoints.at("stop"):
+            worker.process.send(signal.SIGTERM)
+        worker.signalled = now
+    elif worker.signalled and now - worker.signalled > DRAIN_SECONDS:
+        worker.process.send(signal.SIGKILL)
+
+
+def _facts(worker: Worker) -> dict[str, object]:
+    info = worker.info
+    return {"worker": info.pid, "revision": key(info.revision), "state": info.state}
+
+
+def _read(worker: Worker) -> ReadyFile:
     try:
-        return os.waitpid(worker.pid, os.WNOHANG)[0] == worker.pid
-    except ChildProcessError:
-        return not process.is_same(worker.pid, worker.started)
-
-
-def _send(worker: Worker, number: int) -> None:
-    process.send(worker.pid, worker.started, number)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        return cast(ReadyFile, json.loads(Path(worker.info.ready_file).read_text(encoding="utf-8")))
     except (OSError, ValueError):
         return {}

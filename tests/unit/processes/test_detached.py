@@ -1,5 +1,6 @@
-"""A program that outlives whoever starts it, is found again, and ends with its guardian."""
+"""A program that outlives whoever starts it, is found again, and ends with its supervisor."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -10,60 +11,61 @@ import psutil
 import pytest
 
 from tokka.errors import TokkaError
-from tokka.processes.detached import Ward, adopting
+from tokka.processes.detached import DetachedProcess, adopting
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 
 
 @pytest.fixture
-def guardian():
+def supervisor():
     return adopting()
 
 
-def start(command, tmp_path, guardian):
-    return Ward.start(command, guardian=guardian, folder=tmp_path, log=tmp_path / "log", niceness=3)
+def start(command, tmp_path, supervisor):
+    return DetachedProcess.start(command, supervisor=supervisor, folder=tmp_path, log=tmp_path / "log", niceness=3)
 
 
-def test_it_is_the_guardians_and_is_found_by_what_was_written_down(tmp_path, guardian):
-    ward = start(SLEEP, tmp_path, guardian)
-    assert psutil.Process(ward.pid).ppid() == guardian and psutil.Process(ward.pid).nice() == 3
-    ward.remember(tmp_path / "ward.json")
-    found = Ward.recall(tmp_path / "ward.json", guardian)
-    assert (found.pid, found.started) == (ward.pid, ward.started)
-    assert Ward.recall(tmp_path / "ward.json", guardian + 1) is None, "somebody else's"
+def test_it_is_the_supervisors_and_is_found_by_what_was_written_down(tmp_path, supervisor):
+    detached = start(SLEEP, tmp_path, supervisor)
+    assert psutil.Process(detached.pid).ppid() == supervisor and psutil.Process(detached.pid).nice() == os.nice(0) + 3
+    detached.remember(tmp_path / "detached.json")
+    found = DetachedProcess.recall(tmp_path / "detached.json", supervisor)
+    assert (found.pid, found.started) == (detached.pid, detached.started)
+    assert DetachedProcess.recall(tmp_path / "detached.json", supervisor + 1) is None, "somebody else's"
     found.stop(signal.SIGTERM, 5.0)
-    assert not ward.alive()
-    assert Ward.recall(tmp_path / "ward.json", guardian) is None
-    assert Ward.recall(tmp_path / "nothing.json", guardian) is None
+    assert not detached.alive()
+    assert DetachedProcess.recall(tmp_path / "detached.json", supervisor) is None
+    assert DetachedProcess.recall(tmp_path / "nothing.json", supervisor) is None
 
 
-def test_a_program_that_does_not_exist_is_an_error(tmp_path, guardian):
+def test_a_program_that_does_not_exist_is_an_error(tmp_path, supervisor):
     with pytest.raises(TokkaError, match="nowhere"):
-        start(["/nowhere/at/all"], tmp_path, guardian)
+        start(["/nowhere/at/all"], tmp_path, supervisor)
 
 
-def test_it_outlives_its_starter_and_not_its_guardian(tmp_path):
-    """The guardian's child starts it and ends; the guardian is killed."""
+def test_it_outlives_its_starter_and_not_its_supervisor(tmp_path):
+    """The supervisor's child starts it and ends; the supervisor is killed."""
     program = f"""
 import os, time
 from pathlib import Path
-from tokka.processes.detached import Ward, adopting
-guardian, folder = adopting(), Path({str(tmp_path)!r})
+from tokka.processes.detached import DetachedProcess, adopting
+supervisor, folder = adopting(), Path({str(tmp_path)!r})
 if os.fork() == 0:
-    Ward.start({SLEEP!r}, guardian=guardian, folder=folder, log=folder / "log").remember(folder / "ward.json")
+    made = DetachedProcess.start({SLEEP!r}, supervisor=supervisor, folder=folder, log=folder / "log")
+    made.remember(folder / "detached.json")
     os._exit(0)
 os.wait()
 print("started", flush=True)
 time.sleep(60)
 """
-    guardian = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
-    assert guardian.stdout.readline() == "started\n"
-    ward = Ward.recall(tmp_path / "ward.json", guardian.pid)
-    assert ward is not None and ward.alive()
-    guardian.kill()
-    guardian.communicate()
+    supervisor = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert supervisor.stdout.readline() == "started\n"
+    detached = DetachedProcess.recall(tmp_path / "detached.json", supervisor.pid)
+    assert detached is not None and detached.alive()
+    supervisor.kill()
+    supervisor.communicate()
     deadline = time.monotonic() + 10
-    while ward.alive():
+    while detached.alive():
         assert time.monotonic() < deadline
         time.sleep(0.01)
     assert Path(tmp_path / "log").read_text() == ""

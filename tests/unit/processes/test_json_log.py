@@ -11,9 +11,9 @@ from tokka.processes.json_log import describe, in_words
 
 NOISY = """
 import logging, threading, warnings
-from tokka.serving import structured_log
+from tokka.processes import json_log
 logging.basicConfig(level=logging.DEBUG)
-structured_log.start("worker", quoting={quoting}, revision="3@ab")
+json_log.start("worker", quoting={quoting}, revision="3@ab")
 logger = logging.getLogger("tokka.serving")
 logger.info("two\\nlines", extra={{"prediction_id": "p1"}})
 logger.debug("too much")

@@ -1,4 +1,4 @@
-"""The keeper: a child that is killed or breaks is replaced, one that ends by itself is not, and orphans are reaped."""
+"""A child that is killed or breaks is replaced, one that ends by itself is not, and orphans are reaped."""
 
 import contextlib
 import os
@@ -13,20 +13,20 @@ import pytest
 PROGRAM = """
 import os, signal, sys, time
 from pathlib import Path
-from tokka.deployment import keeper as module
-from tokka.processes.supervisor import keep
+from tokka.processes import supervisor as module
+from tokka.processes.supervisor import supervise
 
 module.PAUSE_SECONDS = float(sys.argv[2])
 lives = Path(sys.argv[1])
 
-def work(keeper):
-    assert keeper == os.getppid()
+def work(supervisor):
+    assert supervisor == os.getppid()
     with lives.open("a") as file:
         file.write(f"{os.getpid()}\\n")
     number = len(lives.read_text().splitlines())
     WORK
 
-sys.exit(keep("work", work))
+sys.exit(supervise("work", work))
 """
 
 
@@ -58,16 +58,16 @@ def until(condition):
 
 @pytest.mark.parametrize("death", ["os.kill(os.getpid(), signal.SIGKILL)", "raise RuntimeError('broken')"])
 def test_a_child_that_dies_is_replaced_until_one_ends_by_itself(tmp_path, death):
-    keeper = start(tmp_path, f"if number < 3: {death}\n    return 4")
-    keeper.communicate(timeout=60)
-    assert keeper.returncode == 4
+    supervisor = start(tmp_path, f"if number < 3: {death}\n    return 4")
+    supervisor.communicate(timeout=60)
+    assert supervisor.returncode == 4
     assert len(set(lives(tmp_path))) == 3
 
 
 def test_one_that_dies_again_and_again_is_given_up(tmp_path):
-    keeper = start(tmp_path, "os.kill(os.getpid(), signal.SIGKILL)")
-    _, said = keeper.communicate(timeout=60)
-    assert keeper.returncode == 1
+    supervisor = start(tmp_path, "os.kill(os.getpid(), signal.SIGKILL)")
+    _, said = supervisor.communicate(timeout=60)
+    assert supervisor.returncode == 1
     assert len(lives(tmp_path)) == 5 and "not started again" in said
 
 
@@ -80,29 +80,29 @@ SERVES = """
 
 
 def test_while_something_serves_it_is_not_given_up(tmp_path):
-    keeper = start(tmp_path, f"{SERVES}\n    if number < 8: os.kill(os.getpid(), signal.SIGKILL)\n    return 4")
-    _, said = keeper.communicate(timeout=60)
-    assert keeper.returncode == 4
+    supervisor = start(tmp_path, f"{SERVES}\n    if number < 8: os.kill(os.getpid(), signal.SIGKILL)\n    return 4")
+    _, said = supervisor.communicate(timeout=60)
+    assert supervisor.returncode == 4
     assert len(lives(tmp_path)) == 8 and "not started again" not in said
 
 
 def test_it_can_be_ended_while_it_waits_to_start_the_next_one(tmp_path):
-    keeper = start(tmp_path, f"{SERVES}\n    os.kill(os.getpid(), signal.SIGKILL)", pause=50)
+    supervisor = start(tmp_path, f"{SERVES}\n    os.kill(os.getpid(), signal.SIGKILL)", pause=50)
     until(lambda: len(lives(tmp_path)) == 5)
     time.sleep(1.5)
-    keeper.send_signal(signal.SIGTERM)
-    _, said = keeper.communicate(timeout=10)
-    assert keeper.returncode == 0 and "Traceback" not in said
+    supervisor.send_signal(signal.SIGTERM)
+    _, said = supervisor.communicate(timeout=10)
+    assert supervisor.returncode == 0 and "Traceback" not in said
     assert len(lives(tmp_path)) == 5
 
 
 def test_it_ends_its_child_when_it_is_told_to_and_takes_it_along_when_it_is_killed(tmp_path):
     for number, code in ((signal.SIGTERM, 0), (signal.SIGKILL, -signal.SIGKILL)):
         (tmp_path / "lives").unlink(missing_ok=True)
-        keeper = start(tmp_path, "time.sleep(60)\n    return 0")
+        supervisor = start(tmp_path, "time.sleep(60)\n    return 0")
         until(lambda: lives(tmp_path))
         (child,) = lives(tmp_path)
-        keeper.send_signal(number)
-        keeper.communicate(timeout=60)
-        assert keeper.returncode == code
+        supervisor.send_signal(number)
+        supervisor.communicate(timeout=60)
+        assert supervisor.returncode == code
         until(lambda child=child: has_ended(child))

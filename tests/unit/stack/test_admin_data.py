@@ -9,8 +9,8 @@ from tokka.deployment import rollout_files
 from tokka.deployment.judge.phases import Action
 from tokka.deployment.record.state import Revision
 from tokka.gateway.live_traffic import LiveTraffic
-from tokka.stack import admin, reports
-from tokka.stack.admin_data import Feed
+from tokka.stack import admin
+from tokka.stack.admin_data import AdminData, reports
 from tokka.stack.state_file import StackInfo
 
 LOOK = {
@@ -34,7 +34,7 @@ def here(tmp_path):
 
 @pytest.fixture
 def feed(here):
-    return Feed(here.settings, here.record, LiveTraffic())
+    return AdminData(here.settings, here.record, LiveTraffic())
 
 
 def look(here, feed, *, seconds_ago=0.0, **values):
@@ -77,7 +77,7 @@ def test_only_reports_are_served(here, feed):
         (home / name).write_text("<html>")
     (home / "rollouts" / "cd34").mkdir()
     (home / "rollouts" / "cd34" / "report.html").symlink_to("/etc/passwd")
-    assert [one["name"] for one in reports.listing(home)][-1:] == ["rollouts/ab12/predictions.html"]
+    assert [one["name"] for one in reports(home)][-1:] == ["rollouts/ab12/predictions.html"]
     status, body, kind, policy = admin.answer("/reports/rollouts/ab12/predictions.html", feed, home)
     assert (status, body, kind) == (200, b"<html>", "text/html; charset=utf-8")
     assert "sandbox" in policy

@@ -10,7 +10,9 @@ import pytest
 
 from tokka.deployment.record.state import Revision
 from tokka.errors import TokkaError
-from tokka.processes.health_probe import Pulse
+from tokka.processes import process
+from tokka.processes.detached import DetachedProcess
+from tokka.processes.health_probe import HealthProbe
 from tokka.stack.workers import Fleet
 
 ONE, TWO = Revision(version="1", digest="a"), Revision(version="2", digest="b")
@@ -21,7 +23,7 @@ class Processes:
 
     def __init__(self):
         self.behaviour = {"1": "ready", "2": "ready"}
-        self.started = []
+        self.started, self.pids = [], []
 
     def spawn(self, revision, ready_file):
         behaviour = self.behaviour[revision.version]
@@ -34,7 +36,8 @@ class Processes:
                 os._exit(3)
             be_well(lambda port: ready_file.write_text(json.dumps({"port": port, "grpc_port": None, "seconds": 0.1})))
         self.started.append(revision.version)
-        return pid
+        self.pids.append(pid)
+        return DetachedProcess(pid, process.identity(pid))
 
 
 def be_well(announce):
@@ -60,7 +63,9 @@ def fleet(processes, tmp_path):
     made = Fleet(processes.spawn, count=2, folder=tmp_path / "workers")
     yield made
     made.stop(2)
-    assert made.workers == ()
+    assert made.infos == ()
+    for pid in processes.pids:
+        os.waitpid(pid, 0)
 
 
 def step_until(fleet, wanted, condition, seconds=10):
@@ -100,25 +105,25 @@ def test_one_answer_forgives_what_was_missed():
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        pulse = Pulse(listener.getsockname()[1])
+        probe = HealthProbe(listener.getsockname()[1])
         # Asked at 0, missed at 1; asked again at once, missed at 2; asked at 2.1, answered.
-        assert [pulse.misses(now) for now in (0.0, 0.9, 1.1, 1.2, 2.1, 2.3, 2.4)] == [0, 0, 1, 1, 1, 2, 2]
+        assert [probe.misses(now) for now in (0.0, 0.9, 1.1, 1.2, 2.1, 2.3, 2.4)] == [0, 0, 1, 1, 1, 2, 2]
         for _ in range(3):
             connection, _ = listener.accept()
             connection.recv(1000)
         connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-        assert pulse.misses(2.5) == 0
-        pulse.close()
+        assert probe.misses(2.5) == 0
+        probe.close()
     # Nobody listens any more.
-    assert [pulse.misses(now) for now in (9.0, 9.1, 9.6, 9.7)] == [0, 1, 1, 2]
+    assert [probe.misses(now) for now in (9.0, 9.1, 9.6, 9.7)] == [0, 1, 1, 2]
 
 
 def test_who_is_not_wanted_leaves_first_the_split_and_then_the_machine(fleet):
     step_until(fleet, {ONE, TWO}, lambda: len(fleet.ready(TWO)) == 2)
     fleet.step({ONE})
     assert fleet.ready(TWO) == ()
-    assert len(fleet.workers) == 4
-    step_until(fleet, {ONE}, lambda: len(fleet.workers) == 2)
+    assert len(fleet.infos) == 4
+    step_until(fleet, {ONE}, lambda: len(fleet.infos) == 2)
     assert fleet.restarts() == 0
 
 
@@ -137,7 +142,7 @@ def test_what_cannot_be_started_is_a_problem_not_a_crash(fleet, processes):
     processes.behaviour["1"] = "refused"
     fleet.step({ONE})
     assert fleet.problems({ONE}) == ["version 1: there is no such folder"]
-    assert fleet.workers == ()
+    assert fleet.infos == ()
     processes.behaviour["1"] = "ready"
     step_until(fleet, {ONE}, lambda: len(fleet.ready(ONE)) == 2)
     assert fleet.problems({ONE}) == []

@@ -23,7 +23,7 @@ from lightning.fabric.plugins.environments.lightning import find_free_network_po
 
 from tokka import files
 from tokka.errors import TokkaError
-from tokka.processes import lifetime
+from tokka.processes.process import die_with_parent
 from tokka.training.fit.out_of_memory import OutOfMemory
 from tokka.training.setup.precision import choose_device
 from tokka.training.setup.training_setup import TrainingSetup
@@ -133,7 +133,7 @@ def _start_rank(folder: Path, rank: int, count: int, port: int) -> subprocess.Po
             [*COMMAND, str(folder / SPECIFICATION)],
             env={**os.environ, **_place(rank, count, port), "TOKKA_EVENTS": os.devnull},
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=output,
-            preexec_fn=lambda: lifetime.die_with_parent(parent),
+            preexec_fn=lambda: die_with_parent(parent),
         )  # fmt: skip
 
 

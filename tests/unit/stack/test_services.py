@@ -1,0 +1,154 @@
+"""Which service is started when: the table's rules, and the one loop over processes that are only pretended."""
+
+import math
+import socket
+import sys
+import time
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.fixtures.ports import free_port
+from tokka.deployment.record.state import Phase, Revision, State
+from tokka.errors import UsageError
+from tokka.gateway.exposure import Access
+from tokka.params import parse_params
+from tokka.processes.detached import adopting
+from tokka.settings import Settings
+from tokka.stack import services
+from tokka.stack.services import Facts, Run, Service, Services, is_due, table
+
+CHAMPION, CHALLENGER = Revision(version="1", digest="a"), Revision(version="2", digest="b")
+SECONDS = st.floats(0, 1e6)
+FACTS = st.builds(
+    Facts, uptime_s=SECONDS, settled=st.booleans(), calm=st.booleans(), abandoned=st.booleans(),
+    missing=st.booleans(), registered=st.booleans(), unseen=st.booleans(), since_start_s=SECONDS | st.just(math.inf),
+    rollout=st.sampled_from(["", "r1", "r2"]),
+)  # fmt: skip
+PHASE = st.sampled_from(get_args(Phase))
+
+
+def in_phase(phase, rollout="r1"):
+    return State.model_construct(
+        endpoint="helpdesk", generation=3, phase=phase, rollout=rollout, champion=CHAMPION, challenger=CHALLENGER
+    )
+
+
+def make_table(tmp_path, **serving):
+    settings = Settings.from_environment({"TOKKA_HOME": str(tmp_path), "TOKKA_PORT": str(free_port())})
+    return settings, table(settings, parse_params({"serving": serving}), Access(grpc_port=1, authentication=True))
+
+
+@given(FACTS, PHASE)
+def test_what_needs_mlflow_never_runs_beside_a_rollout_that_moves_unless_a_model_is_missing(facts, phase):
+    wanted = services.wants_upkeep(in_phase(phase), facts)
+    assert not wanted or facts.registered
+    if facts.registered and facts.missing:
+        assert wanted
+    elif phase != "idle" and not facts.calm:
+        assert not wanted
+
+
+@given(FACTS, PHASE)
+def test_a_watch_is_taken_up_only_when_its_driver_died_and_a_view_is_made_once(facts, phase):
+    state = in_phase(phase)
+    assert services.wants_driver(state, facts) == (phase == "ab" or (phase == "watch" and facts.abandoned))
+    assert not services.wants_rollout_view(state, facts) or facts.rollout != state.rollout
+    assert not services.wants_archive(state, facts) or facts.since_start_s > services.ARCHIVE_SECONDS
+
+
+@given(FACTS, SECONDS, SECONDS, SECONDS, st.booleans())
+def test_a_service_is_due_when_it_is_wanted_does_not_run_and_its_retry_is_over(facts, now, started, retry, runs):
+    asked = []
+
+    def wanted(state, facts):
+        asked.append(facts)
+        return True
+
+    run = Run(object() if runs else None, started=started, rollout="r0", not_before=started + retry)
+    due = is_due(Service("one", (), wanted), run, in_phase("idle"), facts, now)
+    assert due == (not runs and now >= started + retry)
+    assert not asked or (asked[0].since_start_s, asked[0].rollout) == (now - started, "r0")
+
+
+def test_the_table_has_what_the_settings_ask_for(tmp_path):
+    _, found = make_table(tmp_path, asynchronous={"broker": "amqp://127.0.0.1/"})
+    names = {one.name for one in found}
+    assert names == {"upkeep", "archive", "rollout-view", "drive", "mlflow", "authority", "jobs"}
+    assert {one.name for one in found if one.lifetime == "stack"} == {"upkeep", "mlflow"}
+    settings = Settings.from_environment({"TOKKA_HOME": str(tmp_path), "MLFLOW_TRACKING_URI": "http://there:5000"})
+    found = table(settings, parse_params({}), Access(grpc_port=1))
+    assert not names & {one.name for one in found} - {"upkeep", "archive", "rollout-view", "drive"}
+    assert services.page_url(settings) == "http://there:5000" and services.has_registry(settings)
+
+
+def test_a_broker_of_no_known_kind_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="amqp"):
+        make_table(tmp_path, asynchronous={"broker": "smtp://127.0.0.1/"})
+
+
+class Loop:
+    """The loop over one service, with real processes that do next to nothing."""
+
+    def __init__(self, tmp_path, code, **more):
+        self.settings = Settings.from_environment({"TOKKA_HOME": str(tmp_path)})
+        for folder in ("stack", "logs"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+        command = (sys.executable, "-c", f"import sys, time; {code}", "{rollout}")
+        self.service = Service("one", command, lambda state, facts: True, **more)
+        self.services = self.make()
+
+    def make(self):
+        return Services((self.service,), self.settings, {}, adopting())
+
+    def until(self, condition):
+        deadline = time.monotonic() + 30
+        while not condition():
+            self.services.step(in_phase("idle"), Facts())
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def test_one_that_fails_is_a_problem_and_is_tried_again_after_a_while(tmp_path):
+    loop = Loop(tmp_path, f"open({str(tmp_path / 'lives')!r}, 'a').write(sys.argv[1]); sys.exit(3)",
+                retry_s=0.5, problem="nothing works")  # fmt: skip
+    began = time.monotonic()
+    loop.until(lambda: (tmp_path / "lives").exists() and (tmp_path / "lives").read_text() == "r1r1r1")
+    assert time.monotonic() - began > 1.0
+    loop.until(lambda: loop.services.problems)
+    assert loop.services.problems == ["nothing works: the process ended with code 3: see logs/one.log"]
+    loop.services.stop()
+
+
+def test_at_most_one_runs_and_it_is_ended_with_the_others(tmp_path):
+    loop = Loop(tmp_path, "time.sleep(60)")
+    loop.until(lambda: loop.services.pids)
+    pids = loop.services.pids
+    for _ in range(3):
+        loop.services.step(in_phase("idle"), Facts())
+        assert loop.services.pids == pids
+    loop.services.stop()
+    assert loop.services.pids == []
+
+
+def test_one_of_the_stack_is_taken_over_by_a_successor(tmp_path):
+    loop = Loop(tmp_path, "time.sleep(60)", lifetime="stack")
+    loop.until(lambda: loop.services.pids)
+    successor = loop.make()
+    assert successor.pids == loop.services.pids
+    successor.stop()
+    assert loop.make().pids == []
+
+
+def test_a_taken_port_is_a_problem_and_nothing_is_started(tmp_path):
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        loop = Loop(tmp_path, "time.sleep(60)", port=port, problem="no page", retry_s=0.0)
+        loop.services.step(in_phase("idle"), Facts())
+        assert loop.services.pids == [] and f"no page: port {port} is taken" in loop.services.problems[0]
+    loop.until(lambda: loop.services.pids)
+    loop.services.stop()
