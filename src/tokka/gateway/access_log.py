@@ -17,7 +17,9 @@ from tokka.request_log.log import Writer
 
 _RECEIVE_BYTES = 4 << 20
 _DATAGRAM_BYTES = 8192
-_LOOK_SECONDS, _GATHER_SECONDS, _MOST_AT_ONCE = 0.2, 0.005, 1000
+_GATHER_SECONDS, _MOST_AT_ONCE = 0.005, 1000
+# Our own, after which nothing more is waited for.
+_END = b""
 
 
 def listen() -> socket.socket:
@@ -44,7 +46,6 @@ class Receiver:
         self._writer = writer
         self._observe = observe
         self._socket = listening or listen()
-        self._socket.settimeout(_LOOK_SECONDS)
         self.port: int = self._socket.getsockname()[1]
         self.received = 0
         self.lost = 0
@@ -55,30 +56,26 @@ class Receiver:
     def close(self) -> None:
         """Take what has arrived, and end."""
         self._closing = True
+        self._socket.sendto(_END, self._socket.getsockname())
         self._thread.join(timeout=2)
         self._socket.close()
         self._writer.close()
 
     def _run(self) -> None:
-        while True:
-            try:
-                first = self._socket.recv(_DATAGRAM_BYTES)
-            except TimeoutError:
-                if self._closing:
-                    return
-                continue
+        datagrams = [b"-"]
+        while not (self._closing and _END in datagrams):
+            datagrams = [self._socket.recv(_DATAGRAM_BYTES)]
             # One turn for all that comes in the next milliseconds: under load one per request would be taken from those
             # who answer.
             time.sleep(_GATHER_SECONDS)
-            self._write([record for datagram in (first, *self._arrived()) if (record := parse(datagram)) is not None])
+            datagrams += self._arrived()
+            self._write([record for datagram in datagrams if (record := parse(datagram)) is not None])
 
     def _arrived(self) -> Iterator[bytes]:
         """What has come, without waiting."""
-        self._socket.settimeout(0.0)
         with contextlib.suppress(BlockingIOError):
             for _ in range(_MOST_AT_ONCE):
-                yield self._socket.recv(_DATAGRAM_BYTES)
-        self._socket.settimeout(_LOOK_SECONDS)
+                yield self._socket.recv(_DATAGRAM_BYTES, socket.MSG_DONTWAIT)
 
     def _write(self, records: list[dict[str, Any]]) -> None:
         try:

@@ -1,5 +1,8 @@
 """The daemon's life: read the record, bring gateway and workers in line with it, run the services, say what serves.
 
+It looks ten times a second while something moves. Else it sleeps until somebody writes to the record, a process ends,
+or a second is over.
+
     python -m tokka.stack.daemon         # what ensure_up starts: the supervisor, and the daemon as its child
 
 It imports nothing heavy: what needs MLflow is done by services.
@@ -14,6 +17,7 @@ import sys
 import time
 from types import FrameType
 
+from tokka.database import Commits
 from tokka.deployment import rollout_files
 from tokka.deployment.reconcile import Silence, end_abandoned, is_abandoned
 from tokka.deployment.record.record import Record, Superseded
@@ -26,6 +30,7 @@ from tokka.gateway.live_traffic import LiveTraffic
 from tokka.jobs.metrics import JobMetrics
 from tokka.params import Params
 from tokka.processes import json_log, process
+from tokka.processes.exit_watch import ExitWatch
 from tokka.processes.supervisor import supervise
 from tokka.request_log.log import Writer
 from tokka.settings import Settings
@@ -38,9 +43,15 @@ from tokka.stack.state_file import StackInfo
 
 logger = logging.getLogger("tokka.stack")
 
-TICK_SECONDS = 0.1
-PUBLISH_SECONDS = 0.5
+# From one look to the next: while something moves; while a rollout waits, or a record that cannot be watched; else.
+BUSY_SECONDS, ROLLOUT_SECONDS, IDLE_SECONDS = 0.1, 0.5, 1.0
+# What counts as moving does so for a while longer.
+LINGER_SECONDS = 1.0
+# The state is written so often at least, while idle and while not.
+PUBLISH_IDLE_SECONDS, PUBLISH_SECONDS = 2.0, 0.5
 SWEEP_SECONDS = 1.0
+# The record is read so often even if nobody seems to have written to it.
+READ_SECONDS = 5.0
 # What needs MLflow costs seconds of processor time: it waits for the endpoint, but not longer than this.
 PATIENCE_SECONDS = 20.0
 # The record is calm when it has not changed for so long.
@@ -61,9 +72,10 @@ class Daemon:
         self._name = params.registry.model
         self._access = Access.of(settings, params.serving)
         self._state, self._record_problem = State(endpoint=self._name), ""
-        self._silence, self._abandoned, self._ending = Silence(), False, False
-        self._born = self._changed = time.monotonic()
-        self._last = dict.fromkeys(("publish", "sweep"), 0.0)
+        self._silence, self._abandoned, self._ending, self._ended = Silence(), False, False, False
+        self._commits, self._exits = Commits(settings.record_url), ExitWatch()
+        self._born = self._changed = self._moved = time.monotonic()
+        self._last = dict.fromkeys(("publish", "sweep", "read"), 0.0)
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT.
@@ -77,7 +89,7 @@ class Daemon:
             self._start(cleanup)
             while not self._ending:
                 self._tick()
-                time.sleep(TICK_SECONDS)
+                self._wait()
 
     def _end(self, number: int, frame: FrameType | None) -> None:
         self._ending = True
@@ -110,7 +122,7 @@ class Daemon:
         state = self._record.read(self._name)
         if state.phase == "ab":
             with contextlib.suppress(Superseded):
-                self._record.beat(state)
+                self._record.heartbeat(state)
 
     def _renew_key(self) -> None:
         folder = state_file.folder(self._settings)
@@ -120,25 +132,54 @@ class Daemon:
 
     def _tick(self) -> None:
         self._read_record()
-        changed = self._reconciler.step(self._state)
+        changed = self._reconciler.step(self._state, calm=not (self._is_busy() or self._ended))
+        if changed or not self._reconciler.is_calm(self._state):
+            self._moved = time.monotonic()
         self._services.step(self._state, self._facts(self._reconciler.wanted(self._state)))
-        if changed or self._is_due("publish", PUBLISH_SECONDS):
+        if changed or self._is_due("publish", PUBLISH_SECONDS if self._is_busy() else PUBLISH_IDLE_SECONDS):
             self._publish()
 
+    def _is_busy(self) -> bool:
+        return self._state.phase != "idle" or time.monotonic() - self._moved < LINGER_SECONDS
+
+    def _wait(self) -> None:
+        """Until the next look is due, the record was written, a process has ended, or this one is to end."""
+        if time.monotonic() - self._moved < LINGER_SECONDS:
+            seconds = BUSY_SECONDS
+        else:
+            seconds = IDLE_SECONDS if self._commits.is_watchable and self._state.phase == "idle" else ROLLOUT_SECONDS
+        until = time.monotonic() + seconds
+        pids = {*self._reconciler.pids, *self._services.pids}
+        while True:
+            self._ended = self._exits.wait(pids, BUSY_SECONDS)
+            self._moved = time.monotonic() if self._ended else self._moved
+            if self._ended or self._ending or self._commits.seen() or time.monotonic() > until:
+                return
+
     def _read_record(self) -> None:
+        """Read it if it may have changed; what served goes on serving when it cannot be read."""
+        due = self._is_due("read", READ_SECONDS if self._state.phase == "idle" else SWEEP_SECONDS)
+        if not (due or self._commits.seen() or not self._commits.is_watchable):
+            return
+        self._commits.mark()
         try:
-            if self._is_due("sweep", SWEEP_SECONDS):
-                silent_s = self._silence.seconds(self._record.last_heartbeat(self._name))
-                end_abandoned(self._record, self._name, silent_s)
-                self._abandoned = is_abandoned(self._record.read(self._name), silent_s)
-            state = self._record.read(self._name)
+            state = self._sweep(self._record.read(self._name))
         except TokkaError as error:
-            # What served goes on serving.
-            self._record_problem = error.message
+            self._record_problem, self._last["read"] = error.message, 0.0
             return
         if state.generation != self._state.generation:
-            self._changed = time.monotonic()
+            self._changed = self._moved = time.monotonic()
         self._state, self._record_problem = state, ""
+
+    def _sweep(self, state: State) -> State:
+        """The record, once a rollout that nobody drives was ended."""
+        if state.phase == "idle":
+            self._abandoned = False
+        elif self._is_due("sweep", SWEEP_SECONDS):
+            silent_s = self._silence.seconds(self._record.last_heartbeat(self._name))
+            state = end_abandoned(self._record, self._name, silent_s) or state
+            self._abandoned = is_abandoned(state, silent_s)
+        return state
 
     def _facts(self, wanted: set[Revision]) -> Facts:
         now = time.monotonic()
@@ -176,7 +217,8 @@ class Daemon:
         state, reconciler, admin = self._state, self._reconciler, self._admin
         record = [self._record_problem] if self._record_problem else []
         workers = reconciler.fleet.problems(reconciler.wanted(state))
-        others = {pid: process.identity(pid) for pid in (os.getpid(), *reconciler.gateway.pids, *self._services.pids)}
+        known = {info.pid: info.started for info in reconciler.fleet.infos}
+        others = {os.getpid(), *reconciler.pids, *self._services.pids} - set(known)
         return {
             **reconciler.describe(),
             "mlflow": services.page_url(self._settings),
@@ -184,7 +226,7 @@ class Daemon:
             "admin_problem": admin.problem,
             "wanted_champion": state.champion.digest if state.champion else None,
             "problems": (*record, *workers, *self._services.problems),
-            "processes": others | {info.pid: info.started for info in reconciler.fleet.infos},
+            "processes": known | {pid: process.identity(pid) for pid in others},
         }
 
     def _is_due(self, what: str, seconds: float) -> bool:

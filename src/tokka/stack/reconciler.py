@@ -30,7 +30,8 @@ from tokka.stack.workers import Fleet, bare, digest, key
 
 logger = logging.getLogger("tokka.stack")
 
-VERIFY_SECONDS = 1.0
+# The gateway is compared with what it was told so often, while calm and while not.
+VERIFY_CALM_SECONDS, VERIFY_SECONDS = 5.0, 1.0
 REVIVE_SECONDS = 1.0
 # How long after its start a daemon looks for workers that the one before it was just starting when it was killed.
 STRAY_SECONDS, STRAY_INTERVAL_SECONDS = 10.0, 1.0
@@ -62,8 +63,12 @@ class Reconciler:
         self._last = dict.fromkeys(("verify", "gateway", "strays"), 0.0)
         self.gateway = self._make_gateway()
 
-    def step(self, state: State) -> bool:
-        """Do what can be done now, without waiting; whether the split or the generation in force changed."""
+    def step(self, state: State, *, calm: bool = False) -> bool:
+        """Do what can be done now, without waiting; whether the split or the generation in force changed.
+
+        Args:
+            calm: nothing moves, so that the gateway need not be compared at once.
+        """
         self._revive()
         self._end_strays()
         self.fleet.step(self.wanted(state))
@@ -74,7 +79,17 @@ class Reconciler:
         if self._serving == champion:
             in_force = state.generation
         changed = (split, in_force) != (self._split, self.generation)
-        return (changed or self._is_due("verify", VERIFY_SECONDS)) and self._apply(split, in_force) and changed
+        due = self._is_due("verify", VERIFY_CALM_SECONDS if calm else VERIFY_SECONDS)
+        return (changed or due) and self._apply(split, in_force) and changed
+
+    def is_calm(self, state: State) -> bool:
+        """Whether everything is as the record says."""
+        return self.generation == state.generation and self.gateway.alive() and self.fleet.is_calm(self.wanted(state))
+
+    @property
+    def pids(self) -> list[int]:
+        """The gateway's processes and the workers."""
+        return [*self.gateway.pids, *(info.pid for info in self.fleet.infos)]
 
     def wanted(self, state: State) -> set[Revision]:
         """Who must run: everyone in the record, and who serves until the new champion can."""

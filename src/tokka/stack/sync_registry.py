@@ -1,25 +1,29 @@
-"""What the daemon needs MLflow for, as a process beside it: importing MLflow takes seconds, so it stays.
+"""What the stack needs MLflow for, as a process beside the daemon: importing MLflow takes seconds, so it stays.
 
     python -m tokka.stack.sync_registry
 
-It shows the record's champion, challenger and previous as the registry's aliases, at once after each change and again
-and again, so that what somebody else wrote there does not stay; says of a version what became of it when its rollout
-could not; and fetches the model folders that the record names and this machine lacks.
+It shows the record's champion, challenger and previous as the registry's aliases, at once after each change, and again
+when somebody else has written there; says of a version what became of it when its rollout could not; and fetches the
+model folders that the record names and this machine lacks.
 """
 
 import sys
 import time
+from pathlib import Path
 
-from tokka.deployment.reconcile import keep_aliases, show_last_verdict
+from tokka.database import Commits
+from tokka.deployment.reconcile import Registered, keep_aliases, show_last_verdict
 from tokka.deployment.record.record import Record
-from tokka.deployment.registry import Registry
+from tokka.deployment.record.state import State
 from tokka.errors import TokkaError
 from tokka.params import Params
 from tokka.processes.supervisor import supervise
 from tokka.settings import Settings
 from tokka.stack import state_file
 
-POLL_SECONDS = 0.5
+# From one look at a SQLite file's stamp to the next, and from one question to a server to the next.
+WATCH_SECONDS, ASK_SECONDS = 0.2, 1.0
+# What was not done, or what somebody else changed, is mended so often at most.
 REPAIR_SECONDS = 5.0
 
 
@@ -39,20 +43,23 @@ def work(params: Params, settings: Settings) -> int:
     from tokka.registry.publish import open_registry
 
     record, registry = Record(settings.record_url), open_registry(params, settings)
-    generation, due = -1, 0.0
+    written, tagged = Commits(settings.record_url), Commits(settings.tracking_uri)
+    known, due = None, 0.0
     while True:
         try:
-            found = record.read(params.registry.model).generation
-            if found != generation or time.monotonic() >= due:
-                generation, due = found, time.monotonic() + REPAIR_SECONDS
-                bring_in_line(record, registry, params, settings)
+            late = time.monotonic() >= due
+            if _has_moved(record, written, known, params) or (late and _needs_repair(known, tagged, settings)):
+                written.mark()
+                tagged.mark()
+                known, due = None, time.monotonic() + REPAIR_SECONDS
+                known = bring_in_line(record, registry, params, settings)
         except TokkaError as error:
             error.report()
-        time.sleep(POLL_SECONDS)
+        time.sleep(WATCH_SECONDS if written.is_watchable else ASK_SECONDS)
 
 
-def bring_in_line(record: Record, registry: Registry, params: Params, settings: Settings) -> None:
-    """Do it once.
+def bring_in_line(record: Record, registry: Registered, params: Params, settings: Settings) -> State:
+    """Do it once; the state of the record that is shown now.
 
     Raises:
         TokkaError: the record or the registry does not answer.
@@ -65,9 +72,29 @@ def bring_in_line(record: Record, registry: Registry, params: Params, settings: 
     show_last_verdict(record, endpoint, registry)
     keep_aliases(record, endpoint, registry)
     state = record.read(endpoint)
-    for revision in (state.champion, state.challenger, state.previous):
-        if revision is not None and not (settings.home / "models" / revision.digest).is_dir():
-            fetch_version(revision.version, params, settings)
+    for version, folder in _models(state, settings).items():
+        if not folder.is_dir():
+            fetch_version(version, params, settings)
+    return state
+
+
+def _has_moved(record: Record, written: Commits, known: State | None, params: Params) -> bool:
+    if written.is_watchable:
+        return written.seen()
+    return known is not None and record.read(params.registry.model).generation != known.generation
+
+
+def _needs_repair(known: State | None, tagged: Commits, settings: Settings) -> bool:
+    """Whether the last attempt failed, somebody has written to the registry (or may have), or a model is missing."""
+    if known is None or tagged.seen() or not tagged.is_watchable:
+        return True
+    return not all(folder.is_dir() for folder in _models(known, settings).values())
+
+
+def _models(state: State, settings: Settings) -> dict[str, Path]:
+    """Version to model folder of everyone in the record."""
+    named = (state.champion, state.challenger, state.previous)
+    return {one.version: settings.home / "models" / one.digest for one in named if one is not None}
 
 
 if __name__ == "__main__":
