@@ -15,36 +15,34 @@ class ExitWatch:
     """Where there is no pidfd, nothing is noticed."""
 
     def __init__(self) -> None:
-        # None for a process that has ended: it is told of once.
-        self._fds: dict[int, int | None] = {}
+        self._poll, self._pids = select.poll(), dict[int, int]()
+        # Those that have ended: told of once.
+        self._ended: set[int] = set()
 
     def wait(self, pids: Collection[int], seconds: float) -> bool:
         """Wait until one of the processes ends, or for some seconds; whether one has ended."""
         if not LINUX:
             time.sleep(seconds)
             return False
-        for pid in set(self._fds) - set(pids):
-            self._close(pid)
-            del self._fds[pid]
-        new = {pid: _open(pid) for pid in set(pids) - set(self._fds)}
-        self._fds |= new
-        poll, by_fd = select.poll(), {fd: pid for pid, fd in self._fds.items() if fd is not None}
-        for fd in by_fd:
-            poll.register(fd, select.POLLIN)
-        gone = None in new.values()
-        ended = [by_fd[fd] for fd, _ in poll.poll(0 if gone else seconds * 1000)]
-        for pid in ended:
-            self._close(pid)
-        return bool(ended) or gone
+        known, wanted = {*self._pids.values(), *self._ended}, set(pids)
+        for fd in [fd for fd, pid in self._pids.items() if pid not in wanted]:
+            self._forget(fd)
+        self._ended &= wanted
+        gone = [pid for pid in wanted - known if not self._watch(pid)]
+        found = [self._forget(fd) for fd, _ in self._poll.poll(0 if gone else seconds * 1000)]
+        self._ended |= {*gone, *found}
+        return bool(gone or found)
 
-    def _close(self, pid: int) -> None:
-        if (fd := self._fds[pid]) is not None:
-            os.close(fd)
-            self._fds[pid] = None
+    def _watch(self, pid: int) -> bool:
+        try:
+            fd = os.pidfd_open(pid)
+        except OSError:
+            return False
+        self._poll.register(fd, select.POLLIN)
+        self._pids[fd] = pid
+        return True
 
-
-def _open(pid: int) -> int | None:
-    try:
-        return os.pidfd_open(pid)
-    except OSError:
-        return None
+    def _forget(self, fd: int) -> int:
+        self._poll.unregister(fd)
+        os.close(fd)
+        return self._pids.pop(fd)

@@ -14,7 +14,8 @@ HOST = "127.0.0.1"
 INTERVAL_SECONDS, RETRY_SECONDS = 1.0, 0.5
 # Long enough for a worker that loads every core of the machine; a machine that wakes from sleep costs one miss.
 TIMEOUT_SECONDS = 1.0
-TOO_MANY = 3
+# So many misses in a row: no more requests for it; it is replaced.
+SUSPECT, TOO_MANY = 2, 3
 _REQUEST = b"GET /health HTTP/1.1\r\nhost: worker\r\nconnection: close\r\n\r\n"
 
 
@@ -31,7 +32,7 @@ class HealthProbe:
         """How many requests in a row were not answered; `now` is in seconds of the monotonic clock."""
         if self._connection is not None:
             self._listen(now)
-        elif now - self._asked >= (RETRY_SECONDS if self.missed else INTERVAL_SECONDS):
+        if self._connection is None and now - self._asked >= (RETRY_SECONDS if self.missed else INTERVAL_SECONDS):
             self._ask(now)
         return self.missed
 

@@ -45,13 +45,15 @@ logger = logging.getLogger("tokka.stack")
 
 # From one look to the next: while something moves; while a rollout waits, or a record that cannot be watched; else.
 BUSY_SECONDS, ROLLOUT_SECONDS, IDLE_SECONDS = 0.1, 0.5, 1.0
+# How soon a change of the record is noticed.
+WATCH_SECONDS = 0.2
 # What counts as moving does so for a while longer.
 LINGER_SECONDS = 1.0
 # The state is written so often at least, while idle and while not.
-PUBLISH_IDLE_SECONDS, PUBLISH_SECONDS = 2.0, 0.5
+PUBLISH_IDLE_SECONDS, PUBLISH_SECONDS = 3.0, 0.5
 SWEEP_SECONDS = 1.0
 # The record is read so often even if nobody seems to have written to it.
-READ_SECONDS = 5.0
+READ_SECONDS = 10.0
 # What needs MLflow costs seconds of processor time: it waits for the endpoint, but not longer than this.
 PATIENCE_SECONDS = 20.0
 # The record is calm when it has not changed for so long.
@@ -151,7 +153,7 @@ class Daemon:
         until = time.monotonic() + seconds
         pids = {*self._reconciler.pids, *self._services.pids}
         while True:
-            self._ended = self._exits.wait(pids, BUSY_SECONDS)
+            self._ended = self._exits.wait(pids, min(seconds, WATCH_SECONDS))
             self._moved = time.monotonic() if self._ended else self._moved
             if self._ended or self._ending or self._commits.seen() or time.monotonic() > until:
                 return

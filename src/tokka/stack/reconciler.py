@@ -31,7 +31,7 @@ from tokka.stack.workers import Fleet, bare, digest, key
 logger = logging.getLogger("tokka.stack")
 
 # The gateway is compared with what it was told so often, while calm and while not.
-VERIFY_CALM_SECONDS, VERIFY_SECONDS = 5.0, 1.0
+VERIFY_CALM_SECONDS, VERIFY_SECONDS = 10.0, 1.0
 REVIVE_SECONDS = 1.0
 # How long after its start a daemon looks for workers that the one before it was just starting when it was killed.
 STRAY_SECONDS, STRAY_INTERVAL_SECONDS = 10.0, 1.0
@@ -135,7 +135,7 @@ class Reconciler:
 
     def _wanted_split(self, state: State) -> Split:
         champion, challenger = self._serving, bare(state.challenger) if state.challenger else None
-        champions, challengers = self.fleet.ready(champion), self.fleet.ready(challenger)
+        champions, challengers = self.fleet.answering(champion), self.fleet.answering(challenger)
         return Split(
             champion=key(champion) if champion else NOBODY,
             champion_ports=tuple(worker.port for worker in champions),

@@ -20,7 +20,7 @@ from tokka.deployment.record.state import Revision
 from tokka.errors import TokkaError
 from tokka.processes import process
 from tokka.processes.detached import DetachedProcess
-from tokka.processes.health_probe import TOO_MANY, HealthProbe
+from tokka.processes.health_probe import SUSPECT, TOO_MANY, HealthProbe
 from tokka.stack.state_file import WorkerInfo
 
 logger = logging.getLogger("tokka.stack")
@@ -66,9 +66,9 @@ class Worker:
         return cls(info, DetachedProcess(info.pid, info.started), born=now, since=now, probe=probe)
 
     @property
-    def is_well(self) -> bool:
-        """Whether it answers, and answered when it was asked last."""
-        return self.probe is not None and not self.probe.missed and self.info.ready
+    def missed(self) -> int:
+        """Health checks in a row that were not answered."""
+        return self.probe.missed if self.probe is not None else 0
 
     def become(self, now: float, **changes: object) -> None:
         """Change what is said of it."""
@@ -125,9 +125,16 @@ class Fleet:
         """The workers of a revision that answer."""
         return tuple(info for info in self.infos if info.ready and info.revision == revision)
 
+    def answering(self, revision: Revision | None) -> tuple[WorkerInfo, ...]:
+        """Those of them that did not miss their last health checks; when all did, all of them."""
+        suspect = {worker.info.pid for worker in self._workers if worker.missed >= SUSPECT}
+        ready = self.ready(revision)
+        return tuple(info for info in ready if info.pid not in suspect) or ready
+
     def is_calm(self, wanted: set[Revision]) -> bool:
         """Whether exactly the wanted workers run, and all of them answer."""
-        return len(self._workers) == self._count * len(wanted) and all(worker.is_well for worker in self._workers)
+        well = [worker for worker in self._workers if worker.info.ready and not worker.missed]
+        return len(well) == len(self._workers) == self._count * len(wanted)
 
     def problems(self, wanted: Iterable[Revision]) -> list[str]:
         """What keeps wanted revisions from being ready, one sentence each."""

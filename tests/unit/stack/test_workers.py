@@ -106,8 +106,8 @@ def test_one_answer_forgives_what_was_missed():
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         probe = HealthProbe(listener.getsockname()[1])
-        # Asked at 0, missed at 1; asked again at once, missed at 2; asked at 2.1, answered.
-        assert [probe.misses(now) for now in (0.0, 0.9, 1.1, 1.2, 2.1, 2.3, 2.4)] == [0, 0, 1, 1, 1, 2, 2]
+        # Asked at 0, missed at 1.1; asked again at once, missed at 2.1; asked again at once, answered.
+        assert [probe.misses(now) for now in (0.0, 0.9, 1.1, 1.2, 2.1, 2.3, 2.4)] == [0, 0, 1, 1, 2, 2, 2]
         for _ in range(3):
             connection, _ = listener.accept()
             connection.recv(1000)
@@ -146,3 +146,14 @@ def test_what_cannot_be_started_is_a_problem_not_a_crash(fleet, processes):
     processes.behaviour["1"] = "ready"
     step_until(fleet, {ONE}, lambda: len(fleet.ready(ONE)) == 2)
     assert fleet.problems({ONE}) == []
+
+
+def test_one_that_misses_its_health_checks_gets_no_requests_unless_nobody_answers(fleet):
+    step_until(fleet, {ONE}, lambda: len(fleet.ready(ONE)) == 2)
+    hung, well = (worker.pid for worker in fleet.ready(ONE))
+    os.kill(hung, signal.SIGSTOP)
+    step_until(fleet, {ONE}, lambda: [one.pid for one in fleet.answering(ONE)] == [well])
+    assert not fleet.is_calm({ONE}) and len(fleet.ready(ONE)) == 2
+    os.kill(hung, signal.SIGCONT)
+    step_until(fleet, {ONE}, lambda: fleet.is_calm({ONE}))
+    assert {one.pid for one in fleet.answering(ONE)} == {hung, well} and fleet.restarts() == 0
