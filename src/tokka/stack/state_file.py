@@ -5,18 +5,14 @@ info = last_word(settings)             # by anybody; None when there is none
 """
 
 import contextlib
-import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tokka import files
 from tokka.deployment.record.state import Revision
-from tokka.errors import TokkaError
 from tokka.gateway.exposure import reachable
 from tokka.params import Params
 from tokka.settings import Settings
@@ -101,20 +97,13 @@ def folder(settings: Settings) -> Path:
     return settings.home / "stack"
 
 
-@contextlib.contextmanager
-def held(settings: Settings, name: str, timeout: float) -> Iterator[None]:
+def held(settings: Settings, name: str, timeout: float) -> contextlib.AbstractContextManager[None]:
     """One holder at a time: `start` for whoever starts or ends the stack, `daemon` for the supervisor.
 
     Raises:
         TokkaError: somebody else holds it for longer than `timeout` seconds.
     """
-    path = folder(settings) / f"{name}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(path, timeout=timeout):
-            yield
-    except Timeout:
-        raise TokkaError(f"{path} is held by another process", "wait for it, or end it") from None
+    return files.locked(folder(settings) / f"{name}.lock", timeout)
 
 
 def last_word(settings: Settings) -> StackInfo | None:
@@ -127,10 +116,7 @@ def last_word(settings: Settings) -> StackInfo | None:
 
 def publish(settings: Settings, info: StackInfo) -> None:
     """Replace state.json; without a sync, since it describes processes that a crash of the machine ends too."""
-    path = folder(settings) / STATE
-    temporary = path.with_name(f".state.{os.getpid()}.tmp")
-    temporary.write_text(info.model_dump_json(), encoding="utf-8")
-    temporary.replace(path)
+    files.write_bytes(folder(settings) / STATE, info.model_dump_json().encode(), sync=False)
 
 
 def forget(settings: Settings) -> None:
