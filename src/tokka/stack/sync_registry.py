@@ -12,9 +12,10 @@ import time
 from pathlib import Path
 
 from tokka.database import Commits
-from tokka.deployment.reconcile import Registered, keep_aliases, show_last_verdict
+from tokka.deployment.reconcile import keep_aliases, show_last_verdict
 from tokka.deployment.record.record import Record
 from tokka.deployment.record.state import State
+from tokka.deployment.registry import Registry
 from tokka.errors import TokkaError
 from tokka.params import Params
 from tokka.processes.supervisor import supervise
@@ -58,7 +59,7 @@ def work(params: Params, settings: Settings) -> int:
         time.sleep(WATCH_SECONDS if written.is_watchable else ASK_SECONDS)
 
 
-def bring_in_line(record: Record, registry: Registered, params: Params, settings: Settings) -> State:
+def bring_in_line(record: Record, registry: Registry, params: Params, settings: Settings) -> State:
     """Do it once; the state of the record that is shown now.
 
     Raises:
