@@ -38,14 +38,14 @@ def test_fewer_rows_than_neighbours_is_their_mean():
 
 
 def test_the_sample_of_neighbours_is_seeded_sorted_and_bounded():
-    rows = zero_shot.neighbour_rows(10 * zero_shot.MAXIMUM_NEIGHBOUR_ROWS, seed=3)
-    assert len(set(rows)) == zero_shot.MAXIMUM_NEIGHBOUR_ROWS
+    rows = module.neighbour_rows(10 * module.MAXIMUM_NEIGHBOUR_ROWS, seed=3)
+    assert len(set(rows)) == module.MAXIMUM_NEIGHBOUR_ROWS
     assert (np.diff(rows) > 0).all()
-    assert (rows == zero_shot.neighbour_rows(10 * zero_shot.MAXIMUM_NEIGHBOUR_ROWS, seed=3)).all()
+    assert (rows == module.neighbour_rows(10 * module.MAXIMUM_NEIGHBOUR_ROWS, seed=3)).all()
 
 
 def test_embeddings_do_not_depend_on_the_batch_that_a_text_is_in(base, monkeypatch):
-    encoder = zero_shot.FrozenEncoder(base, 48)
+    encoder = module.FrozenEncoder(base, 48)
     texts = ["where is my card", "refund", "the printer is out of paper again and will not print this page", "hello"]
     together = encoder.embed(texts)
     monkeypatch.setattr(module, "BATCH", 1)
