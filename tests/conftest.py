@@ -1,0 +1,109 @@
+"""The session: a mark and a temporary folder of its own, and a guard over what its tests leave behind.
+
+Each worker looks after each test, and fails the last test of a module when something is still there; the controller
+looks at the end, and after an interruption. TOKKA_TEST_KEEP=1 keeps the temporary folders to be looked at.
+"""
+
+import os
+import shutil
+import signal
+import tempfile
+import uuid
+from collections.abc import Generator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.fixtures.leftovers import VARIABLE, Guard, stop_multiprocessing
+
+# What is about to end by itself may do so.
+GRACE_S = 30.0
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.collectonly:
+        return
+    worker = getattr(config, "workerinput", {}).get("workerid", "")
+    base = config._tmp_path_factory.getbasetemp()
+    folder = base / "t"
+    folder.mkdir()
+    mark = f"{os.environ[VARIABLE]}{worker}." if worker else f"{uuid.uuid4().hex[:8]}."
+    os.environ |= {VARIABLE: mark, "TMPDIR": str(folder)}
+    tempfile.tempdir = None
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, Interrupt(is_worker=bool(worker)))
+    config.pluginmanager.register(Watch(config, Guard(mark, folder), base, is_worker=bool(worker)))
+
+
+class Interrupt:
+    """A signal ends this process as Ctrl-C does, with all that is torn down; a fork of it as if nobody had asked it.
+
+    A worker takes the first one only: the terminal, the controller and execnet all send one, and it is being torn down.
+    """
+
+    def __init__(self, *, is_worker: bool) -> None:
+        self._own, self._is_worker, self._is_told = os.getpid(), is_worker, False
+
+    def __call__(self, number: int, frame: object) -> None:
+        if os.getpid() != self._own:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        elif not (self._is_worker and self._is_told):
+            self._is_told = True
+            raise KeyboardInterrupt
+
+
+class Watch:
+    """Asks the guard at the right moments."""
+
+    def __init__(self, config: pytest.Config, guard: Guard, base: Path, *, is_worker: bool) -> None:
+        self.config, self.guard, self.base, self.is_worker = config, guard, base, is_worker
+        self.left: list[str] = []
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_teardown(self, item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, None, None]:
+        try:
+            yield
+        finally:
+            self.guard.look(item.nodeid)
+            is_last = nextitem is None or nextitem.getparent(pytest.Module) is not item.getparent(pytest.Module)
+            left = self.guard.clean(GRACE_S) if is_last else []
+        if left:
+            pytest.fail("\n".join(["left behind by this module, and ended now:", *left]), pytrace=False)
+
+    def pytest_keyboard_interrupt(self) -> None:
+        """The controller's workers are told at once; xdist would let them begin to end after seconds, and kill them."""
+        if not self.is_worker and self.config.pluginmanager.has_plugin("dsession"):
+            for worker in psutil.Process().children():
+                worker.send_signal(signal.SIGTERM)
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
+        yield
+        stop_multiprocessing()
+        is_interrupted = session.exitstatus == pytest.ExitCode.INTERRUPTED
+        left = self.guard.clean(0.0 if is_interrupted else GRACE_S)
+        if self.is_worker:
+            self.config.workeroutput["left"] = left
+            return
+        self.left += left
+        if self.left and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: object) -> None:
+        self.left += getattr(node, "workeroutput", {}).get("left", [])
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self.left:
+            terminalreporter.section("left behind, and ended or deleted now")
+            terminalreporter.write_line("\n".join(self.left))
+
+    def pytest_unconfigure(self) -> None:
+        if not self.is_worker and not os.environ.get("TOKKA_TEST_KEEP"):
+            shutil.rmtree(self.base, ignore_errors=True)
+            current = self.base.parent / "pytest-current"
+            if current.is_symlink() and not current.exists():
+                current.unlink()
