@@ -135,9 +135,9 @@ def _quality(
 
 def _training_curves(candidate: Any, cache: Path | None) -> list[dict[str, float]]:
     """One entry per epoch; empty when the model was trained elsewhere."""
-    from tokka.registry import training_record
+    from tokka.registry import metrics as run_metrics
 
-    found = training_record.find((cache or _default_cache()).parent, candidate.predictor.digest) or {}
+    found = run_metrics.find_training((cache or _default_cache()).parent, candidate.predictor.digest) or {}
     return list(found.get("curves") or [])
 
 

@@ -11,18 +11,16 @@ keeps racers apart; across machines both look again after they created, and the 
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
 
 from tokka import failpoints, files
 from tokka.errors import TokkaError
-from tokka.registry import address, entities, mlmodel, runs
-from tokka.registry.connection import Connection, import_mlflow
+from tokka.registry import entities, mlmodel
+from tokka.registry.connection import MISSING, Connection, Foreign, import_mlflow
 from tokka.registry.entities import Dataset, Figure, RunInfo, VersionInfo
-from tokka.registry.locks import locked
-from tokka.registry.search_runs import SearchRuns
+from tokka.registry.runs import CandidateRuns, SearchRuns
 from tokka.settings import Settings
 
 
@@ -47,13 +45,13 @@ class Registry:
             TokkaError: the server does not answer, or its database is of another MLflow version.
             UsageError: the tracking URI is of no supported kind.
         """
-        address.check(self.settings.tracking_uri)
+        self._connection.check()
         self._connection.make_sqlite()
-        with locked(self.settings, "mlflow"), self._translated("prepare the experiment"):
+        with self._connection.locked("mlflow"), self._translated("prepare the experiment"):
             self._own_experiment()
 
     @property
-    def _client(self) -> Any:
+    def _client(self) -> Foreign:
         return self._connection.client
 
     def _own_experiment(self) -> str:
@@ -69,13 +67,13 @@ class Registry:
 
     def _writing(self) -> AbstractContextManager[None]:
         # An upload to a far server takes its time; whoever waits for it must not give up early.
-        return locked(self.settings, f"registry-{self.model}", timeout=900.0)
+        return self._connection.locked(f"registry-{self.model}", timeout=900.0)
 
     def log_run(
         self,
         key: str,
         *,
-        params: Mapping[str, Any],
+        params: Mapping[str, object],
         metrics: Mapping[str, Figure],
         tags: Mapping[str, str],
         folder_evidence: Path,
@@ -94,7 +92,8 @@ class Registry:
         model = tags.get(entities.MODEL_DIGEST) or files.digest_folder(folder_model)
         content = files.digest_json([files.digest_folder(folder_evidence), model])
         with self._writing(), self._translated(f"log the run of key {key}"):
-            log = self._runs()
+            experiment = os.environ.get("MLFLOW_EXPERIMENT_ID") or self._own_experiment()
+            log = CandidateRuns(self._client, experiment, self.model)
             run = log.open(entities.checked_key(key), content, has_version=self._version_of)
             if entities.LOGGED not in run.data.tags:
                 log.log(run, params=params, metrics=metrics, tags=tags, dataset=dataset)
@@ -127,15 +126,11 @@ class Registry:
             log = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
             log(run_id, str(path), folder)
 
-    def _runs(self) -> runs.Runs:
-        experiment = os.environ.get("MLFLOW_EXPERIMENT_ID") or self._own_experiment()
-        return runs.Runs(self._client, import_mlflow().entities, self.model, experiment)
-
     @contextmanager
     def search(self, study: str) -> Iterator[SearchRuns]:
         """The runs of a study of `tokka tune`, under the registry's lock."""
         with self._writing(), self._translated(f"log the search {study}"):
-            yield SearchRuns(self._client, import_mlflow().entities, self._own_experiment(), study)
+            yield SearchRuns(self._client, self._own_experiment(), study)
 
     def register(self, run_id: str, *, description: str, tags: Mapping[str, str]) -> str:
         """Make the version of a run and return its number; a run that has one keeps it.
@@ -171,10 +166,8 @@ class Registry:
 
     def find_version(self, key: str) -> str | None:
         """The version that an idempotency key has made, if any."""
-        text = f"name = '{self.model}' and tag.`{entities.KEY}` = '{entities.checked_key(key)}'"
         with self._translated(f"look for the version of key {key}"):
-            found = self._client.search_model_versions(text)
-        return min((str(version.version) for version in found), key=int, default=None)
+            return self._lowest_version(f"tag.`{entities.KEY}` = '{entities.checked_key(key)}'")
 
     def version(self, version: str) -> VersionInfo:
         """One version.
@@ -203,28 +196,21 @@ class Registry:
                     self._client.set_model_version_tag(self.model, version, name, value)
 
     def _version_of(self, run_id: str) -> str | None:
-        found = self._client.search_model_versions(f"name = '{self.model}' and run_id = '{run_id}'")
+        return self._lowest_version(f"run_id = '{run_id}'")
+
+    def _lowest_version(self, which: str) -> str | None:
+        found = self._client.search_model_versions(f"name = '{self.model}' and {which}")
         return min((str(version.version) for version in found), key=int, default=None)
 
     def _make_registered_model(self) -> None:
-        mlflow = import_mlflow()
-        try:
-            self._client.create_registered_model(self.model, description=mlmodel.MODEL_DESCRIPTION)
-        except mlflow.exceptions.MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
+        make = self._client.create_registered_model
+        _unless("RESOURCE_ALREADY_EXISTS", lambda: make(self.model, description=mlmodel.MODEL_DESCRIPTION))
 
     def aliases(self) -> dict[str, str]:
         """Alias to version; empty when the model was never registered."""
-        mlflow = import_mlflow()
         with self._translated("read aliases"):
-            try:
-                found = self._client.get_registered_model(self.model).aliases
-            except mlflow.exceptions.MlflowException as error:
-                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                    raise
-                return {}
-        return {str(name): str(version) for name, version in found.items()}
+            found = _unless(MISSING, lambda: self._client.get_registered_model(self.model))
+        return {str(name): str(version) for name, version in found.aliases.items()} if found else {}
 
     def set_alias(self, alias: str, version: str) -> None:
         """Point an alias at a version (a blind overwrite: MLflow knows no compare-and-set)."""
@@ -257,3 +243,13 @@ class Registry:
             with self._translated(f"download {name} of run {run_id}"):
                 found = Path(self._client.download_artifacts(run_id, name, staging))
             mlmodel.move(found, into, without_page_files=name == entities.MODEL_FOLDER)
+
+
+def _unless(code: str, call: Callable[[], Foreign]) -> Foreign:
+    """What MLflow answers; None when it answers with this error code."""
+    try:
+        return call()
+    except import_mlflow().exceptions.MlflowException as error:
+        if error.error_code != code:
+            raise
+        return None

@@ -4,18 +4,17 @@ MLflow reads a version's schema from a file `MLmodel` in the folder that is the 
 of which the signed model is the folder `model`. It names no `python_function`: nothing can load code through it.
 """
 
-import json
 import shutil
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from pathlib import Path
 
-import yaml
-
 from tokka import files
+from tokka.registry.connection import Foreign, import_mlflow
 
 # MLflow stores 5000 characters of a description on some databases; the whole card is among the evidence.
 MAXIMUM_DESCRIPTION = 5000
-PAGE_FILES = ("MLmodel", "input_example.json")
+EXAMPLE = "input_example.json"
+PAGE_FILES = ("MLmodel", EXAMPLE)
 MODEL_DESCRIPTION = (
     "Specialists made by Tokka. Every version was evaluated, gated and signed; its card is its description."
 )
@@ -23,26 +22,16 @@ MODEL_DESCRIPTION = (
 
 def write_page_files(folder: Path, *, classification: bool, pair: bool, example: str) -> None:
     """Write schema and input example into a folder whose files go to the top of the run's artifacts."""
-    texts = ["text", "text_pair"] if pair else ["text"]
+    models = import_mlflow().models
+    texts = {"text": "string", **({"text_pair": "string"} if pair else {})}
     answers = {"label": "string", "score": "double"} if classification else {"value": "double"}
-    schema = {
-        "inputs": json.dumps([{"type": "string", "name": name, "required": True} for name in texts]),
-        "outputs": json.dumps([{"type": kind, "name": name, "required": True} for name, kind in answers.items()]),
-        "params": None,
-    }
-    described = {
-        "artifact_path": ".",
-        "flavors": {"tokka": {"loader": "tokka.model.predictor.load_predictor", "weights": "safetensors, ONNX"}},
-        "saved_input_example_info": {
-            "artifact_path": "input_example.json",
-            "pandas_orient": "split",
-            "type": "dataframe",
-        },
-        "signature": schema,
-        "utc_time_created": datetime.now(UTC).replace(tzinfo=None).isoformat(sep=" "),
-    }
-    files.write_text(folder / "MLmodel", yaml.safe_dump(described, sort_keys=True))
-    files.write_json(folder / "input_example.json", {"columns": texts, "data": [[example] * len(texts)]})
+    models.Model(
+        artifact_path=".",
+        flavors={"tokka": {"loader": "tokka.model.predictor.load_predictor", "weights": "safetensors, ONNX"}},
+        signature=models.ModelSignature(inputs=_schema(texts), outputs=_schema(answers)),
+        saved_input_example_info={"artifact_path": EXAMPLE, "pandas_orient": "split", "type": "dataframe"},
+    ).save(folder / "MLmodel")
+    files.write_json(folder / EXAMPLE, {"columns": list(texts), "data": [[example] * len(texts)]})
 
 
 def shortened(card: str) -> str:
@@ -58,3 +47,8 @@ def move(found: Path, into: Path, *, without_page_files: bool) -> None:
     for path in [found] if found.is_file() else sorted(found.iterdir()):
         if not (without_page_files and path.name in PAGE_FILES):
             shutil.move(path, into / path.name)
+
+
+def _schema(columns: Mapping[str, str]) -> Foreign:
+    types = import_mlflow().types
+    return types.Schema([types.ColSpec(kind, name) for name, kind in columns.items()])

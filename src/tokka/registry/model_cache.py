@@ -13,8 +13,9 @@ from pathlib import Path
 from tokka import files
 from tokka.errors import Refused
 from tokka.registry import signing
-from tokka.registry.locks import locked
 from tokka.settings import Settings
+
+LOCK_SECONDS = 120.0
 
 
 def digest(folder: Path) -> str:
@@ -71,7 +72,7 @@ def materialise(settings: Settings, wanted: str, download: Callable[[Path], None
         Refused: the download does not verify either; nothing is left in its place.
     """
     target = _place(settings, wanted)
-    with locked(settings, f"model-{wanted}"):
+    with files.locked(settings.home / "locks" / f"model-{wanted}.lock", LOCK_SECONDS):
         if target.exists() and verified_copy(settings, wanted):
             return target
         target.parent.mkdir(parents=True, exist_ok=True)

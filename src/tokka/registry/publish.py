@@ -16,7 +16,7 @@ from typing import Any
 from tokka import files
 from tokka.errors import Refused
 from tokka.params import Params
-from tokka.registry import card, entities, mlmodel, model_cache, quality_record, signing, training_record
+from tokka.registry import card, entities, metrics, mlmodel, model_cache, signing
 from tokka.registry.entities import Dataset, RunInfo
 from tokka.registry.mlflow_client import Registry
 from tokka.settings import Settings
@@ -57,10 +57,7 @@ def log_evaluation(
         return registry.log_run(
             key,
             params=flat_params(params),
-            metrics=flat_metrics(evaluation)
-            | decision_metrics(evidence)
-            | training_record.figures(evidence)
-            | quality_record.figures(evidence),
+            metrics=metrics.of_evidence(evidence),
             tags=tags,
             folder_evidence=_staged_evidence(evidence, Path(staging) / "evidence", provenance),
             folder_model=_staged_model(model, Path(staging) / "model", settings),
@@ -118,22 +115,24 @@ def fetch_version(version: str, params: Params, settings: Settings) -> Path:
     return model_cache.materialise(settings, found.digest, lambda into: registry.download_model(version, into))
 
 
-def fetch_reference(version: str, params: Params, settings: Settings) -> Path:
-    """reference.parquet of a version's evaluation: held-out rows that drift is measured against.
+def fetch_evidence(name: str, version: str, params: Params, settings: Settings) -> Path:
+    """One file of a version's evidence, kept in the home after the first download.
+
+    reference.parquet holds held-out rows that drift is measured against, replay.parquet test rows that a rollout sends
+    when there is no traffic.
 
     Raises:
         TokkaError: the version has none, or MLflow does not answer.
     """
-    return _evidence_file("reference.parquet", version, params, settings)
-
-
-def fetch_replay(version: str, params: Params, settings: Settings) -> Path:
-    """replay.parquet of a version's evaluation: test rows that a rollout sends when there is no traffic.
-
-    Raises:
-        TokkaError: the version has none, or MLflow does not answer.
-    """
-    return _evidence_file("replay.parquet", version, params, settings)
+    registry = open_registry(params, settings)
+    run_id = registry.version(version).run_id
+    target = settings.home / "evidence" / run_id / name
+    if not target.is_file():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as staging:
+            registry.download_artifacts(run_id, f"{entities.EVIDENCE_FOLDER}/{name}", Path(staging) / "one")
+            (Path(staging) / "one" / name).replace(target)
+    return target
 
 
 def fetch_lineage(version: str, params: Params, settings: Settings) -> dict[str, Any]:
@@ -143,7 +142,7 @@ def fetch_lineage(version: str, params: Params, settings: Settings) -> dict[str,
         Refused: the stored lineage is that of another model.
         TokkaError: the version has none, or MLflow does not answer.
     """
-    lineage: dict[str, Any] = files.read_json(_evidence_file("provenance.json", version, params, settings))
+    lineage: dict[str, Any] = files.read_json(fetch_evidence("provenance.json", version, params, settings))
     wanted = open_registry(params, settings).version(version).digest
     if lineage.get("model_digest", wanted) != wanted:
         raise Refused(f"the lineage of version {version} is that of another model", "its evidence was altered")
@@ -170,44 +169,6 @@ def flat_params(params: Params) -> dict[str, str]:
             nested = value.items() if isinstance(value, dict) else [("", value)]
             flat |= {f"{section}/{key}{'.' if name else ''}{name}": str(leaf) for name, leaf in nested}
     return flat
-
-
-def flat_metrics(evaluation: Mapping[str, Any]) -> dict[str, float]:
-    """Values, interval ends, costs and comparisons as `subject/metric`."""
-    flat: dict[str, Any] = {}
-    for name in ("candidate", "champion", "general"):
-        subject = evaluation.get(name) or {}
-        for metric, found in (subject.get("metrics") or {}).items():
-            flat[f"{name}/{metric}"] = found.get("value")
-            flat |= {f"{name}/{metric}_{end}": found[end] for end in ("low", "high") if found.get(end) is not None}
-        flat |= {f"{name}/latency_ms_{key}": value for key, value in (subject.get("latency_ms") or {}).items()}
-        flat |= {f"{name}/{key}": subject[key] for key in ("size_mb", "memory_mb", "parameters") if key in subject}
-    for name, found in (evaluation.get("comparison") or {}).items():
-        flat |= {f"against_{name}/{key}": (found or {}).get(key) for key in ("difference", "low", "high", "p_value")}
-    return {key: float(value) for key, value in flat.items() if isinstance(value, int | float)}
-
-
-def decision_metrics(evidence: Path) -> dict[str, float]:
-    """What "specialised or general?" was decided from, as `ways/name_figure` and `learning_curve/share`."""
-    path = evidence / "details.json"
-    found = (files.read_json(path) if path.is_file() else {}).get("decision") or {}
-    wanted = ("quality", "p99_ms", "per_1000", "per_month", "training_cpu_seconds")
-    flat = {f"ways/{row['name']}_{key}": row.get(key) for row in found.get("rows", []) for key in wanted}
-    flat |= {f"learning_curve/{point['share']:g}": point["value"] for point in found.get("curve", [])}
-    return {key: float(value) for key, value in flat.items() if isinstance(value, int | float)}
-
-
-def _evidence_file(name: str, version: str, params: Params, settings: Settings) -> Path:
-    """One file of a version's evidence, kept in the home after the first download."""
-    registry = open_registry(params, settings)
-    run_id = registry.version(version).run_id
-    target = settings.home / "evidence" / run_id / name
-    if not target.is_file():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as staging:
-            registry.download_artifacts(run_id, f"{entities.EVIDENCE_FOLDER}/{name}", Path(staging) / "one")
-            (Path(staging) / "one" / name).replace(target)
-    return target
 
 
 def _staged_evidence(evidence: Path, target: Path, provenance: Mapping[str, Any]) -> Path:

@@ -9,17 +9,39 @@ Shown and done by `tokka review list|show|approve|refuse`, and in MLflow's own p
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any, Literal
+from typing import Literal, TypedDict
 
 from tokka.errors import Refused, UsageError
 from tokka.params import Params
 from tokka.registry import entities
 from tokka.registry.entities import VersionInfo
-from tokka.registry.mlflow_client import Registry
+from tokka.registry.publish import open_registry
 from tokka.settings import Settings
 
 Verdict = Literal["approved", "refused", "waiting"]
+
+
+class Line(TypedDict):
+    """One version in the list."""
+
+    version: str
+    verdict: Verdict
+    gate: str
+    override: str
+    reviewer: str
+    comment: str
+    aliases: list[str]
+    created: float
+    digest: str
+
+
+class Details(Line):
+    """One version with its card (`description`), tags and the history of its reviews."""
+
+    run_id: str
+    description: str
+    tags: dict[str, str]
+    reviews: list[object]
 
 
 def decide_review(mode: str, tags: Mapping[str, str]) -> Verdict:
@@ -47,24 +69,24 @@ def review_version(version: str, params: Params, settings: Settings) -> Verdict:
     Raises:
         TokkaError: there is no such version, or MLflow does not answer.
     """
-    registry = Registry(settings, params.registry.model)
-    registry.prepare()
-    return decide_review(params.registry.review, registry.version(version).tags)
+    return decide_review(params.registry.review, open_registry(params, settings).version(version).tags)
 
 
-def list_versions(params: Params, settings: Settings) -> list[dict[str, Any]]:
+def list_versions(params: Params, settings: Settings) -> list[Line]:
     """Every version, newest first: number, verdict, gate, reviewer, aliases, time, digest."""
-    registry = Registry(settings, params.registry.model)
-    registry.prepare()
-    return [_line(version, params) for version in registry.versions()]
+    return [_line(version, params) for version in open_registry(params, settings).versions()]
 
 
-def show_version(version: str, params: Params, settings: Settings) -> dict[str, Any]:
+def show_version(version: str, params: Params, settings: Settings) -> Details:
     """One version with its card, tags and the history of its reviews."""
-    registry = Registry(settings, params.registry.model)
-    registry.prepare()
-    found = registry.version(version)
-    return {**asdict(found), **_line(found, params), "reviews": _history(found.tags)}
+    found = open_registry(params, settings).version(version)
+    return Details(
+        **_line(found, params),
+        run_id=found.run_id,
+        description=found.description,
+        tags=dict(found.tags),
+        reviews=_history(found.tags),
+    )
 
 
 def approve(version: str, reviewer: str, comment: str, params: Params, settings: Settings) -> None:
@@ -87,8 +109,7 @@ def refuse(version: str, reviewer: str, comment: str, params: Params, settings: 
 
 
 def _record(verdict: Verdict, version: str, reviewer: str, comment: str, params: Params, settings: Settings) -> None:
-    registry = Registry(settings, params.registry.model)
-    registry.prepare()
+    registry = open_registry(params, settings)
     tags = registry.version(version).tags
     if verdict == "approved" and not was_admitted(tags):
         raise Refused(
@@ -117,7 +138,7 @@ def _require_words(verdict: str, reviewer: str, comment: str) -> None:
         raise UsageError(f"a version that was refused, or is to be {verdict} now, needs a reason", "add --comment TEXT")
 
 
-def _history(tags: Mapping[str, str]) -> list[Any]:
+def _history(tags: Mapping[str, str]) -> list[object]:
     try:
         found = json.loads(tags.get(entities.REVIEW_HISTORY, "[]"))
     except ValueError:
@@ -125,16 +146,16 @@ def _history(tags: Mapping[str, str]) -> list[Any]:
     return found if isinstance(found, list) else []
 
 
-def _line(version: VersionInfo, params: Params) -> dict[str, Any]:
+def _line(version: VersionInfo, params: Params) -> Line:
     tags = version.tags
-    return {
-        "version": version.version,
-        "verdict": decide_review(params.registry.review, tags),
-        "gate": tags.get(entities.GATE, ""),
-        "override": tags.get(entities.OVERRIDE, ""),
-        "reviewer": tags.get(entities.REVIEWER, ""),
-        "comment": tags.get(entities.REVIEW_COMMENT, ""),
-        "aliases": list(version.aliases),
-        "created": version.created,
-        "digest": version.digest,
-    }
+    return Line(
+        version=version.version,
+        verdict=decide_review(params.registry.review, tags),
+        gate=tags.get(entities.GATE, ""),
+        override=tags.get(entities.OVERRIDE, ""),
+        reviewer=tags.get(entities.REVIEWER, ""),
+        comment=tags.get(entities.REVIEW_COMMENT, ""),
+        aliases=list(version.aliases),
+        created=version.created,
+        digest=version.digest,
+    )

@@ -16,12 +16,12 @@ from typing import Any
 
 from tokka import files
 from tokka.errors import Refused, TokkaError
-from tokka.registry.locks import locked
 from tokka.settings import Settings
 
 SIGNATURE = "model.sig"
 PRIVATE_KEY = "signing.key"
 PUBLIC_KEY = "signing.pub"
+LOCK_SECONDS = 120.0
 
 
 def sign(folder: Path, settings: Settings) -> Path:
@@ -65,7 +65,7 @@ def verify(folder: Path, settings: Settings) -> None:
         raise Refused(f"{folder} is not what was signed: {reason}", "it was altered; fetch or train it again") from None
 
 
-def _hashing() -> Any:
+def _hashing() -> Any:  # model_signing ships no types
     from model_signing import hashing
 
     return hashing.Config().set_ignored_paths(paths=[SIGNATURE], ignore_git_paths=False)
@@ -82,7 +82,7 @@ def _keys(settings: Settings) -> tuple[Path, Path]:
     """Private and public key, made once when neither exists."""
     folder = settings.home / "keys"
     key, public = folder / PRIVATE_KEY, folder / PUBLIC_KEY
-    with locked(settings, "signing-key"):
+    with files.locked(settings.home / "locks" / "signing-key.lock", LOCK_SECONDS):
         if not key.exists() and public.exists():
             raise TokkaError(
                 f"{key} is missing while {public} exists, so nothing can be signed",

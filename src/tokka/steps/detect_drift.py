@@ -20,15 +20,17 @@ def run(params: Params, settings: Settings, cause: str, out: Path) -> dict[str, 
     from tokka.deployment.record.retrainings import Attempts
     from tokka.monitoring.drift.policy import Attempt
     from tokka.monitoring.observe import Champion, detect_drift
-    from tokka.registry.publish import fetch_reference, fetch_replay
+    from tokka.registry.publish import fetch_evidence
 
     with progress.step(STEP):
         endpoint, attempts = params.registry.model, Attempts(settings.record_url)
         champion = Record(settings.record_url).read(endpoint).champion
         watched = Champion()
         if champion:
-            reference = fetch_reference(champion.version, params, settings)
-            watched = Champion(champion.version, reference, fetch_replay(champion.version, params, settings))
+            names = ("reference.parquet", "replay.parquet")
+            watched = Champion(
+                champion.version, *(fetch_evidence(name, champion.version, params, settings) for name in names)
+            )
         history = [Attempt(**entry) for entry in attempts.recent(endpoint)]
         outcome: dict[str, Any] = {**detect_drift(params, settings, cause, out, watched, history)}
         outcome["snapshot"] = outcome["snapshot"] or (champion.snapshot if champion else "")

@@ -21,13 +21,13 @@ def run(
         TokkaError: the evaluation failed or MLflow does not answer.
     """
     from tokka.evaluation.evaluate import evaluate
-    from tokka.registry import training_record
+    from tokka.registry.metrics import write_training
     from tokka.registry.publish import log_evaluation
 
     with progress.step(STEP):
         evaluation = evaluate(prepared, model, find_champion(params, settings), params, out)
         facts = {"key": key, **lineage(params, settings, prepared, model, snapshot)}
-        training_record.write(settings.home, facts["model_digest"], out / training_record.RECORD)
+        write_training(settings.home, facts["model_digest"], out)
         run_id = log_evaluation(out, model, params, settings, key, facts)
         progress.result(STEP, run_id=run_id, evaluation=evaluation, report=str(out / "report.html"))
         return run_id, evaluation

@@ -9,7 +9,7 @@ import pytest
 from tests.unit.registry.conftest import PASS, PROVENANCE, make_evidence, make_model
 from tokka import files
 from tokka.params import Params
-from tokka.registry import entities, model_cache, publish, training_record
+from tokka.registry import entities, metrics, model_cache, publish
 from tokka.settings import Settings
 
 CURVES = [
@@ -30,7 +30,7 @@ def logged(settings: Settings, params: Params, tmp_path: Path) -> str:
     digest = model_cache.digest(model)
     files.write_json(settings.home / "store/finetune" / params.registry.model / "outcome.json",
                      {**OUTCOME, "digest": digest})  # fmt: skip
-    assert training_record.write(settings.home, digest, evidence / training_record.RECORD)
+    assert metrics.write_training(settings.home, digest, evidence)
     run_id = publish.log_evaluation(evidence, model, params, settings, "k1", PROVENANCE)
     publish.record_decision(run_id, PASS, tmp_path / "gate", params, settings)
     assert publish.register_candidate(run_id, params, settings) == "1"
@@ -81,5 +81,5 @@ def test_logging_again_adds_no_point(logged: str, settings: Settings, params: Pa
 
 
 def test_a_model_that_was_trained_elsewhere_has_no_curves(tmp_path: Path) -> None:
-    assert not training_record.write(tmp_path, "0" * 64, tmp_path / "training.json")
-    assert training_record.figures(tmp_path) == {}
+    assert not metrics.write_training(tmp_path, "0" * 64, tmp_path)
+    assert metrics.of_training({}) == {}

@@ -10,7 +10,7 @@ import pytest
 from tests.unit.registry.conftest import PASS, PROVENANCE, REFUSE, make_evidence, make_model
 from tokka.errors import Refused, TokkaError
 from tokka.params import Params
-from tokka.registry import entities, model_cache, publish, signing
+from tokka.registry import entities, metrics, model_cache, publish, signing
 from tokka.registry.mlflow_client import Registry
 from tokka.settings import Settings
 
@@ -60,7 +60,7 @@ def test_a_passed_candidate_becomes_a_version_with_its_card_evidence_and_signatu
     case.registry.download_evidence("1", tmp_path / "evidence-back")
     names = {path.name for path in (tmp_path / "evidence-back").iterdir()}
     assert {"evaluation.json", "report.html", "gate.json", "provenance.json", "model_card.md"} <= names
-    assert publish.fetch_reference("1", case.params, case.settings).read_bytes() == b"PAR1"
+    assert publish.fetch_evidence("reference.parquet", "1", case.params, case.settings).read_bytes() == b"PAR1"
 
 
 def test_the_lineage_comes_back_whole(case: Case) -> None:
@@ -211,14 +211,5 @@ def test_params_and_metrics_are_flat_and_prefixed(params: Params) -> None:
     assert flat["finetuning/learning_rate"] == "0.0003"
     assert flat["finetuning/early_stopping.patience"] == "3"
     assert all("/" in name for name in flat)
-    metrics = publish.flat_metrics({"candidate": {"metrics": {"f1": {"value": 0.5, "low": None}}}, "champion": None})
-    assert metrics == {"candidate/f1": 0.5}
-
-
-def test_what_the_decision_was_made_from_is_logged(tmp_path: Path) -> None:
-    assert publish.decision_metrics(tmp_path) == {}
-    rows = [{"name": "linear", "quality": 0.8, "per_month": 4.2, "p99_ms": None}]
-    curve = [{"share": 0.1, "value": 0.6}, {"share": 0.3, "value": None}]
-    (tmp_path / "details.json").write_text(json.dumps({"decision": {"rows": rows, "curve": curve}}))
-    wanted = {"ways/linear_quality": 0.8, "ways/linear_per_month": 4.2, "learning_curve/0.1": 0.6}
-    assert publish.decision_metrics(tmp_path) == wanted
+    found = metrics.of_evaluation({"candidate": {"metrics": {"f1": {"value": 0.5, "low": None}}}, "champion": None})
+    assert found == {"candidate/f1": 0.5}

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tokka.registry import training_record
+from tokka.registry.metrics import find_training
 
 
 def spent(outcome: Mapping[str, Any]) -> float:
@@ -18,5 +18,5 @@ def spent(outcome: Mapping[str, Any]) -> float:
 
 def cpu_seconds(home: Path, digest: str) -> float | None:
     """Of the model with this digest, from the store in `home`."""
-    outcome = training_record.find(home, digest)
+    outcome = find_training(home, digest)
     return None if outcome is None else spent(outcome)

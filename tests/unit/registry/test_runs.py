@@ -5,7 +5,7 @@ import pytest
 from tests.unit.registry.conftest import make_settings
 from tokka.params import Params
 from tokka.registry.mlflow_client import Registry
-from tokka.registry.search_runs import TRIAL
+from tokka.registry.runs import TRIAL
 from tokka.settings import Settings
 
 CURVES = [
