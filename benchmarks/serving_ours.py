@@ -112,15 +112,15 @@ def behind_gateway(
     stack: contextlib.ExitStack, form: str, workers: Sequence[tuple[int, Any]], logs: Path
 ) -> list[Server]:
     """The gateway, with its request log, in front of workers that run already: asked over REST, and over gRPC."""
-    from tokka.gateway.exposure import Access
+    from tokka.gateway.exposure import Exposure
     from tokka.gateway.gateway import Gateway, Split
 
     folder, public = logs / f"gateway-{form}-{len(workers)}", free_port()
     folder.mkdir()
     log_pid, log_port = receiver(stack, logs, folder / "receiver.log")
-    access = Access(grpc_port=free_port())
+    exposure = Exposure(grpc_port=free_port())
     places = {"port": public, "log_port": log_port, "slots": 2, "max_body_bytes": 1_000_000}
-    gateway = Gateway(folder, **places, log=logs / "gateway.log", access=access)
+    gateway = Gateway(folder, **places, log=logs / "gateway.log", exposure=exposure)
     stack.callback(gateway.stop)
     ports = {name: tuple(facts[name] for _, facts in workers) for name in ("port", "grpc_port")}
     gateway.sync(Split(champion="1@0", champion_ports=ports["port"], champion_grpc_ports=ports["grpc_port"]))
@@ -128,5 +128,5 @@ def behind_gateway(
     pids = (*(pid for pid, _ in workers), gateway.pid, log_pid)
     return [
         Server(f"tokka, REST {way}", form, pids, RestTarget(public, "/predict", text_body), logs),
-        Server(f"tokka, gRPC {way}", form, pids, GrpcTarget(access.grpc_port, "bench"), logs),
+        Server(f"tokka, gRPC {way}", form, pids, GrpcTarget(exposure.grpc_port, "bench"), logs),
     ]

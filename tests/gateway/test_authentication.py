@@ -1,4 +1,4 @@
-"""Who may ask: real gateway, real authority, real workers, over REST and gRPC."""
+"""Who may ask: real gateway, real authorizer, real workers, over REST and gRPC."""
 
 import os
 import signal
@@ -197,7 +197,7 @@ def test_rotated_keys_are_taken_without_a_restart_and_the_old_ones_are_not(world
     assert client.statuses(old) == REFUSED
 
 
-def test_unknown_key_ids_do_not_make_the_authority_hammer_the_issuer(client, issuer):
+def test_unknown_key_ids_do_not_make_the_authorizer_hammer_the_issuer(client, issuer):
     before = issuer.fetches
     name = issuer.name
     issuer.name = "nobody"
@@ -231,18 +231,18 @@ def test_the_pipeline_s_own_traffic_passes_and_is_not_counted(world):
     assert stat.S_IMODE((world.settings.home / "keys.db").stat().st_mode) == 0o600
 
 
-def test_while_the_authority_is_away_nobody_new_gets_in_and_it_comes_back(world, client, store):
+def test_while_the_authorizer_is_away_nobody_new_gets_in_and_it_comes_back(world, client, store):
     known, fresh = (store.create(name, ["predict"])[0] for name in ("known", "fresh"))
     assert client.statuses(known) == GOOD
-    authority = pid_of_authority(world)
-    os.kill(authority, signal.SIGKILL)
+    authorizer = pid_of_authorizer(world)
+    os.kill(authorizer, signal.SIGKILL)
     assert client.statuses(fresh) == (503, "UNAVAILABLE")
     assert client.rest(known).status_code == 200
     seconds = world.wait(lambda: client.statuses(fresh) == GOOD, seconds=10)
     print(f"\nback after {seconds:.2f} s", end="")
 
 
-def pid_of_authority(world):
+def pid_of_authorizer(world):
     def found():
         return [pid for pid in world.info().processes if b"tokka.gateway.authorizer" in _command(Path(f"/proc/{pid}"))]
 

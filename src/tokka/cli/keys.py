@@ -1,11 +1,14 @@
 """tokka keys: who may ask the endpoint."""
 
 import time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tokka.cli.console import Json, console, print_json_line
+
+if TYPE_CHECKING:
+    from tokka.gateway.api_keys import Key
 
 keys = typer.Typer(no_args_is_help=True, help="API keys of the endpoint: create, list, revoke.")
 
@@ -87,7 +90,7 @@ def revoke(
         print_json_line({"revoked": key.id})
 
 
-def _row(key: Any) -> dict[str, str]:
+def _row(key: "Key") -> dict[str, str]:
     created, expires = _moment(key.created), _moment(key.expires)
     state = key.problem(time.time()).removeprefix("the API key ").removeprefix("was ").removeprefix("has ")
     return {

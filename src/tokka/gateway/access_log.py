@@ -12,18 +12,18 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tokka.gateway.gateway import BUCKETS, HOST
+from tokka.gateway.gateway import HOST, WEIGHT_TOTAL
 from tokka.request_log.log import Writer
 
 _RECEIVE_BYTES = 4 << 20
 _DATAGRAM_BYTES = 8192
 _GATHER_SECONDS, _MOST_AT_ONCE = 0.005, 1000
-# Our own, after which nothing more is waited for.
+# `close` sends it to end the thread.
 _END = b""
 
 
 def listen() -> socket.socket:
-    """A free UDP port on loopback; whoever holds the socket loses nothing while nobody reads."""
+    """A free UDP port on loopback; the socket's buffer holds what arrives before it is read."""
     found = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     found.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES)
     found.bind((HOST, 0))
@@ -31,12 +31,12 @@ def listen() -> socket.socket:
 
 
 class Receiver:
-    """A thread that takes datagrams until `close`; a thread, since the socket's buffer holds but a few hundred.
+    """A thread that takes datagrams until `close`.
 
     Args:
         writer: where the records go.
-        observe: is shown each record once it is written; it must be quick and raise nothing.
-        listening: what `listen` gave; what came before is in its buffer.
+        observe: called with each record once it is written; must be quick and raise nothing.
+        listening: what `listen` returned.
     """
 
     def __init__(
@@ -65,14 +65,13 @@ class Receiver:
         datagrams = [b"-"]
         while not (self._closing and _END in datagrams):
             datagrams = [self._socket.recv(_DATAGRAM_BYTES)]
-            # One turn for all that comes in the next milliseconds: under load one per request would be taken from those
-            # who answer.
+            # One turn for all that comes in the next milliseconds: one per request would cost the workers time.
             time.sleep(_GATHER_SECONDS)
             datagrams += self._arrived()
             self._write([record for datagram in datagrams if (record := parse(datagram)) is not None])
 
     def _arrived(self) -> Iterator[bytes]:
-        """What has come, without waiting."""
+        """The datagrams that have arrived, without waiting."""
         with contextlib.suppress(BlockingIOError):
             for _ in range(_MOST_AT_ONCE):
                 yield self._socket.recv(_DATAGRAM_BYTES, socket.MSG_DONTWAIT)
@@ -84,23 +83,23 @@ class Receiver:
             for record in records:
                 self._observe(record)
         except Exception:
-            # Not even a full disk may stop the gateway's log for good.
+            # Not even a full disk may end this thread.
             self.lost += len(records)
 
 
-# The gRPC statuses that the gateway and the workers give, in HTTP's words; any other is a server's failure.
+# The gRPC statuses of the gateway and the workers as HTTP statuses; any other is a server's failure.
 _HTTP_STATUS = {"0": 200, "3": 400, "4": 504, "5": 404, "7": 403, "8": 429, "12": 404, "14": 503, "16": 401}
 
 
 def http_status(status: int, grpc: str) -> int:
-    """The HTTP status that says how a request fared, also when gRPC's is in `grpc` (empty or "-" when not)."""
+    """The HTTP status of a request, also when gRPC's is in `grpc` (empty or "-" when not)."""
     return status if grpc in ("", "-") else _HTTP_STATUS.get(grpc, 500)
 
 
 def _latency_ms(line: dict[str, Any]) -> float:
-    """From when the request was there to the answer's end: how slowly a client sends is not the model's doing.
+    """From the request's arrival to the answer's end, without the time in which a slow client sent it.
 
-    HAProxy's own time holds the sending; it is the most that can be true when the clock was set meanwhile.
+    HAProxy's own time holds the sending; it is the upper bound when the clock was set meanwhile.
     """
     most = float(line["latency_ms"])
     taken = (float(line["ended_us"]) - float(line["time_us"])) / 1000.0
@@ -108,10 +107,10 @@ def _latency_ms(line: dict[str, Any]) -> float:
 
 
 def parse(datagram: bytes) -> dict[str, Any] | None:
-    """One log line as a record of kind "request"; None when it is none, or of a health check.
+    """One log line as a record of kind "request"; None when it is none, or of a health check or a job.
 
-    `canary` says whether the split sent the request to the challenger, `stand_in` whether the champion answered all
-    the same, since no worker of the challenger could. `key` is a hash of the user whom the split keeps on one side.
+    `canary`: the split sent the request to the challenger; `stand_in`: the champion answered instead, since no worker
+    of the challenger could; `key`: a hash of the user, whose requests all go to one side of the split.
     """
     try:
         line = json.loads(datagram)
@@ -125,7 +124,7 @@ def parse(datagram: bytes) -> dict[str, Any] | None:
             "client": "" if line["client"] == "-" else str(line["client"]),
             "status": http_status(int(line["status"]), str(line["grpc"])),
             "latency_ms": _latency_ms(line),
-            "share": int(line["share"]) / BUCKETS,
+            "share": int(line["share"]) / WEIGHT_TOTAL,
             "canary": assigned,
             "stand_in": assigned and line["canary"] == "0",
             "version": "" if line["version"] == "-" else str(line["version"]),

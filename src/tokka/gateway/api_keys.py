@@ -1,8 +1,8 @@
-"""API keys: 256 random bits each, kept as a SHA-256 digest with scopes and an expiry; the secret is shown once.
+"""API keys: 256 random bits each, stored as a SHA-256 digest with scopes and an expiry; the secret is shown once.
 
 store = KeyStore(settings.home)
 secret, key = store.create("crm", ("predict", "feedback"), days=90)
-store.find(secret)                    # the key, whatever its state
+store.find(secret)                    # the key, also a revoked or expired one
 store.revoke(key.id)
 """
 
@@ -11,11 +11,12 @@ import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tokka import files
 from tokka.errors import TokkaError, UsageError
 from tokka.gateway.exposure import OWN_CLIENT
 
@@ -26,12 +27,12 @@ _TABLE = (
     "create table if not exists keys (id text primary key, name text not null, digest text not null unique, "
     "scopes text not null, created real not null, expires real not null, revoked real)"
 )
-_COLUMNS = "id, name, scopes, created, expires, revoked"
+_SELECT = "select id, name, scopes, created, expires, revoked from keys where "
 
 
 @dataclass(frozen=True)
 class Key:
-    """What is known of a key; times in seconds since 1970, `expires` 0 for never."""
+    """A key without its secret; times in seconds since 1970, `expires` 0 for never."""
 
     id: str
     name: str
@@ -58,7 +59,7 @@ class KeyStore:
         self._path = home / "keys.db"
 
     def create(self, name: str, scopes: Sequence[str], *, days: float = 90.0) -> tuple[str, Key]:
-        """Make a key and return its secret, which nothing keeps, and what is kept of it.
+        """Make a key, and return its secret, which is stored nowhere, and the key.
 
         Args:
             days: until it expires; 0 for never.
@@ -75,29 +76,20 @@ class KeyStore:
         expires = now + days * 86_400 if days else 0.0
         return self._insert(Key(secrets.token_hex(4), name, tuple(dict.fromkeys(scopes)), now, expires))
 
-    def renew_own(self, folder: Path) -> None:
-        """Replace the pipeline's own key by a new one, and leave its secret in `folder` for the owner alone."""
-        with closing(self._open()) as database, database:
+    def renew_internal_key(self, folder: Path) -> None:
+        """Replace the key of the pipeline's own traffic, and leave its secret in `folder` for the owner alone."""
+        with self._open() as database:
             database.execute("delete from keys where id = ?", (OWN_CLIENT,))
         secret, _ = self._insert(Key(OWN_CLIENT, "the pipeline's own traffic", SCOPES, time.time(), 0.0))
-        path = folder / OWN_SECRET
-        path.unlink(missing_ok=True)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secret)
+        files.write_bytes(folder / OWN_SECRET, secret.encode(), mode=0o600)
 
-    def list(self) -> list[Key]:
-        """Every key of a user, the newest first, revoked and expired ones too."""
-        with closing(self._open()) as database:
-            rows = database.execute(
-                f"select {_COLUMNS} from keys where id != ? order by created desc", (OWN_CLIENT,)
-            ).fetchall()
-        return [_key(row) for row in rows]
+    def list(self) -> Sequence[Key]:
+        """Every key of a user, the newest first, also revoked and expired ones."""
+        return self._select("id != ? order by created desc", OWN_CLIENT)
 
     def find(self, secret: str) -> Key | None:
-        """The key with this secret, revoked or expired as it may be."""
-        with closing(self._open()) as database:
-            row = database.execute(f"select {_COLUMNS} from keys where digest = ?", (_digest(secret),)).fetchone()
-        return _key(row) if row else None
+        """The key with this secret, also a revoked or expired one."""
+        return next(iter(self._select("digest = ?", _digest(secret))), None)
 
     def revoke(self, name: str) -> Key:
         """Refuse a key, by its id, from now on.
@@ -105,35 +97,40 @@ class KeyStore:
         Raises:
             TokkaError: there is no such key.
         """
-        with closing(self._open()) as database, database:
-            database.execute("update keys set revoked = ? where id = ? and revoked is null", (time.time(), name))
-            row = database.execute(
-                f"select {_COLUMNS} from keys where id = ? and id != ?", (name, OWN_CLIENT)
-            ).fetchone()
-            if row is None:
-                database.rollback()
-        if row is None:
+        now = time.time()
+        with self._open() as database:
+            wanted = "update keys set revoked = ? where id = ? and id != ? and revoked is null"
+            database.execute(wanted, (now, name, OWN_CLIENT))
+        found = self._select("id = ? and id != ?", name, OWN_CLIENT)
+        if not found:
             raise TokkaError(f"there is no key {name!r}", "`tokka keys list` shows their ids")
-        return _key(row)
+        return found[0]
 
     def _insert(self, key: Key) -> tuple[str, Key]:
         secret = f"{PREFIX}{key.id}_{secrets.token_urlsafe(32)}"
         values = (key.id, key.name, _digest(secret), ",".join(key.scopes), key.created, key.expires)
-        with closing(self._open()) as database, database:
+        with self._open() as database:
             database.execute("insert into keys values (?, ?, ?, ?, ?, ?, null)", values)
         return secret, key
 
-    def _open(self) -> sqlite3.Connection:
+    def _select(self, condition: str, *values: str) -> Sequence[Key]:
+        with self._open() as database:
+            rows = database.execute(_SELECT + condition, values).fetchall()
+        return [Key(name, title, tuple(scopes.split(",")), *times) for name, title, scopes, *times in rows]
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        """One transaction."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        # SQLite would make the file with the process's umask, and its side files with the file's mode.
+        # SQLite would make the file with the process's umask; its side files get the file's mode.
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
-        database = sqlite3.connect(self._path, timeout=5.0)
-        database.execute(_TABLE)
-        return database
+        with closing(sqlite3.connect(self._path, timeout=5.0)) as database, database:
+            database.execute(_TABLE)
+            yield database
 
 
 def own_headers(home: Path) -> dict[str, str]:
-    """The header with which the pipeline's own requests pass its gateway; none when nobody is asked."""
+    """The header with which the pipeline's own requests pass its gateway; none without authentication."""
     try:
         return {"x-api-key": (home / "stack" / OWN_SECRET).read_text(encoding="utf-8")}
     except OSError:
@@ -141,9 +138,5 @@ def own_headers(home: Path) -> dict[str, str]:
 
 
 def _digest(secret: str) -> str:
-    # The secret has 256 random bits: a slow hash would protect nothing that this one does not.
+    # The secret has 256 random bits: a slow hash would add no protection.
     return hashlib.sha256(secret.encode()).hexdigest()
-
-
-def _key(row: tuple[str, str, str, float, float, float | None]) -> Key:
-    return Key(row[0], row[1], tuple(row[2].split(",")), row[3], row[4], row[5])

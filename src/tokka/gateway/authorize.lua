@@ -1,13 +1,13 @@
--- Who asks? What the authority said of a credential is kept for a moment; then it is asked again. Loaded by HAProxy.
+-- Loaded by HAProxy: asks the authorizer what a credential may do, and caches the answer for the seconds that it holds.
 -- Sets txn.verdict (200, 401, 403 or 503), txn.reason and txn.client. An error in here leaves the 503 that was set.
 local ADDRESS = "unix@authority.sock"
-local PATIENCE = 6
-local SWEEP = 30
--- A grant in the last third of its life is asked for anew by one request, while the others go on.
-local AHEAD = 1 / 3
+local TIMEOUT_S = 6
+local SWEEP_S = 30
+-- One request renews a grant in the last third of its lifetime, while the others use it.
+local RENEWAL_SHARE = 1 / 3
 
 local grants = {}
--- Counts the times that everything was forgotten: an answer from before such a moment is not kept after it.
+-- Incremented when all grants are dropped: an answer to an earlier question is not cached after that.
 local generation = 0
 
 local function now()
@@ -19,7 +19,7 @@ end
 local function ask(credential)
     local unreachable = {status = 503, reason = "who asks cannot be checked now"}
     local socket = core.tcp()
-    socket:settimeout(PATIENCE)
+    socket:settimeout(TIMEOUT_S)
     if not socket:connect(ADDRESS) then return unreachable end
     socket:send(credential .. "\n")
     local line = socket:receive("*l")
@@ -34,7 +34,7 @@ local function renew(digest, credential)
     local grant = ask(credential)
     if grant.status == 200 then
         grant.expires = began + grant.seconds
-        grant.renewal = grant.expires - grant.seconds * AHEAD
+        grant.renewal = grant.expires - grant.seconds * RENEWAL_SHARE
         if asked_in == generation then grants[digest] = grant end
     elseif grant.status ~= 503 then
         grants[digest] = nil
@@ -48,7 +48,7 @@ local function look_up(digest, credential)
     if grant.renewal > moment or grant.renewing then return grant end
     grant.renewing = true
     local renewed = renew(digest, credential)
-    -- An authority that is away for a moment takes nothing from a grant that still holds.
+    -- While the authorizer is away, a grant holds until it expires.
     if renewed.status == 503 and grant.expires > now() then
         grant.renewing = false
         return grant
@@ -67,7 +67,7 @@ core.register_action("authenticate", {"http-req"}, function(txn)
         txn:set_var("txn.verdict", 401)
         return
     end
-    -- Nothing that breaks the line, and nothing that no issuer makes.
+    -- Characters that no issuer uses are refused, among them those that would end the line.
     if #credential > 8192 or string.find(credential, "[^%w%-._~+/=]") then
         txn:set_var("txn.reason", "the credential is malformed")
         txn:set_var("txn.verdict", 401)
@@ -90,7 +90,7 @@ core.register_action("authenticate", {"http-req"}, function(txn)
 end)
 
 -- `forget grants` on the runtime socket: a revoked key is refused from the next request on.
-core.register_cli({"forget", "grants"}, "forget grants : ask the authority again about everyone", function(applet)
+core.register_cli({"forget", "grants"}, "forget grants : ask the authorizer again about every credential", function(applet)
     generation = generation + 1
     grants = {}
     applet:send("forgotten\n")
@@ -98,7 +98,7 @@ end)
 
 core.register_task(function()
     while true do
-        core.sleep(SWEEP)
+        core.sleep(SWEEP_S)
         local moment = now()
         for digest, grant in pairs(grants) do
             if grant.expires <= moment then grants[digest] = nil end

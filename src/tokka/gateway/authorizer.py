@@ -1,9 +1,9 @@
-"""The authority: a small process beside the gateway that says what a credential may do, and for how long that holds.
+"""The authorizer: a process beside the gateway that says what a credential may do, and for how long that holds.
 
     python -P -m tokka.gateway.authorizer .tokka/stack/authority.sock
 
-A line in, a line out, over a Unix socket that only its owner may use: the credential, then
-`STATUS SECONDS CLIENT SCOPES REASON`. It dies with the daemon; while it is away, the gateway lets nobody new in.
+One line in, one line out, over a Unix socket that only its owner may use: the credential, then
+`STATUS SECONDS CLIENT SCOPES REASON`. It ends with the daemon; without it the gateway accepts no new credential.
 """
 
 import logging
@@ -23,9 +23,9 @@ from tokka.params import Params
 from tokka.processes import json_log
 from tokka.settings import Settings
 
-logger = logging.getLogger("tokka.serving")
+logger = logging.getLogger("tokka.gateway")
 
-# So long an answer may be kept: what is revoked elsewhere, or is no longer published, is refused after it.
+# An answer is cached for so long at most: a key revoked elsewhere, or no longer published, is refused after it.
 CACHE_SECONDS = 30.0
 MAXIMUM_CREDENTIAL = 8193
 
@@ -41,21 +41,19 @@ class Verdict:
     seconds: float = 0.0
 
     def line(self) -> str:
-        """As the gateway reads it."""
+        """As authorize.lua reads it."""
         return f"{self.status} {self.seconds:.3f} {self.client} {','.join(self.scopes) or '-'} {self.reason}\n"
 
 
-def judge(credential: str, store: KeyStore, verifier: TokenVerifier | None, now: float) -> Verdict:
-    """What a credential may do; it never holds longer than the credential."""
-    if credential.startswith(PREFIX):
+def authorize(credential: str, store: KeyStore, verifier: TokenVerifier | None, now: float) -> Verdict:
+    """What a credential may do; the verdict never holds longer than the credential."""
+    if credential.startswith(PREFIX) or verifier is None:
         key = store.find(credential)
-        problem = "the API key is unknown" if key is None else key.problem(now)
+        problem = key.problem(now) if key else "the API key is unknown"
         if key is None or problem:
             return Verdict(401, problem)
         left = key.expires - now if key.expires else CACHE_SECONDS
         return Verdict(200, "accepted", key.id, key.scopes, min(CACHE_SECONDS, left))
-    if verifier is None:
-        return Verdict(401, "the API key is unknown")
     try:
         found = verifier.verify(credential)
     except Rejected as error:
@@ -65,8 +63,8 @@ def judge(credential: str, store: KeyStore, verifier: TokenVerifier | None, now:
     return Verdict(200, "accepted", found.client, found.scopes, max(0.0, min(CACHE_SECONDS, found.expires - now)))
 
 
-class Authority(socketserver.ThreadingUnixStreamServer):
-    """Answers on a Unix socket, a thread per question: one that waits for an issuer holds up no other."""
+class Authorizer(socketserver.ThreadingUnixStreamServer):
+    """Answers on a Unix socket, one thread per question: waiting for an issuer delays no other."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -74,7 +72,7 @@ class Authority(socketserver.ThreadingUnixStreamServer):
     def __init__(self, path: Path, answer: Callable[[str], Verdict]) -> None:
         self.answer = answer
         path.unlink(missing_ok=True)
-        # A socket's path may have 107 bytes; a home folder's may be longer.
+        # The path of a socket has 107 bytes at most, so that it is bound by its bare name.
         os.chdir(path.parent)
         before = os.umask(0o177)
         try:
@@ -84,7 +82,7 @@ class Authority(socketserver.ThreadingUnixStreamServer):
 
 
 class _Question(socketserver.StreamRequestHandler):
-    server: Authority
+    server: Authorizer
     timeout = 5
 
     def handle(self) -> None:
@@ -92,7 +90,7 @@ class _Question(socketserver.StreamRequestHandler):
         try:
             verdict = self.server.answer(credential)
         except Exception as error:
-            # Whatever it was, nobody passes because of it; the credential is not in the message.
+            # Fails closed; the credential is not in the message.
             logger.error("a question failed: %s", type(error).__name__)
             verdict = Verdict(503, "who asks cannot be checked now")
         self.wfile.write(verdict.line().encode())
@@ -101,12 +99,11 @@ class _Question(socketserver.StreamRequestHandler):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Answer until SIGTERM."""
     path = Path((sys.argv[1:] if arguments is None else arguments)[0]).resolve()
-    json_log.start("authority", quoting=False)
-    settings = Settings.from_environment()
+    json_log.start("authorizer", quoting=False)
     params = Params.model_validate(files.read_json(path.parent / "params.json"))
-    store, verifier = KeyStore(settings.home), make_verifier(params)
+    store, verifier = KeyStore(Settings.from_environment().home), make_verifier(params)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    Authority(path, lambda credential: judge(credential, store, verifier, time.time())).serve_forever()
+    Authorizer(path, lambda credential: authorize(credential, store, verifier, time.time())).serve_forever()
     return 0
 
 
@@ -115,7 +112,7 @@ def make_verifier(params: Params) -> TokenVerifier | None:
     wanted = params.serving.jwt
     if wanted.issuer is None or wanted.audience is None or wanted.jwks_url is None:
         return None
-    return TokenVerifier(wanted.issuer, wanted.audience, KeySet(wanted.jwks_url).find)
+    return TokenVerifier(wanted.issuer, wanted.audience, KeySet(wanted.jwks_url))
 
 
 if __name__ == "__main__":

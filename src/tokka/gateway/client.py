@@ -1,4 +1,4 @@
-"""Ask the endpoint as any client would.
+"""A client of the endpoint over REST.
 
 predict("http://127.0.0.1:8080", ["where is my card?"])
 # [{"text": …, "prediction_id": …, "model_version": "3", "canary": False, "label": …, "score": …}]
@@ -13,18 +13,13 @@ from tokka.errors import TokkaError
 
 
 def predict(
-    endpoint: str,
-    texts: Sequence[str],
-    pairs: Sequence[str] | None = None,
-    *,
-    user: str = "",
-    headers: Mapping[str, str] | None = None,
-    timeout: float = 30.0,
-) -> list[dict[str, Any]]:
+    endpoint: str, texts: Sequence[str], pairs: Sequence[str] | None = None, *, user: str = "",
+    headers: Mapping[str, str] | None = None, timeout: float = 30.0,
+) -> list[dict[str, Any]]:  # fmt: skip
     """One answer per text, in order, each with the `text` that was asked.
 
     Args:
-        user: whoever asks; the same user is always sent to the same revision while the split stays.
+        user: all requests of a user go to the same revision while the split stays.
         headers: more of them, such as a credential.
         timeout: seconds for the whole answer.
 

@@ -1,12 +1,12 @@
-"""Who may reach the gateway, and from where: the address that it binds, its ports, and whether it asks who is there.
+"""How the gateway is exposed: the address that it binds, its ports, and whether it authenticates.
 
-access = Access.of(settings, params.serving)     # refuses an open door to a network, unless it is asked for
+exposure = Exposure.of(settings, params.serving)     # refuses an unauthenticated address of a network
 """
 
 import ipaddress
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tokka.errors import UsageError
@@ -19,8 +19,8 @@ ANYBODY = "TOKKA_ALLOW_ANYBODY"
 
 
 @dataclass(frozen=True)
-class Access:
-    """The gateway's door.
+class Exposure:
+    """How the gateway can be reached.
 
     Args:
         grpc_port: the port for gRPC.
@@ -35,33 +35,27 @@ class Access:
     rate_per_second: int = 0
 
     @classmethod
-    def of(cls, settings: Settings, serving: Serving, environment: Mapping[str, str] | None = None) -> "Access":
-        """What settings and params ask for.
+    def of(cls, settings: Settings, serving: Serving, environment: Mapping[str, str] | None = None) -> "Exposure":
+        """From settings and params.
 
         Raises:
-            UsageError: everybody on a network could ask, and nobody said that this is meant.
+            UsageError: a network could ask without authentication, and TOKKA_ALLOW_ANYBODY is not set.
         """
         env = os.environ if environment is None else environment
-        authentication = decide(settings.host, serving.authentication, allowed=env.get(ANYBODY) == "yes")
+        authentication = needs_authentication(settings.host, serving.authentication, allowed=env.get(ANYBODY) == "yes")
         return cls(settings.grpc_port, settings.host, authentication, serving.rate_per_second)
 
     def values(self) -> dict[str, str | int | bool]:
-        """What the gateway's configuration is told."""
-        return {
-            "host": self.host,
-            "grpc_port": self.grpc_port,
-            "authentication": self.authentication,
-            "rate_per_second": self.rate_per_second,
-            "lua": str(Path(__file__).with_name("authorize.lua")),
-        }
+        """The variables of the gateway's configuration."""
+        return {**asdict(self), "lua": str(Path(__file__).with_name("authorize.lua"))}
 
 
-def decide(host: str, mode: str, *, allowed: bool) -> bool:
-    """Whether authentication is on.
+def needs_authentication(host: str, mode: str, *, allowed: bool) -> bool:
+    """Whether requests need a credential.
 
     Args:
-        mode: auto (as soon as the address is not loopback), on or off.
-        allowed: the operator said that anybody may ask.
+        mode: auto (on unless the address is loopback), on or off.
+        allowed: the operator allows requests of anybody.
 
     Raises:
         UsageError: off on an address that others can reach, and not `allowed`.

@@ -1,4 +1,4 @@
-"""The gateway: HAProxy in front of all workers, configured once and steered over its socket, never reloaded.
+"""The gateway: HAProxy in front of all workers, configured once and changed over its socket, never reloaded.
 
     gateway = Gateway(folder, port=8080, log_port=4711, slots=2, max_body_bytes=1_000_000, log=logs / "gateway.log")
     gateway.sync(Split(champion=("a1…", (9001, 9002)), challenger=("b2…", (9003,)), share=0.05))
@@ -7,7 +7,6 @@ Server slots are declared ahead, in maintenance; a worker takes a slot by addres
 champion's workers as backups, so that a dead challenger costs no request.
 """
 
-import contextlib
 import logging
 import socket
 from collections.abc import Mapping
@@ -18,29 +17,29 @@ import jinja2
 
 from tokka import files
 from tokka.errors import TokkaError
-from tokka.gateway.exposure import OWN_CLIENT, Access
-from tokka.gateway.haproxy import Proxy
+from tokka.gateway import haproxy
+from tokka.gateway.exposure import OWN_CLIENT, Exposure
 from tokka.gateway.runtime_api import RuntimeApi, Slot
-from tokka.processes.detached import adopting
+from tokka.processes.detached import DetachedProcess, adopting
 
-logger = logging.getLogger("tokka.serving")
+logger = logging.getLogger("tokka.gateway")
 
 HOST = "127.0.0.1"
-SHARE_MAP, NAMES_MAP = "share.map", "names.map"
+WEIGHT_MAP, NAMES_MAP = "weight.map", "names.map"
 FRONT, LARGE = "haproxy", "large"
 SOCKET = f"{FRONT}.sock"
-# A body up to here, and the longest head, fit into the front process's buffer (tune.bufsize).
+# A body up to here, and the longest header section, fit into the front process's buffer (tune.bufsize).
 SMALL_BODY_BYTES, MAX_HEAD_BYTES, MAX_HEADERS = 32_768, 16_384, 100
-# Large bodies of one way: so many are on their way at a time (of one client, fewer), so many of them being answered.
+# Large bodies of each backend: on their way at a time (fewer of one client), and being answered at a time.
 LARGE_PLACES, LARGE_PLACES_EACH, LARGE_ANSWERED, LARGE_WAIT_MS = 64, 48, 8, 1000
 NOBODY = "none"
-# The share's resolution: 0.01 %.
-BUCKETS = 10_000
+# The challenger's weight is of so many: a share has a resolution of 0.01 %.
+WEIGHT_TOTAL = 10_000
 
 
 @dataclass(frozen=True)
 class Split:
-    """Who answers: `VERSION@DIGEST`, the ports of its ready workers, and the challenger's share in [0, 1].
+    """The revisions (`VERSION@DIGEST`), the ports of their ready workers, and the challenger's share in [0, 1].
 
     The ports for gRPC are the same workers', in the same order.
     """
@@ -55,18 +54,18 @@ class Split:
 
 
 class Gateway:
-    """Two HAProxy processes, the supervisor's children; those that run already, if what they were told is the same.
+    """Two HAProxy processes; those of a predecessor are taken over if their configuration is the same.
 
-    A request can be asked again while it lies whole in a buffer, and all buffers of a process have one size, which is
+    A request can be sent again while it lies whole in a buffer, and all buffers of a process have one size, which is
     copied for every request. So a body beyond 32 KiB goes to a second process, whose buffers hold the largest.
 
     Args:
         folder: working folder; configuration, maps and socket lie in it.
-        port: for REST; gRPC has `access.grpc_port`, or the next one.
+        port: for REST; gRPC has `exposure.grpc_port`, or the next one.
         log_port: UDP port on loopback that takes a JSON line per request.
         slots: most workers of one revision.
         in_flight: requests that one worker has at a time; more wait here.
-        max_wait_ms: how long they do; then they are answered with 503.
+        max_wait_ms: how long they wait before they are answered with 503.
         log: file for HAProxy's own messages.
         jobs: Unix socket that takes asynchronous requests, relative to `folder`; none when empty.
         supervisor: the process whose end ends them; this one by default.
@@ -77,82 +76,87 @@ class Gateway:
 
     def __init__(
         self, folder: Path, *, port: int, log_port: int, slots: int, max_body_bytes: int, log: Path, jobs: str = "",
-        access: Access | None = None, in_flight: int = 32, max_wait_ms: int = 20, supervisor: int | None = None,
+        exposure: Exposure | None = None, in_flight: int = 32, max_wait_ms: int = 20, supervisor: int | None = None,
     ) -> None:  # fmt: skip
-        access = access or Access(grpc_port=port + 1)
-        self._folder, self._log, self._supervisor = folder, log, supervisor or adopting()
+        exposure = exposure or Exposure(grpc_port=port + 1)
+        self._folder, self._log, self._supervisor, self.port = folder, log, supervisor or adopting(), port
         self._values = {
-            **access.values(), "share_map": SHARE_MAP, "names_map": NAMES_MAP, "own_client": OWN_CLIENT, "jobs": jobs,
-            "port": port, "log_port": log_port, "slots": slots, "max_body_bytes": max_body_bytes,
+            **exposure.values(), "weight_map": WEIGHT_MAP, "names_map": NAMES_MAP, "own_client": OWN_CLIENT,
+            "jobs": jobs, "port": port, "log_port": log_port, "slots": slots, "max_body_bytes": max_body_bytes,
             "in_flight": in_flight, "max_wait_ms": max_wait_ms,
         }  # fmt: skip
-        self._front = self._find(FRONT) or self._start_front(port, access)
-        self.pid = self._front.pid
-        self.api = self._front.api
-        self.port = port
+        self.api, self._large_api = RuntimeApi(folder, SOCKET), RuntimeApi(folder, f"{LARGE}.sock")
+        self._front = self._recall(FRONT) or self._start_front(port, exposure)
         try:
-            self._large = self._find(LARGE) or self._start(LARGE)
+            self._large = self._recall(LARGE) or self._start(LARGE)
         except TokkaError:
-            self._front.stop()
+            haproxy.stop(self._front)
             raise
 
-    def _start_front(self, port: int, access: Access) -> Proxy:
-        require_free(port, access.host)
-        require_free(access.grpc_port, access.host, "TOKKA_GRPC_PORT")
-        files.write_text(self._folder / SHARE_MAP, "share 0\n")
+    def _start_front(self, port: int, exposure: Exposure) -> DetachedProcess:
+        require_free(port, exposure.host)
+        require_free(exposure.grpc_port, exposure.host, "TOKKA_GRPC_PORT")
+        files.write_text(self._folder / WEIGHT_MAP, "challenger 0\n")
         files.write_text(self._folder / NAMES_MAP, f"champion {NOBODY}\nchallenger {NOBODY}\nshare 0.0000\n")
         return self._start(FRONT)
 
-    def _find(self, name: str) -> Proxy | None:
-        """What a daemon that was killed has left goes on without a break."""
-        return Proxy.find(self._folder, name, self._render(name), self._supervisor)
+    def _recall(self, name: str) -> DetachedProcess | None:
+        return haproxy.recall(self._folder, name, self._render(name), self._supervisor)
 
-    def _start(self, name: str) -> Proxy:
-        return Proxy.start(self._folder, name, self._render(name), self._supervisor, self._log)
+    def _start(self, name: str) -> DetachedProcess:
+        return haproxy.start(self._folder, name, self._render(name), self._supervisor, self._log)
 
     def _render(self, name: str) -> str:
         return render(self._values, large=name == LARGE)
 
     @property
+    def pid(self) -> int:
+        """The front process."""
+        return self._front.pid
+
+    @property
     def pids(self) -> tuple[int, int]:
-        """The process that everybody talks to, and the one behind it for large bodies."""
-        return self.pid, self._large.pid
+        """The front process, and the one behind it for large bodies."""
+        return self._front.pid, self._large.pid
 
     def alive(self) -> bool:
-        """Whether the process that everybody talks to lives."""
+        """Whether the front process lives."""
         return self._front.alive()
 
     def stop(self) -> None:
         """Take no new connection, finish what runs (at most 3 seconds), and end."""
-        self._front.stop()
-        self._large.stop()
+        haproxy.stop(self._front)
+        haproxy.stop(self._large)
 
     def sync(self, wanted: Split) -> None:
         """Make HAProxy do what is wanted, changing only what differs; a fraction of a millisecond, no reload.
 
-        A falling share is set before servers change, a rising one after: nobody is sent to who is not there.
+        A falling weight is set before servers change, a rising one after, so that no request goes to an empty backend.
 
         Raises:
             TokkaError: HAProxy does not answer or refuses.
         """
         self._sync_large(wanted)
-        names, limit = self.api.map(NAMES_MAP), int(self.api.map(SHARE_MAP)["share"])
-        target = round(wanted.share * BUCKETS) if wanted.challenger_ports else 0
-        before = 0 if names["challenger"] != wanted.challenger else min(limit, target)
-        commands = _set_share(before) if before != limit else []
+        names, weight = self._state()
+        target = round(wanted.share * WEIGHT_TOTAL) if wanted.challenger_ports else 0
+        before = 0 if names["challenger"] != wanted.challenger else min(weight, target)
+        commands = _set_weight(before) if before != weight else []
         commands += place_workers(self.api.slots(), wanted)
         for role, digest in (("champion", wanted.champion), ("challenger", wanted.challenger)):
             if names[role] != digest:
                 commands.append(f"set map {NAMES_MAP} {role} {digest}")
-        commands += _set_share(target) if target != before else []
+        commands += _set_weight(target) if target != before else []
         self.api.run(commands)
 
+    def _state(self) -> tuple[dict[str, str], int]:
+        return self.api.map(NAMES_MAP), int(self.api.map(WEIGHT_MAP)["challenger"])
+
     def _sync_large(self, wanted: Split) -> None:
-        """First: who is sent there finds whoever the split names; its death keeps up nobody with a smaller body."""
+        """Before the front process, which may then send it requests of every revision; its end stops no small ones."""
         try:
             if not self._large.alive():
                 self._large = self._start(LARGE)
-            self._large.api.run(place_workers(self._large.api.slots(), wanted))
+            self._large_api.run(place_workers(self._large_api.slots(), wanted))
         except TokkaError as error:
             logger.warning("large bodies are not answered: %s", error)
 
@@ -162,18 +166,18 @@ class Gateway:
         Raises:
             TokkaError: HAProxy does not answer.
         """
-        names, limit = self.api.map(NAMES_MAP), int(self.api.map(SHARE_MAP)["share"])
+        names, weight = self._state()
         up = [slot for slot in self.api.slots() if slot.enabled and slot.running and slot.name.startswith("w")]
         champions = tuple(slot.port for slot in up if slot.backend == "champion")
         challengers = tuple(slot.port for slot in up if slot.backend == "canary")
-        return Split(names["champion"], champions, names["challenger"], challengers, limit / BUCKETS)
+        return Split(names["champion"], champions, names["challenger"], challengers, weight / WEIGHT_TOTAL)
 
 
 def place(slots: list[Slot], ports: tuple[int, ...], checks: Mapping[int, int] | None = None) -> list[str]:
     """Commands that put exactly these ports into these slots; a port that has a slot keeps it.
 
     Args:
-        checks: for some ports, the port at which their worker is asked whether it is well; by default the same.
+        checks: for some ports, the port of their worker's health check; by default the same.
     """
     held = {slot.port for slot in slots if slot.enabled and slot.port in ports}
     free = [slot for slot in slots if not (slot.enabled and slot.port in ports)]
@@ -184,46 +188,49 @@ def place(slots: list[Slot], ports: tuple[int, ...], checks: Mapping[int, int] |
         commands.append(f"set server {server} addr {HOST} port {port}")
         if port in (checks or {}):
             commands.append(f"set server {server} check-port {(checks or {})[port]}")
-        commands.append(f"set server {server} state ready")
         # The worker has said that it is ready: do not wait for a check to find out.
-        commands.append(f"set server {server} health up")
+        commands += [f"set server {server} state ready", f"set server {server} health up"]
     idle = free[len(missing) :]
     return commands + [f"set server {slot.backend}/{slot.name} state maint" for slot in idle if slot.enabled]
 
 
 def place_workers(slots: list[Slot], wanted: Split) -> list[str]:
-    """Commands that put the workers of a split into the slots of one process."""
-    commands: list[str] = []
+    """Commands that put the workers of a split into the slots of one process; gRPC is checked at the REST port."""
     rest = (*wanted.champion_ports, *wanted.challenger_ports)
     grpc = (*wanted.champion_grpc_ports, *wanted.challenger_grpc_ports)
-    for prefix, champions, challengers, checks in (
-        ("", wanted.champion_ports, wanted.challenger_ports, {}),
-        ("grpc_", wanted.champion_grpc_ports, wanted.challenger_grpc_ports, dict(zip(grpc, rest, strict=False))),
+    checks = dict(zip(grpc, rest, strict=False))
+    commands: list[str] = []
+    for backend, kind, ports in (
+        ("champion", "w", wanted.champion_ports),
+        ("canary", "b", wanted.champion_ports),
+        ("canary", "w", wanted.challenger_ports),
+        ("grpc_champion", "w", wanted.champion_grpc_ports),
+        ("grpc_canary", "b", wanted.champion_grpc_ports),
+        ("grpc_canary", "w", wanted.challenger_grpc_ports),
     ):
-        canary = [slot for slot in slots if slot.backend == f"{prefix}canary"]
-        commands += place([slot for slot in slots if slot.backend == f"{prefix}champion"], champions, checks)
-        commands += place([slot for slot in canary if slot.name.startswith("b")], champions, checks)
-        commands += place([slot for slot in canary if slot.name.startswith("w")], challengers, checks)
+        commands += place([one for one in slots if (one.backend, one.name[0]) == (backend, kind)], ports, checks)
     return commands
 
 
 def render(values: Mapping[str, str | int | bool], *, large: bool = False) -> str:
-    """The configuration of the process that everybody talks to, or of the one for large bodies."""
-    template = Path(__file__).with_name("haproxy.cfg.j2").read_text(encoding="utf-8")
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, trim_blocks=True)
+    """The configuration of the front process, or of the one for large bodies."""
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(
+        loader=loader, undefined=jinja2.StrictUndefined, autoescape=False, trim_blocks=True, keep_trailing_newline=True
+    )
     sizes = {
         "front": FRONT, "large_name": LARGE, "small_body_bytes": SMALL_BODY_BYTES, "large_places": LARGE_PLACES,
         "large_places_each": LARGE_PLACES_EACH, "large_answered": LARGE_ANSWERED,
         "large_wait_ms": LARGE_WAIT_MS, "max_headers": MAX_HEADERS, "max_head_bytes": MAX_HEAD_BYTES,
     }  # fmt: skip
-    return environment.from_string(template).render({**values, **sizes, "large": large}) + "\n"
+    return environment.get_template("haproxy.cfg.j2").render({**values, **sizes, "large": large})
 
 
 def require_free(port: int, host: str = HOST, variable: str = "TOKKA_PORT") -> None:
-    """See that nobody listens on a port.
+    """See that no process listens on a port.
 
     Raises:
-        TokkaError: somebody does.
+        TokkaError: one does.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -235,12 +242,13 @@ def require_free(port: int, host: str = HOST, variable: str = "TOKKA_PORT") -> N
             ) from None
 
 
-def _set_share(limit: int) -> list[str]:
-    return [f"set map {NAMES_MAP} share {limit / BUCKETS:.4f}", f"set map {SHARE_MAP} share {limit}"]
+def _set_weight(weight: int) -> list[str]:
+    share = f"set map {NAMES_MAP} share {weight / WEIGHT_TOTAL:.4f}"
+    return [share, f"set map {WEIGHT_MAP} challenger {weight}"]
 
 
 def forget_grants(folder: Path) -> bool:
-    """Have a running gateway ask about every credential again; False when none runs, or it asks nobody.
+    """Have a running gateway ask about every credential again; False when none runs, or it has no authentication.
 
     Args:
         folder: the gateway's working folder.
@@ -252,9 +260,8 @@ def forget_grants(folder: Path) -> bool:
         return False
     try:
         return "forgotten" in RuntimeApi(folder, SOCKET).ask("forget grants")
-    except TokkaError:
-        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            probe.connect(str(folder / SOCKET))
-            raise
-        # The socket of a gateway that is gone: there is nothing to forget.
-        return False
+    except TokkaError as error:
+        # The socket of a gateway that has ended.
+        if isinstance(error.__context__, (ConnectionRefusedError, FileNotFoundError)):
+            return False
+        raise

@@ -1,8 +1,8 @@
-"""One HAProxy process: started from a configuration, asked over its socket, ended with its supervisor.
+"""HAProxy's processes: started from a configuration, found again by the starter's successor.
 
-proxy = Proxy.find(folder, "large", configuration, supervisor)             # what an earlier daemon has left
-proxy = Proxy.start(folder, "large", configuration, supervisor, log)
-proxy.api.slots()
+process = recall(folder, "large", configuration, supervisor) or start(folder, "large", configuration, supervisor, log)
+
+NAME.cfg, NAME.sock and NAME.pid.json lie in the folder; the configuration must make the socket.
 """
 
 import contextlib
@@ -16,74 +16,57 @@ from tokka.errors import TokkaError
 from tokka.gateway.runtime_api import RuntimeApi
 from tokka.processes.detached import DetachedProcess
 
-STOP_SECONDS = 4.0
+START_SECONDS, STOP_SECONDS = 5.0, 4.0
 
 
-class Proxy:
-    """A process of its own, which outlives whoever started it; NAME.sock in its folder is its socket.
+def start(folder: Path, name: str, configuration: str, supervisor: int, log: Path) -> DetachedProcess:
+    """Start a process that outlives this one, and wait until it answers.
 
     Args:
-        folder: where it runs; its configuration lies in it as NAME.cfg, and must make the socket there.
-        name: of configuration and socket.
-        process: the process.
+        supervisor: the process with which it ends; see `DetachedProcess.start`.
+        log: takes its messages.
+
+    Raises:
+        TokkaError: no HAProxy is installed, or it does not start.
     """
+    files.write_text(folder / f"{name}.cfg", configuration)
+    (folder / f"{name}.sock").unlink(missing_ok=True)
+    command = [find_haproxy(), "-db", "-f", f"{name}.cfg"]
+    process = DetachedProcess.start(command, supervisor=supervisor, folder=folder, log=log)
+    deadline = time.monotonic() + START_SECONDS
+    while process.alive() and time.monotonic() < deadline:
+        if answers(folder, name):
+            process.remember(folder / f"{name}.pid.json")
+            return process
+        time.sleep(0.01)
+    stop(process)
+    tail = log.read_text(errors="replace").strip().splitlines()[-3:]
+    raise TokkaError(f"the gateway did not start: {' / '.join(tail)}", f"see {log}")
 
-    def __init__(self, folder: Path, name: str, process: DetachedProcess) -> None:
-        self._process, self.pid = process, process.pid
-        self.api = RuntimeApi(folder, f"{name}.sock")
 
-    @classmethod
-    def start(cls, folder: Path, name: str, configuration: str, supervisor: int, log: Path) -> "Proxy":
-        """Start one, and wait until it answers.
-
-        Args:
-            configuration: what HAProxy is told.
-            supervisor: the process with which it ends; see `DetachedProcess.start`.
-            log: file for its messages.
-
-        Raises:
-            TokkaError: no HAProxy is installed, or it does not start.
-        """
-        files.write_text(folder / f"{name}.cfg", configuration)
-        (folder / f"{name}.sock").unlink(missing_ok=True)
-        command = [find_haproxy(), "-db", "-f", f"{name}.cfg"]
-        made = cls(folder, name, DetachedProcess.start(command, supervisor=supervisor, folder=folder, log=log))
-        made._wait_started(log)
-        made._process.remember(folder / f"{name}.pid.json")
-        return made
-
-    @classmethod
-    def find(cls, folder: Path, name: str, configuration: str, supervisor: int) -> "Proxy | None":
-        """The supervisor's, if it runs there already, was told the same and answers; any other one there is ended."""
-        process = DetachedProcess.recall(folder / f"{name}.pid.json", supervisor)
-        if process is None:
-            return None
-        found = cls(folder, name, process)
-        with contextlib.suppress(TokkaError, OSError):
-            if (folder / f"{name}.cfg").read_text(encoding="utf-8") == configuration:
-                found.api.slots()
-                return found
-        process.stop(signal.SIGKILL, STOP_SECONDS)
+def recall(folder: Path, name: str, configuration: str, supervisor: int) -> DetachedProcess | None:
+    """The supervisor's process of this name, if it has the same configuration and answers; another one is killed."""
+    process = DetachedProcess.recall(folder / f"{name}.pid.json", supervisor)
+    if process is None:
         return None
+    with contextlib.suppress(OSError):
+        if (folder / f"{name}.cfg").read_text(encoding="utf-8") == configuration and answers(folder, name):
+            return process
+    process.stop(signal.SIGKILL, STOP_SECONDS)
+    return None
 
-    def alive(self) -> bool:
-        """Whether the process lives."""
-        return self._process.alive()
 
-    def stop(self) -> None:
-        """Take no new connection, finish what runs (at most 3 seconds), and end."""
-        self._process.stop(signal.SIGUSR1, STOP_SECONDS)
+def answers(folder: Path, name: str) -> bool:
+    """Whether a process answers on its socket."""
+    with contextlib.suppress(TokkaError):
+        RuntimeApi(folder, f"{name}.sock").slots()
+        return True
+    return False
 
-    def _wait_started(self, log: Path) -> None:
-        deadline = time.monotonic() + 5
-        while self.alive() and time.monotonic() < deadline:
-            with contextlib.suppress(TokkaError):
-                self.api.slots()
-                return
-            time.sleep(0.01)
-        self.stop()
-        tail = log.read_text(errors="replace").strip().splitlines()[-3:]
-        raise TokkaError(f"the gateway did not start: {' / '.join(tail)}", f"see {log}")
+
+def stop(process: DetachedProcess) -> None:
+    """Let it take no new connection, finish what runs (at most 3 seconds), and end."""
+    process.stop(signal.SIGUSR1, STOP_SECONDS)
 
 
 def find_haproxy() -> str:

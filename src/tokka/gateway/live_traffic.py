@@ -1,16 +1,17 @@
-"""The gateway's traffic as it is now: counters and histograms for Prometheus, and the last two minutes for people.
+"""The gateway's traffic now: counters and histograms for Prometheus, and the last two minutes for the admin page.
 
     live = LiveTraffic()
     Receiver(writer, observe=live.observe)
     live.exposition(gauges)              # the text of GET /metrics
     live.by_version(now)                 # requests per second, p50 and p99 of each version
 
-Counted by version, route and status, as the gateway saw them: what a user waited, what a user got.
+Counted by version, route and status as the gateway saw them, so that they are a user's latency and status.
 """
 
 import threading
 from collections import defaultdict, deque
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -18,20 +19,20 @@ from prometheus_client.registry import Collector
 
 KEPT_SECONDS = 120
 WINDOW_SECONDS = 10
-# Latencies kept for the percentiles of one second and version; more are counted, not kept.
+# Latencies kept of one second and version for the percentiles; more are only counted.
 KEPT_PER_SECOND = 400
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 LABELS = ("version", "route", "status")
 NOBODY = "none"
 
 
+@dataclass
 class Second:
-    """What one version answered within one second: count, failures, latencies in milliseconds."""
+    """The answers of one version within one second: their number, failures, latencies in milliseconds."""
 
-    def __init__(self) -> None:
-        self.count = 0
-        self.failed = 0
-        self.latencies: list[float] = []
+    count: int = 0
+    failed: int = 0
+    latencies: list[float] = field(default_factory=list)
 
     def add(self, status: int, latency_ms: float) -> None:
         """Count one answer."""
@@ -42,26 +43,24 @@ class Second:
 
 
 class LiveTraffic:
-    """Takes the gateway's records from one thread, and is read from others."""
+    """Takes the gateway's records in one thread, and is read in others."""
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        self._requests = Counter(
-            "tokka_requests", "Requests that the gateway answered.", LABELS, registry=self._registry
-        )
+        self._registry = registry = CollectorRegistry()
+        self._requests = Counter("tokka_requests", "Requests that the gateway answered.", LABELS, registry=registry)
         self._latency = Histogram(
             "tokka_request_duration_seconds", "From the first byte of a request to the last of its answer.",
-            LABELS, buckets=BUCKETS, registry=self._registry,
+            LABELS, buckets=BUCKETS, registry=registry,
         )  # fmt: skip
         self._stand_ins = Counter(
-            "tokka_stand_ins", "Requests meant for the challenger that the champion answered.", registry=self._registry
+            "tokka_stand_ins", "Requests meant for the challenger that the champion answered.", registry=registry
         )
         self._lock = threading.Lock()
-        self._seconds: dict[str, deque[tuple[int, Second]]] = defaultdict(lambda: deque(maxlen=KEPT_SECONDS))
+        self._seconds: dict[str, dict[int, Second]] = defaultdict(lambda: defaultdict(Second))
         self._assigned: deque[tuple[float, float, bool]] = deque(maxlen=20_000)
 
     def observe(self, record: Mapping[str, Any]) -> None:
-        """Take one record of kind `request`; see gateway_log.parse."""
+        """Take one record of kind `request`; see access_log.parse."""
         version, status = str(record["version"]) or NOBODY, int(record["status"])
         labels = (version, str(record["route"]), str(status))
         self._requests.labels(*labels).inc()
@@ -71,11 +70,14 @@ class LiveTraffic:
         if record["route"] == "feedback":
             return
         with self._lock:
-            self._second(version, int(record["time"])).add(status, float(record["latency_ms"]))
+            seconds = self._seconds[version]
+            seconds[int(record["time"])].add(status, float(record["latency_ms"]))
+            if len(seconds) > KEPT_SECONDS:
+                del seconds[min(seconds)]
             self._assigned.append((float(record["time"]), float(record["share"]), bool(record["canary"])))
 
     def exposition(self, gauges: Collector | None = None) -> bytes:
-        """Everything in Prometheus's text format, with the gauges of whoever knows more."""
+        """Everything in Prometheus's text format, with the metrics of another collector."""
         text: bytes = generate_latest(self._registry)
         if gauges is None:
             return text
@@ -87,49 +89,33 @@ class LiveTraffic:
     def share_seen(self, share: float, now: float, seconds: float = 60.0) -> tuple[float, int] | None:
         """(observed share, requests) at a wanted share over the last seconds; None when there was no request."""
         with self._lock:
-            sent = [
-                canary for time, at, canary in self._assigned if time > now - seconds and abs(at - share) < 1e-6
-            ]  # fmt: skip
+            assigned = list(self._assigned)
+        sent = [canary for time, at, canary in assigned if time > now - seconds and abs(at - share) < 1e-6]
         return (sum(sent) / len(sent), len(sent)) if sent else None
 
     def by_version(self, now: float) -> list[dict[str, Any]]:
         """Per version: requests per second, failures, p50 and p99 (ms) of the last ten seconds, and each second's."""
         with self._lock:
-            known = {version: list(seconds) for version, seconds in self._seconds.items()}
-        last = int(now) - 1
-        rows = [_describe(version, dict(seconds), last) for version, seconds in sorted(known.items())]
+            known = {version: dict(seconds) for version, seconds in self._seconds.items()}
+        rows = [_describe(version, seconds, int(now) - 1) for version, seconds in sorted(known.items())]
         return [row for row in rows if any(row["rate_series"])]
-
-    def _second(self, version: str, moment: int) -> Second:
-        seconds = self._seconds[version]
-        for known, second in reversed(seconds):
-            # Datagrams come in the order of answers, whose times are those of their requests.
-            if known == moment:
-                return second
-            if known < moment - KEPT_SECONDS:
-                break
-        seconds.append((moment, Second()))
-        return seconds[-1][1]
 
 
 def _describe(version: str, seconds: dict[int, Second], last: int) -> dict[str, Any]:
-    window = [seconds[moment] for moment in range(last - WINDOW_SECONDS + 1, last + 1) if moment in seconds]
-    latencies = sorted(latency for second in window for latency in second.latencies)
-    moments = range(last - KEPT_SECONDS + 1, last + 1)
-    empty = Second()
+    series = [seconds.get(moment, Second()) for moment in range(last - KEPT_SECONDS + 1, last + 1)]
+    window = series[-WINDOW_SECONDS:]
+    latencies = [latency for second in window for latency in second.latencies]
     return {
         "version": version,
         "per_second": round(sum(second.count for second in window) / WINDOW_SECONDS, 2),
         "failed": sum(second.failed for second in window),
         "p50_ms": quantile(latencies, 0.5),
         "p99_ms": quantile(latencies, 0.99),
-        "rate_series": [seconds.get(moment, empty).count for moment in moments],
-        "p99_series": [quantile(sorted(seconds.get(moment, empty).latencies), 0.99) for moment in moments],
+        "rate_series": [second.count for second in series],
+        "p99_series": [quantile(second.latencies, 0.99) for second in series],
     }
 
 
-def quantile(ordered: list[float], q: float) -> float | None:
-    """The value that a share q of `ordered` does not exceed; None of nothing."""
-    if not ordered:
-        return None
-    return round(ordered[min(len(ordered) - 1, int(q * len(ordered)))], 2)
+def quantile(values: list[float], q: float) -> float | None:
+    """The value that a share q of `values` does not exceed; None of nothing."""
+    return round(sorted(values)[min(len(values) - 1, int(q * len(values)))], 2) if values else None

@@ -1,11 +1,11 @@
-"""Replayed traffic: labelled rows sent through the gateway as users would, marked as replayed, with their truth after.
+"""Replayed traffic: labelled rows sent through the gateway, marked as replayed, each followed by its true label.
 
 results = replay([{"text": "where is my card?", "target": "card_arrival"}], "http://127.0.0.1:8080", rate=40)
 """
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ TIMEOUT_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Replayed:
-    """What came of one row: HTTP status (0 when nothing answered), who answered what, and how fast."""
+    """The outcome of one row: HTTP status (0 when nothing answered), the answer, who gave it, and its latency."""
 
     status: int
     label: str = ""
@@ -31,51 +31,42 @@ class Replayed:
 
 
 def replay(
-    rows: Iterable[Mapping[str, Any]],
-    endpoint: str,
-    *,
-    rate: float | None = None,
-    concurrency: int = 8,
-    feedback: bool = True,
-    headers: Mapping[str, str] | None = None,
-) -> list[Replayed]:
+    rows: Iterable[Mapping[str, Any]], endpoint: str, *, rate: float | None = None, concurrency: int = 8,
+    feedback: bool = True, headers: Mapping[str, str] | None = None,
+) -> list[Replayed]:  # fmt: skip
     """Send rows, at most `concurrency` at a time, and return one result for each, in order.
 
     Args:
         rows: `text`, and if they have them `text_pair`, `target` and `user`.
         rate: requests started per second; None for as fast as they are answered.
-        feedback: send each row's target as the truth about its prediction, right after it.
+        feedback: send each row's target as feedback on its prediction, right after it.
         headers: more of them, such as a credential.
     """
-    return asyncio.run(_replay(list(rows), endpoint, rate, concurrency, feedback, headers or {}))
+    limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
+    client = httpx.AsyncClient(
+        base_url=endpoint, timeout=TIMEOUT_SECONDS, limits=limits, trust_env=False,
+        headers={**(headers or {}), "x-tokka-replayed": "1"},
+    )  # fmt: skip
+    return asyncio.run(_replay(list(rows), client, rate, concurrency, feedback))
 
 
 async def _replay(
-    rows: list[Mapping[str, Any]],
-    endpoint: str,
-    rate: float | None,
-    concurrency: int,
-    feedback: bool,
-    more: Mapping[str, str],
+    rows: list[Mapping[str, Any]], client: httpx.AsyncClient, rate: float | None, concurrency: int, feedback: bool
 ) -> list[Replayed]:
-    results: list[Replayed] = [Replayed(0)] * len(rows)
-    work: Iterator[tuple[int, Mapping[str, Any]]] = iter(enumerate(rows))
+    results = [Replayed(0)] * len(rows)
+    work = iter(enumerate(rows))
     began = time.monotonic()
-    limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
-    headers = {**more, "x-tokka-replayed": "1"}
-    async with httpx.AsyncClient(
-        base_url=endpoint, timeout=TIMEOUT_SECONDS, limits=limits, headers=headers, trust_env=False
-    ) as client:
 
-        async def sender() -> None:
-            for number, row in work:
-                if rate is not None:
-                    await asyncio.sleep(began + number / rate - time.monotonic())
-                results[number] = await _ask(client, row)
-                if feedback and results[number].status == 200 and row.get("target") is not None:
-                    await _tell(client, results[number])
+    async def send() -> None:
+        for number, row in work:
+            if rate is not None:
+                await asyncio.sleep(began + number / rate - time.monotonic())
+            results[number] = await _ask(client, row)
+            if feedback and results[number].status == 200 and row.get("target") is not None:
+                await _give_feedback(client, results[number])
 
-        await asyncio.gather(*(sender() for _ in range(min(concurrency, len(rows)))))
+    async with client:
+        await asyncio.gather(*(send() for _ in range(min(concurrency, len(rows)))))
     return results
 
 
@@ -99,10 +90,10 @@ async def _ask(client: httpx.AsyncClient, row: Mapping[str, Any]) -> Replayed:
     )  # fmt: skip
 
 
-async def _tell(client: httpx.AsyncClient, result: Replayed) -> None:
+async def _give_feedback(client: httpx.AsyncClient, result: Replayed) -> None:
     truth = {"value": float(result.target)} if result.value is not None else {"label": str(result.target)}
     try:
         await client.post("/feedback", json={"prediction_id": result.prediction_id, **truth})
     except httpx.HTTPError:
-        # The prediction was made; a lost label is a missing label, not a failed request.
+        # A lost label is a missing label, not a failed request.
         return

@@ -1,7 +1,7 @@
 """HAProxy's runtime API: commands over its Unix socket, and its state as plain data.
 
 api = RuntimeApi(folder, "haproxy.sock")
-api.run(["set map share.map share 500"])
+api.run(["set map weight.map challenger 500"])
 """
 
 import os
@@ -17,11 +17,14 @@ from tokka.errors import TokkaError
 _FORCED_MAINTENANCE = 1
 _RUNNING = 2
 _TIMEOUT_SECONDS = 2.0
+# HAProxy's input buffer bounds one line.
+_COMMANDS_PER_LINE = 20
+_REFUSALS = ("No such", "Unknown", "Invalid", "Require", "not found", "Permission denied")
 
 
 @dataclass(frozen=True)
 class Slot:
-    """One server slot; `enabled` is what was asked of it, `running` what its health checks say."""
+    """One server slot; `enabled` is what was asked of it, `running` the result of its health checks."""
 
     backend: str
     name: str
@@ -31,7 +34,7 @@ class Slot:
 
 
 class RuntimeApi:
-    """One connection per batch of commands.
+    """One connection per batch of commands; every method raises TokkaError when HAProxy does not answer in 2 seconds.
 
     Args:
         folder: holds the socket.
@@ -46,23 +49,19 @@ class RuntimeApi:
         """Run commands that change something, in order.
 
         Raises:
-            TokkaError: HAProxy does not answer, or does not know a server or map.
+            TokkaError: HAProxy does not know a server or map.
         """
-        # HAProxy's input buffer bounds one line.
-        for start in range(0, len(commands), 20):
+        for start in range(0, len(commands), _COMMANDS_PER_LINE):
             with failpoints.at("map"):
-                answer = self.ask(";".join(commands[start : start + 20]))
-            for refusal in ("No such", "Unknown", "Invalid", "Require", "not found", "Permission denied"):
-                if refusal in answer:
-                    raise TokkaError(
-                        f"the gateway refused: {' '.join(answer.split())[:200]}", "restart it: tokka down, up"
-                    )
+                answer = self.ask(";".join(commands[start : start + _COMMANDS_PER_LINE]))
+            if any(refusal in answer for refusal in _REFUSALS):
+                raise TokkaError(f"the gateway refused: {' '.join(answer.split())[:200]}", "restart it: tokka down, up")
 
     def map(self, name: str) -> dict[str, str]:
         """The entries of a map.
 
         Raises:
-            TokkaError: as `run`.
+            TokkaError: there is no such map.
         """
         rows = [line.split(" ", 2) for line in self.ask(f"show map {name}").splitlines() if line.startswith("0x")]
         if not rows:
@@ -70,34 +69,14 @@ class RuntimeApi:
         return {row[1]: row[2] for row in rows}
 
     def slots(self) -> list[Slot]:
-        """Every server slot.
-
-        Raises:
-            TokkaError: as `run`.
-        """
-        lines = self.ask("show servers state").splitlines()
-        header = next((line for line in lines if line.startswith("# ")), "")
-        names = header[2:].split()
-        rows = [
-            dict(zip(names, line.split(), strict=False)) for line in lines if line and line[0].isdigit() and " " in line
-        ]
-        return [
-            Slot(
-                backend=row["be_name"],
-                name=row["srv_name"],
-                port=int(row["srv_port"]),
-                enabled=not int(row["srv_admin_state"]) & _FORCED_MAINTENANCE,
-                running=int(row["srv_op_state"]) == _RUNNING,
-            )
-            for row in rows
-        ]
+        """Every server slot."""
+        # A line with the version of the format, one with the names of the columns, then the servers.
+        _, header, *lines = [line for line in self.ask("show servers state").splitlines() if line] or ["", ""]
+        names = header.removeprefix("# ").split()
+        return [_slot(dict(zip(names, line.split(), strict=False))) for line in lines]
 
     def ask(self, command: str) -> str:
-        """Send one line and return the whole answer.
-
-        Raises:
-            TokkaError: HAProxy does not answer within 2 seconds.
-        """
+        """Send one line and return the whole answer."""
         folder = os.open(self._folder, os.O_RDONLY)
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
@@ -112,5 +91,10 @@ class RuntimeApi:
             os.close(folder)
 
     def _address(self, folder: int) -> str:
-        """A short way to the socket: its path may have 107 bytes at most, a home folder's may be longer."""
+        """A short path of the socket: one may have 107 bytes at most, a home folder's may be longer."""
         return f"/proc/self/fd/{folder}/{self._name}" if sys.platform == "linux" else str(self._folder / self._name)
+
+
+def _slot(row: dict[str, str]) -> Slot:
+    enabled = not int(row["srv_admin_state"]) & _FORCED_MAINTENANCE
+    return Slot(row["be_name"], row["srv_name"], int(row["srv_port"]), enabled, int(row["srv_op_state"]) == _RUNNING)

@@ -43,26 +43,15 @@ Handle = Callable[[bytes], Awaitable[Disposition]]
 GiveUp = Callable[[bytes, str], Awaitable[Disposition]]
 
 
-@dataclass(frozen=True)
 class Queues:
-    """Names of the queues (or topics) of one endpoint."""
+    """Names of the queues (or topics) of one endpoint.
 
-    endpoint: str
+    `jobs` holds jobs that wait, `dead` dead letters for people, `given_up` a copy of each dead letter, from which a
+    consumer marks the job as failed.
+    """
 
-    @property
-    def jobs(self) -> str:
-        """Jobs that wait."""
-        return f"tokka.{self.endpoint}.jobs"
-
-    @property
-    def dead(self) -> str:
-        """Dead letters, for people to look at."""
-        return f"tokka.{self.endpoint}.dead"
-
-    @property
-    def given_up(self) -> str:
-        """A copy of each dead letter, from which a consumer marks the job as failed."""
-        return f"tokka.{self.endpoint}.given-up"
+    def __init__(self, endpoint: str) -> None:
+        self.jobs, self.dead, self.given_up = (f"tokka.{endpoint}.{kind}" for kind in ("jobs", "dead", "given-up"))
 
 
 class Transport(ABC):

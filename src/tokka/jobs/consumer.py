@@ -15,8 +15,9 @@ from sqlalchemy.exc import DBAPIError
 
 from tokka import files
 from tokka.jobs.broker import Action, Disposition
-from tokka.jobs.job_store import IdTaken, JobStore, StoredJob
+from tokka.jobs.job_store import IdTaken, JobStore
 from tokka.jobs.messages import Job, Undecodable, decode, encode_result
+from tokka.jobs.tables import StoredJob
 
 logger = logging.getLogger("tokka.jobs")
 

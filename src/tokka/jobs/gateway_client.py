@@ -186,12 +186,15 @@ def question(job: Job) -> tuple[str, dict[str, Any]]:
 
 
 def _infer(job: Job) -> dict[str, Any]:
-    columns = {"text": job.texts, **({"text_pair": job.text_pairs} if job.text_pairs is not None else {})}
-    tensors = [{"name": name, "datatype": "BYTES", "shape": [len(column)], "data": column}
-               for name, column in columns.items()]  # fmt: skip
-    wanted = {"outputs": [{"name": name} for name in job.outputs]} if job.outputs else {}
-    more = {"parameters": {"top_k": job.top_k}} if job.top_k is not None else {}
-    return {"id": job.request_id or job.id, "inputs": tensors, **wanted, **more}
+    columns = {"text": job.texts} if job.text_pairs is None else {"text": job.texts, "text_pair": job.text_pairs}
+    tree: dict[str, Any] = {"id": job.request_id or job.id}
+    tree["inputs"] = [{"name": name, "datatype": "BYTES", "shape": [len(column)], "data": column}
+                      for name, column in columns.items()]  # fmt: skip
+    if job.outputs:
+        tree["outputs"] = [{"name": name} for name in job.outputs]
+    if job.top_k is not None:
+        tree["parameters"] = {"top_k": job.top_k}
+    return tree
 
 
 def credentials(home: Path) -> dict[str, str]:

@@ -19,8 +19,9 @@ from starlette.types import Receive, Scope, Send
 
 from tokka.jobs.broker import Unconfirmed
 from tokka.jobs.gateway_client import Interface
-from tokka.jobs.job_store import IdTaken, JobStore, StoredJob
+from tokka.jobs.job_store import IdTaken, JobStore
 from tokka.jobs.messages import Job, encode
+from tokka.jobs.tables import StoredJob
 from tokka.sections_serving import Serving
 from tokka.serving import predict_api
 from tokka.serving.engine import Row
@@ -131,55 +132,45 @@ def job_of(
 
     Args:
         headers: lower-case names, from the gateway.
-        secret: makes ids from idempotency keys that nobody can guess.
-        interface: None when nothing serves: what the model would refuse is then said later.
+        secret: with it the id of an idempotency key cannot be guessed.
+        interface: None when nothing serves: what the model would refuse then fails later.
 
     Raises:
         BadRequest: the request would be refused if it were answered now, or its idempotency key is none.
     """
     job = Job(id=_id(headers, model, secret), model=model, user=headers.get("x-user-id") or None, texts=[])
     if path == "/predict":
-        return _predict(job, body, max_rows, interface)
+        pairs = _takes_pairs(interface, _has_pairs(body))
+        inputs = predict_api.parse_predict(body, max_rows=max_rows, pairs=pairs)
+        return _with_rows(replace(job, shape="texts" if inputs.several else "text"), inputs.rows, interface)
     if path != f"/v2/models/{model}/infer":
         raise BadRequest(f"there is one model here: POST /v2/models/{model}/infer", 404)
     if BINARY in headers:
         raise BadRequest("a request with binary tensors cannot wait: send them as JSON")
-    return _infer(job, body, max_rows, interface)
-
-
-def _predict(job: Job, body: bytes, max_rows: int, interface: Interface | None) -> Job:
-    pairs = _takes_pairs(interface, _has_pairs(body))
-    inputs = predict_api.parse_predict(body, max_rows=max_rows, pairs=pairs)
-    return _with_rows(replace(job, shape="texts" if inputs.several else "text"), inputs.rows, interface)
-
-
-def _infer(job: Job, body: bytes, max_rows: int, interface: Interface | None) -> Job:
     asked = parse_infer(body)
     if interface is not None:
         require_outputs(asked, interface.outputs)
     texts, partners = (asked.columns.get(name) for name in INPUTS)
-    pairs = _takes_pairs(interface, partners is not None)
-    rows = predict_api.make_rows(texts, partners, max_rows, pairs, asked.top_k)
-    job = replace(job, shape="infer", outputs=asked.outputs, request_id=asked.request_id)
-    return _with_rows(job, rows, interface)
+    rows = predict_api.make_rows(
+        texts, partners, max_rows, _takes_pairs(interface, partners is not None), asked.top_k
+    )  # fmt: skip
+    return _with_rows(replace(job, shape="infer", outputs=asked.outputs, request_id=asked.request_id), rows, interface)
 
 
 def _with_rows(job: Job, rows: Sequence[Row], interface: Interface | None) -> Job:
     if interface is not None and "value" in interface.outputs:
         predict_api.require_classes(rows, "regression")
-    partners = [row.pair for row in rows if row.pair is not None]
-    return replace(
-        job, texts=[row.text for row in rows], text_pairs=partners or None, top_k=rows[0].top_k or None
-    )  # fmt: skip
+    partners = [row.pair for row in rows if row.pair is not None] or None
+    return replace(job, texts=[row.text for row in rows], text_pairs=partners, top_k=rows[0].top_k or None)
 
 
 def _takes_pairs(interface: Interface | None, sent: bool) -> bool:
-    """Whether the model compares pairs; as it is sent while nobody says so."""
+    """Whether the model compares pairs; while that is unknown, whether pairs were sent."""
     return sent if interface is None else "text_pair" in interface.inputs
 
 
 def _has_pairs(body: bytes) -> bool:
-    """Whether there is a partner text; what cannot be read is refused by whoever reads it for good."""
+    """Whether a body holds a partner text; one that cannot be read is refused by the parser."""
     with contextlib.suppress(ValueError, RecursionError):
         tree = json.loads(body)
         return isinstance(tree, dict) and bool({"text_pair", "text_pairs"} & set(tree))
@@ -189,7 +180,7 @@ def _has_pairs(body: bytes) -> bool:
 def _id(headers: Mapping[str, str], model: str, secret: bytes) -> str:
     key = headers.get(KEY)
     if key is None:
-        # The gateway's own: when it sends a request once more, that is the same job.
+        # The gateway's id of the request: when it retries, that is the same job.
         return headers[ID]
     if not _KEY_FORM.fullmatch(key):
         raise BadRequest("Idempotency-Key must have 1 to 200 printable characters")

@@ -6,7 +6,7 @@ metrics.collect()
 
 import itertools
 from collections import Counter as Sums
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -49,7 +49,7 @@ def _up(value: int) -> Metric:
     return GaugeMetricFamily("tokka_jobs_database_up", "Whether the jobs' database answers.", value=value)
 
 
-def _events(counters: list[Counter]) -> Metric:
+def _events(counters: Sequence[Counter]) -> Metric:
     # Zeros from the start: a rate over a series that begins at one misses the first event.
     sums = Sums({(event, NOBODY): 0 for event in EVENTS})
     for counter in counters:
@@ -60,7 +60,7 @@ def _events(counters: list[Counter]) -> Metric:
     return family
 
 
-def _durations(done: list[Counter]) -> Metric:
+def _durations(done: Sequence[Counter]) -> Metric:
     help_text = "From a job's acceptance to its answer."
     family = HistogramMetricFamily("tokka_job_duration_seconds", help_text, labels=["version"])
     for version in sorted({counter.version for counter in done}):

@@ -81,7 +81,13 @@ async def run(params: Params, settings: Settings, folder: Path | None = None) ->
     gateway = GatewayClient(endpoint, functools.partial(credentials, settings.home))
     consumer = Consumer(store, gateway.ask, tries=wanted.tries)
     transport.consume(consumer.handle, consumer.give_up)
-    async with _http_api(folder, params, settings, store, transport, gateway):
+    async with contextlib.AsyncExitStack() as running:
+        if folder is not None:
+            secret = secret_of(settings.home / SECRET)
+            api = JobsApi(
+                store, transport.publish, describe=gateway.interface, model=name, limits=params.serving, secret=secret
+            )
+            await running.enter_async_context(_serve(api, folder))
         tasks = [asyncio.create_task(_connect(transport)), asyncio.create_task(_sweep(store, wanted))]
         await ending.wait()
         logger.info("ending: what is held goes back to the queue")
@@ -143,21 +149,13 @@ async def _sweep(store: JobStore, wanted: Asynchronous) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _http_api(
-    folder: Path | None, params: Params, settings: Settings, store: JobStore, transport: Transport,
-    gateway: GatewayClient,
-) -> AsyncIterator[None]:  # fmt: skip
-    if folder is None:
-        yield
-        return
+async def _serve(api: JobsApi, folder: Path) -> AsyncIterator[None]:
+    """Answer on a Unix socket in a folder meanwhile."""
     import uvicorn
 
-    api = JobsApi(
-        store, transport.publish, describe=gateway.interface, model=params.registry.model, limits=params.serving,
-        secret=secret_of(settings.home / SECRET),
+    server = uvicorn.Server(
+        uvicorn.Config(api, log_config=None, access_log=False, lifespan="off", server_header=False)
     )  # fmt: skip
-    config = uvicorn.Config(api, log_config=None, access_log=False, lifespan="off", server_header=False)
-    server = uvicorn.Server(config)
     serving = asyncio.create_task(server._serve([_listen(folder)]))
     try:
         yield
@@ -182,10 +180,9 @@ def _listen(folder: Path) -> socket.socket:
 def secret_of(path: Path) -> bytes:
     """The 32 bytes in a file, made at the first call."""
     with files.locked(path.with_name(f"{path.name}.lock")):
-        path.touch(mode=0o600)
-        if not path.stat().st_size:
-            path.write_bytes(secrets.token_bytes(32))
-        return path.read_bytes()
+        if not path.exists():
+            files.write_bytes(path, secrets.token_bytes(32), mode=0o600)
+    return path.read_bytes()
 
 
 if __name__ == "__main__":

@@ -1,54 +1,25 @@
 """The tables of asynchronous jobs: one row per job, and counters of all jobs, also of those that were deleted.
 
-    increment(connection, "helpdesk", "done", version="3", seconds=0.8)
-    for counter in read_counters(connection, "helpdesk"): ...
+    increment(session, "helpdesk", "done", version="3", seconds=0.8)
 
 A counter is written in the transaction that changes the job, so that each event counts once, in whatever process.
 """
 
 import bisect
-from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from sqlalchemy import Column, Connection, Engine, Float, Index, Integer, MetaData, String, Table, Text, select
+from sqlalchemy import JSON, Engine, Index, String
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from tokka.database import open_database
 from tokka.errors import TokkaError, UsageError
 
-metadata = MetaData()
-jobs = Table(
-    "asynchronous_jobs",
-    metadata,
-    Column("endpoint", String(255), primary_key=True),
-    Column("id", String(100), primary_key=True),
-    # Of what is asked, so that an id is not used for two different things.
-    Column("digest", String(64), nullable=False),
-    Column("state", String(8), nullable=False),
-    Column("tries", Integer, nullable=False),
-    # How often a message was taken up: one that kills its consumer leaves no other trace.
-    Column("starts", Integer, nullable=False),
-    Column("answer", Text, nullable=False),
-    Column("created", Float, nullable=False),
-    Column("updated", Float, nullable=False),
-    Index("asynchronous_jobs_by_age", "endpoint", "updated"),
-    # Jobs that wait are counted often, and are few.
-    Index("asynchronous_jobs_by_state", "endpoint", "state", "created"),
-)
-counters = Table(
-    "asynchronous_counters",
-    metadata,
-    Column("endpoint", String(255), primary_key=True),
-    Column("event", String(16), primary_key=True),
-    Column("version", String(64), primary_key=True),
-    # Upper bound of the histogram's bucket, as Prometheus writes it; empty for an event without a duration.
-    Column("bound", String(16), primary_key=True),
-    Column("count", Integer, nullable=False),
-    Column("seconds", Float, nullable=False),
-)
 VARIABLE = "TOKKA_JOBS_URL"
 DIALECTS = ("sqlite", "postgresql")
+# claimed: a request has taken the id, and its message is not confirmed yet.
+State = Literal["claimed", "queued", "done", "failed"]
 Event = Literal["accepted", "done", "failed", "given_up"]
 BOUNDS = ("0.05", "0.1", "0.25", "0.5", "1.0", "2.5", "5.0", "10.0", "30.0", "60.0", "300.0", "1800.0", "3600.0",
           "21600.0", "86400.0", "+Inf")  # fmt: skip
@@ -56,15 +27,45 @@ NOBODY = "none"
 _LIMITS = [float(bound) for bound in BOUNDS]
 
 
-@dataclass(frozen=True)
-class Counter:
-    """How often an event happened with answers of one version within one bucket of duration, and the sum of seconds."""
+class Base(DeclarativeBase):
+    """What the two tables have in common: the metadata with which they are created."""
 
-    event: str
-    version: str
-    bound: str
-    count: int
-    seconds: float
+
+class StoredJob(Base):
+    """One job; `answer` is the endpoint's answer when done, {"error": …} when failed, empty before."""
+
+    __tablename__ = "asynchronous_jobs"
+    __table_args__ = (
+        Index("asynchronous_jobs_by_age", "endpoint", "updated"),
+        # Jobs that wait are counted often, and are few.
+        Index("asynchronous_jobs_by_state", "endpoint", "state", "created"),
+    )
+    endpoint: Mapped[str] = mapped_column(String(255), primary_key=True)
+    id: Mapped[str] = mapped_column(String(100), primary_key=True)
+    # Of what is asked, so that an id is not used for two different things.
+    digest: Mapped[str] = mapped_column(String(64))
+    state: Mapped[State] = mapped_column(String(8))
+    tries: Mapped[int]
+    # How often a message was taken up: one that kills its consumer leaves no other trace.
+    starts: Mapped[int]
+    answer: Mapped[dict[str, Any]] = mapped_column(JSON)
+    created: Mapped[float]
+    updated: Mapped[float]
+
+
+class Counter(Base):
+    """How often an event happened with answers of one version in one bucket of duration, and the sum of seconds.
+
+    `bound` is the upper bound of the bucket, as Prometheus writes it; empty for an event without a duration.
+    """
+
+    __tablename__ = "asynchronous_counters"
+    endpoint: Mapped[str] = mapped_column(String(255), primary_key=True)
+    event: Mapped[str] = mapped_column(String(16), primary_key=True)
+    version: Mapped[str] = mapped_column(String(64), primary_key=True)
+    bound: Mapped[str] = mapped_column(String(16), primary_key=True)
+    count: Mapped[int]
+    seconds: Mapped[float]
 
 
 def open_jobs(url: str) -> Engine:
@@ -75,7 +76,7 @@ def open_jobs(url: str) -> Engine:
         TokkaError: it does not answer.
     """
     try:
-        engine = open_database(url, metadata, mode=0o600)
+        engine = open_database(url, Base.metadata, mode=0o600)
     except (ArgumentError, ModuleNotFoundError, ValueError) as error:
         # Without the URL: it may hold a password.
         raise UsageError(f"the jobs' URL cannot be used: {error}", f"mend {VARIABLE}") from None
@@ -87,14 +88,14 @@ def open_jobs(url: str) -> Engine:
     return engine
 
 
-def insert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
+def insert(session: Session, table: type[Base]) -> sqlite.Insert | postgresql.Insert:
     """An insert of the database's own dialect, which has `on_conflict`."""
-    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
+    return sqlite.insert(table) if session.get_bind().dialect.name == "sqlite" else postgresql.insert(table)
 
 
 def increment(
-    connection: Connection, endpoint: str, event: Event, *,
-    version: str = NOBODY, seconds: float | None = None, count: int = 1,
+    session: Session, endpoint: str, event: Event, *, version: str = NOBODY, seconds: float | None = None,
+    count: int = 1,
 ) -> None:  # fmt: skip
     """Count an event.
 
@@ -102,15 +103,9 @@ def increment(
         seconds: from a job's acceptance to its answer, for an event that has a duration.
     """
     key = {"endpoint": endpoint, "event": event, "version": version, "bound": bucket(seconds)}
-    more = {"count": counters.c.count + count, "seconds": counters.c.seconds + (seconds or 0.0)}
-    row = insert(connection, counters).values(**key, count=count, seconds=seconds or 0.0)
-    connection.execute(row.on_conflict_do_update(index_elements=list(key), set_=more))
-
-
-def read_counters(connection: Connection, endpoint: str) -> list[Counter]:
-    """Every counter of an endpoint."""
-    wanted = [counters.c[name] for name in Counter.__dataclass_fields__]
-    return [Counter(*row) for row in connection.execute(select(*wanted).where(counters.c.endpoint == endpoint))]
+    more = {"count": Counter.count + count, "seconds": Counter.seconds + (seconds or 0.0)}
+    row = insert(session, Counter).values(**key, count=count, seconds=seconds or 0.0)
+    session.execute(row.on_conflict_do_update(index_elements=list(key), set_=more))
 
 
 def bucket(seconds: float | None) -> str:

@@ -25,7 +25,7 @@ from tokka.deployment.record.state import Revision, State
 from tokka.errors import TokkaError
 from tokka.gateway.access_log import Receiver, listen
 from tokka.gateway.api_keys import OWN_SECRET, KeyStore
-from tokka.gateway.exposure import Access, reachable
+from tokka.gateway.exposure import Exposure, reachable
 from tokka.gateway.live_traffic import LiveTraffic
 from tokka.jobs.metrics import JobMetrics
 from tokka.params import Params
@@ -72,7 +72,7 @@ class Daemon:
         self._settings, self._params = settings, params
         self._supervisor, self._log = supervisor, log
         self._name = params.registry.model
-        self._access = Access.of(settings, params.serving)
+        self._exposure = Exposure.of(settings, params.serving)
         self._state, self._record_problem = State(endpoint=self._name), ""
         self._silence, self._abandoned, self._ending, self._ended = Silence(), False, False, False
         self._commits, self._exits = Commits(settings.record_url), ExitWatch()
@@ -107,10 +107,10 @@ class Daemon:
         receiver = Receiver(writer, live.observe, self._log)
         cleanup.callback(receiver.close)
         self._renew_key()
-        self._reconciler = Reconciler(settings, params, self._access, self._supervisor, receiver.port)
+        self._reconciler = Reconciler(settings, params, self._exposure, self._supervisor, receiver.port)
         cleanup.callback(self._reconciler.stop_workers)
         environment = {**os.environ, **settings.environment()}
-        table = services.table(settings, params, self._access)
+        table = services.table(settings, params, self._exposure)
         self._services = Services(table, settings, environment, self._supervisor)
         cleanup.callback(self._services.stop)
         cleanup.callback(self._reconciler.stop_gateway)
@@ -129,8 +129,8 @@ class Daemon:
     def _renew_key(self) -> None:
         folder = state_file.folder(self._settings)
         (folder / OWN_SECRET).unlink(missing_ok=True)
-        if self._access.authentication:
-            KeyStore(self._settings.home).renew_own(folder)
+        if self._exposure.authentication:
+            KeyStore(self._settings.home).renew_internal_key(folder)
 
     def _tick(self) -> None:
         self._read_record()
@@ -211,8 +211,8 @@ class Daemon:
             pid=self._supervisor, started=process.identity(self._supervisor), daemon=os.getpid(), updated=time.time(),
             moment=time.monotonic(), name=self._name, endpoint=state_file.endpoint(self._settings),
             configuration=state_file.configuration(self._params),
-            grpc_endpoint=f"{reachable(self._access.host)}:{self._access.grpc_port}",
-            authentication=self._access.authentication,
+            grpc_endpoint=f"{reachable(self._exposure.host)}:{self._exposure.grpc_port}",
+            authentication=self._exposure.authentication,
         )  # fmt: skip
 
     def _details(self) -> dict[str, object]:

@@ -1,6 +1,6 @@
 """Gateway and workers, brought in line with the record; what a killed daemon has left is taken over as it serves.
 
-reconciler = Reconciler(settings, params, access, supervisor, log_port)
+reconciler = Reconciler(settings, params, exposure, supervisor, log_port)
 reconciler.step(state)             # again and again; True when the split or the generation in force changed
 """
 
@@ -15,7 +15,7 @@ import psutil
 
 from tokka.deployment.record.state import Revision, State
 from tokka.errors import TokkaError
-from tokka.gateway.exposure import Access
+from tokka.gateway.exposure import Exposure
 from tokka.gateway.gateway import NOBODY, Gateway, Split
 from tokka.jobs.broker import SOCKET
 from tokka.params import Params
@@ -48,8 +48,8 @@ class Reconciler:
         TokkaError: the port is taken, or the gateway does not start.
     """
 
-    def __init__(self, settings: Settings, params: Params, access: Access, supervisor: int, log_port: int) -> None:
-        self._settings, self._params, self._access = settings, params, access
+    def __init__(self, settings: Settings, params: Params, exposure: Exposure, supervisor: int, log_port: int) -> None:
+        self._settings, self._params, self._exposure = settings, params, exposure
         self._supervisor, self._log_port, self._born = supervisor, log_port, time.monotonic()
         self._folder, self._logs = state_file.folder(settings), settings.home / "logs"
         self._jobs = SOCKET if broker(settings, params) else ""
@@ -151,7 +151,7 @@ class Reconciler:
         return Gateway(
             self._folder, port=self._settings.port, log_port=self._log_port, slots=serving.workers,
             max_body_bytes=serving.max_body_bytes, log=self._logs / "gateway.log", jobs=self._jobs,
-            access=self._access, in_flight=2 * serving.batch, max_wait_ms=serving.max_wait_ms,
+            exposure=self._exposure, in_flight=2 * serving.batch, max_wait_ms=serving.max_wait_ms,
             supervisor=self._supervisor,
         )  # fmt: skip
 

@@ -1,6 +1,6 @@
 """What the daemon runs beside gateway and workers: one table that says what, when and how, and one loop that does it.
 
-services = Services(table(settings, params, access), settings, environment, supervisor)
+services = Services(table(settings, params, exposure), settings, environment, supervisor)
 services.step(state, facts)           # again and again; never waits
 services.pids, services.problems; services.stop()
 """
@@ -17,7 +17,7 @@ from typing import Literal
 
 from tokka.deployment.record.state import State
 from tokka.errors import TokkaError
-from tokka.gateway.exposure import Access
+from tokka.gateway.exposure import Exposure
 from tokka.gateway.gateway import HOST, require_free
 from tokka.jobs.broker import require_known
 from tokka.params import Params
@@ -92,7 +92,7 @@ class Service:
     problem: str = ""
 
 
-def table(settings: Settings, params: Params, access: Access) -> tuple[Service, ...]:
+def table(settings: Settings, params: Params, exposure: Exposure) -> tuple[Service, ...]:
     """Every service of a stack with these settings and params.
 
     Raises:
@@ -106,7 +106,7 @@ def table(settings: Settings, params: Params, access: Access) -> tuple[Service, 
     ]
     if has_own_page(settings):
         found.append(_page(settings))
-    if access.authentication:
+    if exposure.authentication:
         # While it is away, nobody new is let in.
         command = _module("tokka.gateway.authorizer", str(state_file.folder(settings) / AUTHORIZER_SOCKET))
         found.append(Service("authority", command, lambda state, facts: True, retry_s=0.2, niceness=0))

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from tokka.errors import TokkaError
-from tokka.gateway.exposure import Access
+from tokka.gateway.exposure import Exposure
 from tokka.gateway.gateway import require_free
 from tokka.params import Params
 from tokka.processes import json_log, process
@@ -44,11 +44,11 @@ def ensure_up(settings: Settings, params: Params, timeout: float = 120.0) -> Sta
     Raises:
         TokkaError: the port is taken, or the daemon does not come up; the message quotes the end of its log.
     """
-    access = Access.of(settings, params.serving)
+    exposure = Exposure.of(settings, params.serving)
     deadline = time.monotonic() + timeout
     with held(settings, "start", timeout):
         info = status(settings)
-        wanted = (state_file.configuration(params), state_file.endpoint(settings), access.authentication)
+        wanted = (state_file.configuration(params), state_file.endpoint(settings), exposure.authentication)
         if info is not None and (
             info.silent_s > STUCK_SECONDS or (info.configuration, info.endpoint, info.authentication) != wanted
         ):

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from tokka.errors import TokkaError, UsageError
 from tokka.gateway.api_keys import KeyStore, own_headers
-from tokka.gateway.authorizer import CACHE_SECONDS, Verdict, judge
+from tokka.gateway.authorizer import CACHE_SECONDS, Verdict, authorize
 from tokka.gateway.bearer_tokens import Rejected, Unavailable, Verified, scopes_of
-from tokka.gateway.exposure import decide, reachable
+from tokka.gateway.exposure import needs_authentication, reachable
 from tokka.params import parse_params
 
 
@@ -26,14 +26,14 @@ from tokka.params import parse_params
     ],
 )
 def test_authentication_is_on_as_soon_as_others_can_reach_the_gateway(host, mode, on):
-    assert decide(host, mode, allowed=False) is on
+    assert needs_authentication(host, mode, allowed=False) is on
 
 
 def test_an_open_door_is_refused_unless_it_is_asked_for():
     with pytest.raises(UsageError, match="anybody could ask") as refused:
-        decide("0.0.0.0", "off", allowed=False)
+        needs_authentication("0.0.0.0", "off", allowed=False)
     assert "TOKKA_ALLOW_ANYBODY" in refused.value.hint
-    assert decide("0.0.0.0", "off", allowed=True) is False
+    assert needs_authentication("0.0.0.0", "off", allowed=True) is False
     assert (reachable("0.0.0.0"), reachable("10.1.2.3")) == ("127.0.0.1", "10.1.2.3")
 
 
@@ -69,7 +69,7 @@ def test_a_revoked_key_says_so_and_an_unknown_one_cannot_be_revoked(tmp_path):
     store = KeyStore(tmp_path)
     secret, key = store.create("crm", ["predict"])
     store.revoke(key.id)
-    assert judge(secret, store, None, key.created) == Verdict(401, "the API key was revoked")
+    assert authorize(secret, store, None, key.created) == Verdict(401, "the API key was revoked")
     with pytest.raises(TokkaError, match="no key"):
         store.revoke("nobody")
 
@@ -83,12 +83,12 @@ def test_a_senseless_key_is_refused(tmp_path, scopes, days):
 def test_the_pipeline_s_own_key_changes_with_every_start_and_is_in_no_list(tmp_path):
     store, folder = KeyStore(tmp_path), tmp_path / "stack"
     folder.mkdir()
-    store.renew_own(folder)
+    store.renew_internal_key(folder)
     first = own_headers(tmp_path)["x-api-key"]
-    store.renew_own(folder)
+    store.renew_internal_key(folder)
     second = own_headers(tmp_path)["x-api-key"]
     assert store.find(first) is None
-    assert judge(second, store, None, 0.0).status == 200
+    assert authorize(second, store, None, 0.0).status == 200
     assert store.list() == []
     assert own_headers(tmp_path / "elsewhere") == {}
 
@@ -99,7 +99,7 @@ def test_a_verdict_never_outlives_the_credential(left):
         def verify(self, token):
             return Verified("jwt-1", ("predict",), 1e9 + left)
 
-    verdict = judge("token", None, Verifier(), 1e9)
+    verdict = authorize("token", None, Verifier(), 1e9)
     assert 0 <= verdict.seconds <= min(CACHE_SECONDS, max(left, 0)) + 1e-6
 
 
@@ -109,7 +109,7 @@ def test_what_cannot_be_verified_is_not_accepted(error, status):
         def verify(self, token):
             raise error
 
-    assert judge("token", None, Verifier(), 0.0).status == status
+    assert authorize("token", None, Verifier(), 0.0).status == status
 
 
 @pytest.mark.parametrize(

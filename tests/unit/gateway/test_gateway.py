@@ -7,7 +7,7 @@ import pytest
 
 from tokka.errors import TokkaError
 from tokka.gateway.access_log import parse
-from tokka.gateway.exposure import Access
+from tokka.gateway.exposure import Exposure
 from tokka.gateway.gateway import place, render, require_free
 from tokka.gateway.haproxy import find_haproxy
 from tokka.gateway.runtime_api import Slot
@@ -92,12 +92,12 @@ def test_other_datagrams_are_no_records(datagram):
 
 @pytest.mark.parametrize("large", [False, True])
 @pytest.mark.parametrize("jobs", ["", "jobs.sock"])
-@pytest.mark.parametrize("access", [Access(18082), Access(18082, "0.0.0.0", True, 5)])
-def test_haproxy_takes_the_configuration(tmp_path, access, jobs, large):
-    values = {"share_map": "share.map", "names_map": "names.map", "own_client": "tokka", "jobs": jobs}
+@pytest.mark.parametrize("exposure", [Exposure(18082), Exposure(18082, "0.0.0.0", True, 5)])
+def test_haproxy_takes_the_configuration(tmp_path, exposure, jobs, large):
+    values = {"weight_map": "weight.map", "names_map": "names.map", "own_client": "tokka", "jobs": jobs}
     sizes = {"port": 18080, "log_port": 18081, "slots": 3, "max_body_bytes": 1000, "in_flight": 8, "max_wait_ms": 9}
-    (tmp_path / "haproxy.cfg").write_text(render({**values, **sizes, **access.values()}, large=large))
-    (tmp_path / "share.map").write_text("share 0\n")
+    (tmp_path / "haproxy.cfg").write_text(render({**values, **sizes, **exposure.values()}, large=large))
+    (tmp_path / "weight.map").write_text("challenger 0\n")
     (tmp_path / "names.map").write_text("champion none\n")
     command = [find_haproxy(), "-c", "-f", "haproxy.cfg"]
     checked = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)

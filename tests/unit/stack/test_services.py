@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.fixtures.ports import free_port
 from tokka.deployment.record.state import Phase, Revision, State
 from tokka.errors import UsageError
-from tokka.gateway.exposure import Access
+from tokka.gateway.exposure import Exposure
 from tokka.params import parse_params
 from tokka.processes.detached import adopting
 from tokka.settings import Settings
@@ -38,7 +38,7 @@ def in_phase(phase, rollout="r1"):
 
 def make_table(tmp_path, **serving):
     settings = Settings.from_environment({"TOKKA_HOME": str(tmp_path), "TOKKA_PORT": str(free_port())})
-    return settings, table(settings, parse_params({"serving": serving}), Access(grpc_port=1, authentication=True))
+    return settings, table(settings, parse_params({"serving": serving}), Exposure(grpc_port=1, authentication=True))
 
 
 @given(FACTS, PHASE)
@@ -79,7 +79,7 @@ def test_the_table_has_what_the_settings_ask_for(tmp_path):
     assert names == {"upkeep", "archive", "rollout-view", "drive", "mlflow", "authority", "jobs"}
     assert {one.name for one in found if one.lifetime == "stack"} == {"upkeep", "mlflow"}
     settings = Settings.from_environment({"TOKKA_HOME": str(tmp_path), "MLFLOW_TRACKING_URI": "http://there:5000"})
-    found = table(settings, parse_params({}), Access(grpc_port=1))
+    found = table(settings, parse_params({}), Exposure(grpc_port=1))
     assert not names & {one.name for one in found} - {"upkeep", "archive", "rollout-view", "drive"}
     assert services.page_url(settings) == "http://there:5000" and services.has_registry(settings)
 
