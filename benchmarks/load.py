@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.fixtures.models import make_model
 from tests.fixtures.ports import free_port
 from tests.fixtures.world import NAME, World
-from tokka.deployment.rollout import rollback
+from tokka.deployment.reconcile import rollback
 from tokka.request_log import log
 
 RATE = 100.0

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tokka.deployment.loop import run_rollout
 from tokka.deployment.record.record import Record
 from tokka.deployment.record.state import Revision, State
 from tokka.deployment.record.target import Answer, Observed
@@ -195,11 +196,11 @@ class FakeTarget:
                 told = {"prediction_id": identity, "time": self.clock.time(), self._kind: target}
                 self.log.append({"kind": "feedback", **told})
 
-    def reader(self) -> Callable[[float], list[dict[str, Any]]]:
+    def reader(self, since: float) -> Callable[[], list[dict[str, Any]]]:
         """Reads the log on: each record is given once."""
         given = 0
 
-        def read_on(since: float) -> list[dict[str, Any]]:
+        def read_on() -> list[dict[str, Any]]:
             nonlocal given
             new, given = self.log[given:], len(self.log)
             return [entry for entry in new if entry["time"] >= since]
@@ -323,7 +324,7 @@ class World:
 
     def rollout(self, version: str = "2", *, again: bool = False, **changes: Any) -> RolloutResult:
         """Run it to its end in this process."""
-        return self.rollout_of(version, **changes).run(again=again)
+        return run_rollout(self.rollout_of(version, **changes), again=again)
 
 
 class Killed(BaseException):

@@ -20,6 +20,7 @@ from tests.fixtures.models import make_model
 from tests.fixtures.visitors import QUESTION, Answer, Visitors
 from tests.fixtures.world import NAME, World
 from tokka import failpoints
+from tokka.deployment.loop import run_rollout
 from tokka.deployment.record import owner
 from tokka.deployment.record.record import Record
 from tokka.deployment.record.state import State
@@ -105,7 +106,7 @@ def drive(home: str, port: int, params: Params, version: str, plan: Path, said: 
         version=version, registry=Registry(settings, NAME), record=Record(settings.record_url),
         target=LocalTarget(settings, params), params=params, settings=settings, traffic=through_gateway(settings),
     )  # fmt: skip
-    said.write_text(rollout.run(again=True).verdict)
+    said.write_text(run_rollout(rollout, again=True).verdict)
 
 
 class Crashes:

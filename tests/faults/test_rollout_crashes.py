@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from tests.fakes.world import ENDPOINT, Clock, Killed, Model, World
-from tokka.deployment.reconcile import end_abandoned, show_last_verdict
+from tokka.deployment.reconcile import end_abandoned, rollback, show_last_verdict
 from tokka.deployment.record.record import Record
-from tokka.deployment.rollout import RolloutResult, rollback
+from tokka.deployment.rollout import RolloutResult
 from tokka.stack import drive
 
 SHORT = {"quality_margin": 0.1, "step_requests": 40, "watch_s": 0.6}

@@ -11,7 +11,8 @@ from tests.fixtures.world import NAME
 from tokka import files
 from tokka.deployment import ab, rollout_files
 from tokka.deployment.judge import confidence_sequences
-from tokka.deployment.rollout import Rollout, rollback
+from tokka.deployment.reconcile import rollback
+from tokka.deployment.rollout import Rollout
 from tokka.gateway.replay import replay
 from tokka.request_log import log
 

@@ -11,7 +11,9 @@ import pytest
 from tests.fakes.world import ADMITTED, FakeRegistry, VersionTags
 from tests.fixtures.visitors import Visitors
 from tests.fixtures.world import NAME
-from tokka.deployment.rollout import Rollout, RolloutResult, rollback, through_gateway
+from tokka.deployment.loop import run_rollout
+from tokka.deployment.reconcile import rollback
+from tokka.deployment.rollout import Rollout, RolloutResult, through_gateway
 
 CANARY = {
     "shadow_rows": 60, "steps": (0.2, 0.5), "step_requests": 60, "quality_margin": 0.1, "watch_s": 0.5,
@@ -48,7 +50,7 @@ def roll_out(world: Any, registry: FakeRegistry, version: str) -> RolloutResult:
         version=version, registry=registry, record=world.record, target=world.target, params=params,
         settings=world.settings, traffic=through_gateway(world.settings), fetch=fetch,
     )  # fmt: skip
-    return rollout.run()
+    return run_rollout(rollout)
 
 
 def test_a_better_version_is_promoted_a_worse_one_comes_back_and_nobody_notices(world, registry):

@@ -111,9 +111,9 @@ def rollback(
 
     Example: `tokka rollback --reason "complaints about refunds"`
     """
+    from tokka.deployment.reconcile import rollback as roll_back
     from tokka.deployment.reconcile import settle
     from tokka.deployment.record.record import Record
-    from tokka.deployment.rollout import rollback as roll_back
     from tokka.stack.local_target import LocalTarget
     from tokka.stack.stack import status as stack_status
 

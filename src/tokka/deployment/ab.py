@@ -14,6 +14,7 @@ from dataclasses import replace
 from tokka.deployment.judge import confidence_sequences
 from tokka.deployment.judge.evidence import Traffic
 from tokka.deployment.judge.phases import Action
+from tokka.deployment.loop import compare
 from tokka.deployment.reconcile import carry_out, settle
 from tokka.deployment.record.record import Record
 from tokka.deployment.record.state import Changes, Revision, State
@@ -35,7 +36,7 @@ def start(rollout: Rollout, share: float) -> State:
     """
     before = rollout.record.read(rollout.endpoint)
     _check(rollout.version, share, before)
-    result = rollout.compare(before, round(share, 4))
+    result = compare(rollout, before, round(share, 4))
     if result.verdict == "rolled_back":
         raise Refused(f"version {rollout.version} does not serve: {'; '.join(result.reasons)}", "see tokka status")
     state = rollout.record.read(rollout.endpoint)

@@ -6,7 +6,7 @@ that as no evidence.
 
 import itertools
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,20 +14,13 @@ from tokka.deployment import label_requests, rollout_files
 from tokka.deployment.inputs import RECENT_S, Input, LiveInputs, replay_inputs, scale_of
 from tokka.deployment.judge.evidence import Pairs, Traffic, number
 from tokka.deployment.judge.phases import Evidence, is_applied, is_ready
-from tokka.deployment.record.clock import Clock
 from tokka.deployment.record.state import Revision, State
-from tokka.deployment.record.target import Answer, Observed, Question, Target
-from tokka.deployment.registry import Registry
+from tokka.deployment.record.target import Answer, Observed, Question
+from tokka.deployment.rollout import ReadLog, Rollout
 from tokka.deployment.shadow import Shadow
 from tokka.deployment.traffic_columns import LogRecord, TrafficColumns
 from tokka.errors import TokkaError
-from tokka.params import Params
 from tokka.request_log.log import Tail
-
-# (seconds since 1970) to the records of the request log from then on that it has not given before.
-ReadLog = Callable[[float], Sequence[LogRecord]]
-# Sends labelled rows (text, text_pair, target) through the gateway, and their targets as feedback.
-SendTraffic = Callable[[Sequence[Mapping[str, object]]], object]
 
 SMOKE_ROWS = 5
 SMOKE_TEXTS = ("Where is my order?", "I want to change my address.", "ok")
@@ -41,22 +34,14 @@ REPLAYED_AT_ONCE = 500
 class EvidenceCollector:
     """Collects `Evidence` for one rollout, phase by phase.
 
-    Args:
-        open_log: opens the request log.
-        traffic: None when there is no way to send any.
-
     Raises:
         TokkaError: the registry does not give the version's held-out rows.
     """
 
-    def __init__(
-        self, *, version: str, registry: Registry, target: Target, params: Params, home: Path,
-        traffic: SendTraffic | None, open_log: Callable[[], ReadLog], clock: Clock,
-    ) -> None:  # fmt: skip
-        self._target, self._params, self._clock, self._home = target, params, clock, home
-        self._version, self._traffic, self._open_log = version, traffic, open_log
-        self._registered = registry.version(version).created
-        self._replay = _held_out_rows(registry, version, home)
+    def __init__(self, rollout: Rollout) -> None:
+        self._rollout, self._canary, self._target = rollout, rollout.params.canary, rollout.target
+        self._registered = rollout.registry.version(rollout.version).created
+        self._replay = _held_out_rows(rollout)
         self._cycle = itertools.cycle(self._replay)
         self._usual: Traffic | None = None
         self._before: Traffic | None = None
@@ -64,12 +49,13 @@ class EvidenceCollector:
 
     def restart(self) -> None:
         """Begin anew; what a watch took for usual before the promotion stays known."""
-        scale = scale_of(self._replay) if self._params.task.type == "regression" else None
+        params, slow_ms = self._rollout.params, self._canary.slow_ms
+        scale = scale_of(self._replay) if params.task.type == "regression" else None
         classes = {entry.target for entry in self._replay if isinstance(entry.target, str)}
-        slow_ms = self._params.canary.slow_ms
-        self._read_log = self._open_log()
-        self._inputs = LiveInputs(self._params, since=self._registered, classes=classes)
-        self._columns = TrafficColumns(challenger=self._version, slow_ms=slow_ms, scale=scale, classes=classes)
+        self._read_log: ReadLog | None = None
+        self._inputs = LiveInputs(params, since=self._registered, classes=classes)
+        challenger = self._rollout.version
+        self._columns = TrafficColumns(challenger=challenger, slow_ms=slow_ms, scale=scale, classes=classes)
         self._shadow, self._pairs, self._is_live = Shadow(self._target.infer, scale, slow_ms), Pairs(), False
         self._missing_since: float | None = None
         self._usual = self._before if self._usual is None else self._usual
@@ -101,7 +87,7 @@ class EvidenceCollector:
         if observed is None or state.on_trial is None or is_ready(state.on_trial, observed):
             self._missing_since = None
             return 0.0
-        now = self._clock.monotonic()
+        now = self._rollout.clock.monotonic()
         self._missing_since = now if self._missing_since is None else self._missing_since
         return now - self._missing_since
 
@@ -115,24 +101,31 @@ class EvidenceCollector:
 
     def _ask_more(self, state: State, champion: Revision, challenger: Revision) -> Pairs:
         live = self._inputs.take(self._read_on(state))
-        replay = self._replay if self._params.canary.replay else []
+        replay = self._replay if self._canary.replay else []
         try:
             pairs = self._shadow.ask_more(champion, challenger, live, replay)
         except TokkaError:
             return self._pairs
         if pairs.difference.size != self._pairs.difference.size:
-            rollout_files.write_answers(self._home, state, self._shadow.answers)
+            rollout_files.write_answers(self._rollout.settings.home, state, self._shadow.answers)
         self._pairs = replace(pairs, live=self._is_live)
-        label_requests.publish(self._home, state, self._shadow.wanted())
+        label_requests.publish(self._rollout.settings.home, state, self._shadow.wanted())
         return self._pairs
 
     def _read_on(self, state: State) -> Sequence[LogRecord]:
         """What is new in the request log; what belongs to this rollout is put among its columns."""
-        records = self._read_log(state.started - RECENT_S)
+        self._read_log = self._read_log or self._open_log(state.started - RECENT_S)
+        records = self._read_log()
         mine = [record for record in records if number(record["time"]) >= state.started]
         self._columns.take(mine)
         self._is_live |= any(one["kind"] == "prediction" and not one.get("replayed") for one in mine)
         return records
+
+    def _open_log(self, since: float) -> ReadLog:
+        if self._rollout.open_log is not None:
+            return self._rollout.open_log(since)
+        tail = Tail(self._rollout.settings.home / "requests", since)
+        return lambda: tail.poll().records
 
     def _read(self, state: State) -> Traffic:
         self._read_on(state)
@@ -141,19 +134,19 @@ class EvidenceCollector:
     def _requests(self, state: State, observed: Observed | None) -> Traffic:
         traffic = self._read(state)
         missing = self._missing(state, traffic)
-        if missing and self._traffic is not None and self._replay and is_applied(state, observed):
+        if missing and self._rollout.traffic is not None and self._replay and is_applied(state, observed):
             # Not all at once: the owner of a rollout shows a sign of life in between.
             rows = itertools.islice(self._cycle, min(missing, REPLAYED_AT_ONCE))
-            self._traffic([{**entry.as_row(), "target": entry.target} for entry in rows])
+            self._rollout.traffic([{**entry.as_row(), "target": entry.target} for entry in rows])
             traffic = self._read(state)
         return traffic
 
     def _missing(self, state: State, traffic: Traffic) -> int:
         """How many replayed requests to send now: none while live traffic can fill the step by itself."""
-        canary = self._params.canary
+        canary = self._canary
         # A few users' many requests are few drawings of the split.
         here = traffic.where(abs(traffic.share - state.share) < 1e-6).drawn()
-        elapsed = self._clock.time() - state.updated
+        elapsed = self._rollout.clock.time() - state.updated
         if not canary.replay or elapsed < canary.minimum_wait_s:
             return 0
         live, full = here.size - float(here.replayed.sum()), here.size >= canary.step_requests
@@ -170,23 +163,11 @@ class EvidenceCollector:
         return self._before, self._columns.traffic(since=promoted)
 
 
-class RequestLog:
-    """The request log, read on from where it was read last; it opens at the first time that is asked for."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._tail: Tail | None = None
-
-    def __call__(self, since: float) -> Sequence[LogRecord]:
-        """The records from `since` (seconds since 1970) on that are new."""
-        self._tail = self._tail or Tail(self._folder, since)
-        return self._tail.poll().records
-
-
-def _held_out_rows(registry: Registry, version: str, home: Path) -> list[Input]:
+def _held_out_rows(rollout: Rollout) -> list[Input]:
     """The test rows of the version's own evaluation; none when it has no such evidence."""
+    home = rollout.settings.home
     home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=home, prefix=".replay-") as folder:
-        registry.download_evidence(version, Path(folder) / "evidence")
+        rollout.registry.download_evidence(rollout.version, Path(folder) / "evidence")
         path = Path(folder) / "evidence" / "replay.parquet"
-        return replay_inputs(path, seed=int(version)) if path.is_file() else []
+        return replay_inputs(path, seed=int(rollout.version)) if path.is_file() else []

@@ -20,7 +20,7 @@ from tokka.deployment.inputs import RECENT_S
 from tokka.deployment.record.record import Record
 from tokka.deployment.record.state import State
 from tokka.deployment.record.target import Answer
-from tokka.deployment.shadow import Disagreement
+from tokka.deployment.shadow import Pair
 from tokka.errors import TokkaError, UsageError
 from tokka.params import Params
 from tokka.settings import Settings
@@ -29,7 +29,7 @@ FILE = "disagreements.json"
 SOURCE = "review"
 
 
-def publish(home: Path, state: State, wanted: Sequence[Disagreement]) -> None:
+def publish(home: Path, state: State, wanted: Sequence[Pair]) -> None:
     """Write down what is wanted now, when that has changed."""
     path = rollout_files.folder(home, state.rollout) / FILE
     found = [

@@ -17,7 +17,7 @@ from tokka.deployment.record.record import Record, Superseded
 from tokka.deployment.record.state import State
 from tokka.deployment.record.target import Target
 from tokka.deployment.registry import Registry
-from tokka.errors import TokkaError
+from tokka.errors import Refused, TokkaError
 
 ROLES = ("champion", "challenger", "previous")
 # Far longer than any one action of a living owner takes.
@@ -38,6 +38,19 @@ def carry_out(record: Record, state: State, action: Action) -> State:
         Superseded: `state` is not the newest.
     """
     return record.compare_and_set(state, decision=action.describe(state, record.clock.time()), **action.changes)
+
+
+def rollback(record: Record, endpoint: str, reason: str) -> State:
+    """By hand, at once: take a running challenger away, or else put the previous champion back.
+
+    Raises:
+        Refused: there is neither.
+        Superseded: a rollout moved at the same moment.
+    """
+    state = record.read(endpoint)
+    if state.challenger is None and state.previous is None:
+        raise Refused(f"{endpoint} has no previous champion to go back to", "see tokka status")
+    return carry_out(record, state, roll_back(state, "by hand", reason))
 
 
 def settle(target: Target, state: State, clock: Clock) -> bool:

@@ -1,6 +1,6 @@
 """The shadow: champion and challenger asked for the same inputs, off the live path.
 
-    shadow = Shadow(ask, scale, slow_ms)        # `ask` is the target's infer
+    shadow = Shadow(target.infer, scale, slow_ms)
     pairs = shadow.ask_more(champion, challenger, new_live_inputs, held_out_rows)
 
 Live inputs come first, held-out rows of the challenger's own test set are replayed after them. An input is used
@@ -8,30 +8,31 @@ once: asking it again is no new evidence.
 """
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from tokka.deployment.inputs import Input
-from tokka.deployment.judge.evidence import Pairs, compare, compare_speed, is_sound
+from tokka.deployment.judge.evidence import Pairs, compare, is_sound
 from tokka.deployment.record.state import Revision
 from tokka.deployment.record.target import Answer, Question
-
-Ask = Callable[[str, Sequence[Question]], list[Answer]]
 
 BATCH = 50
 
 
-@dataclass(frozen=True)
-class Disagreement:
-    """An input on which the two differ and nobody has said who is right; `row` is its place among the pairs."""
+@dataclass
+class Pair:
+    """Both answers to one input; `turn` counts the differences in the order in which they became known."""
 
-    row: int
     entry: Input
     champion: Answer
     challenger: Answer
+    difference: float
+    disagreement: float
+    turn: float = math.inf
 
 
 class Shadow:
@@ -43,16 +44,15 @@ class Shadow:
         slow_ms: an answer that takes longer is slow.
     """
 
-    def __init__(self, ask: Ask, scale: float | None, slow_ms: float) -> None:
+    def __init__(
+        self, ask: Callable[[str, Sequence[Question]], list[Answer]], scale: float | None, slow_ms: float
+    ) -> None:
         self._ask, self._scale, self._slow_ms = ask, scale, slow_ms
-        self._used: set[str] = set()
         self._waiting: dict[str, Input] = {}
-        self._open: dict[str, Disagreement] = {}
-        self._rows: list[tuple[float, float, float]] = []
-        self._order: list[int] = []
-        self._replayed: list[float] = []
+        # None where the champion had no answer to compare with.
+        self._asked: dict[str, Pair | None] = {}
+        self._turns = itertools.count()
         self._failed = 0
-        self.answers: tuple[list[Answer], list[Answer]] = ([], [])
 
     def ask_more(
         self, champion: Revision, challenger: Revision, live: Iterable[Input], replay: Iterable[Input]
@@ -72,54 +72,56 @@ class Shadow:
             answers = pool.map(self._ask, (champion.digest, challenger.digest), (rows, rows)) if rows else ((), ())
             # Only now: what could not be asked because nothing answered may be asked again.
             for entry, old, new in zip(batch, *answers, strict=True):
-                self._used.add(entry.key)
-                self._waiting.pop(entry.key, None)
                 self._add(entry, old, new)
-        return replace(
-            Pairs.of(self._rows), order=np.array([*self._order, *(one.row for one in self._open.values())], np.intp),
-            replayed=np.array(self._replayed), failed=self._failed, exhausted=len(batch) < BATCH,
-        )  # fmt: skip
+        return self._so_far(exhausted=len(batch) < BATCH)
 
-    def wanted(self) -> list[Disagreement]:
+    def wanted(self) -> list[Pair]:
         """The disagreements that a label would settle, in the order in which they were seen."""
-        return [one for one in self._open.values() if one.entry.prediction_id]
+        return [one for one in self._pairs if math.isnan(one.difference) and one.entry.prediction_id]
+
+    @property
+    def answers(self) -> tuple[list[Answer], list[Answer]]:
+        """What the champion and the challenger said, pair by pair."""
+        return [one.champion for one in self._pairs], [one.challenger for one in self._pairs]
+
+    @property
+    def _pairs(self) -> list[Pair]:
+        return [one for one in self._asked.values() if one is not None]
+
+    def _so_far(self, *, exhausted: bool) -> Pairs:
+        slow = [[answer.latency_ms > self._slow_ms for answer in side] for side in self.answers]
+        facts = [(one.difference, one.disagreement, one.turn, one.entry.replayed) for one in self._pairs]
+        difference, disagreement, turn, replayed = np.array(facts, dtype=np.float64).reshape(-1, 4).T
+        return Pairs(
+            difference, disagreement, speed=np.subtract(*np.array(slow, dtype=np.float64)), replayed=replayed,
+            order=np.argsort(turn, kind="stable"), failed=self._failed, exhausted=exhausted,
+        )  # fmt: skip
 
     def _offer(self, entry: Input) -> None:
         """Let an input wait its turn; of one that was asked before, put in what has been said about it since."""
-        if entry.key not in self._used:
-            waiting = self._waiting.get(entry.key)
-            if waiting is None or entry.target is not None:
+        if entry.key not in self._asked:
+            if entry.key not in self._waiting or entry.target is not None:
                 self._waiting[entry.key] = entry
-            return
-        found = self._open.get(entry.key) if entry.target is not None else None
-        compared = compare(found.champion, found.challenger, entry.target, self._scale) if found else None
-        if found is not None and compared is not None:
-            self._rows[found.row] = (*compared, self._rows[found.row][2])
-            self._order.append(found.row)
-            del self._open[entry.key]
+        elif (pair := self._asked[entry.key]) and math.isnan(pair.difference) and entry.target is not None:
+            self._asked[entry.key] = self._compare(pair.entry, pair.champion, pair.challenger, entry.target)
 
     def _add(self, entry: Input, old: Answer, new: Answer) -> None:
+        self._waiting.pop(entry.key, None)
         self._failed += not is_sound(new, self._scale)
-        compared = compare(old, new, entry.target, self._scale)
+        self._asked[entry.key] = self._compare(entry, old, new, entry.target)
+
+    def _compare(self, entry: Input, old: Answer, new: Answer, target: str | float | None) -> Pair | None:
+        compared = compare(old, new, target, self._scale)
         if compared is None:
-            return
-        row = len(self._rows)
-        for side, answer in zip(self.answers, (old, new), strict=True):
-            side.append(answer)
-        if np.isnan(compared[0]):
-            self._open[entry.key] = Disagreement(row, entry, old, new)
-        else:
-            self._order.append(row)
-        self._rows.append((*compared, compare_speed(old, new, self._slow_ms)))
-        self._replayed.append(float(entry.replayed))
+            return None
+        return Pair(entry, old, new, *compared, math.inf if math.isnan(compared[0]) else next(self._turns))
 
     def _next(self, replay: Iterable[Input]) -> list[Input]:
         # What was replayed through the gateway before waits behind live inputs that came since.
         waiting = sorted(self._waiting.values(), key=lambda entry: entry.replayed)
-        chosen = {entry.key: entry for entry in itertools.islice(waiting, BATCH)}
-        for entry in replay:
-            if len(chosen) >= BATCH:
-                break
-            if entry.key not in self._used:
+        unused = itertools.chain(waiting, (entry for entry in replay if entry.key not in self._asked))
+        chosen: dict[str, Input] = {}
+        for entry in unused:
+            if len(chosen) < BATCH:
                 chosen.setdefault(entry.key, entry)
         return list(chosen.values())

@@ -11,13 +11,12 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tokka.deployment import rollout_files
-from tokka.deployment.collector import ReadLog
+from tokka.deployment import loop, rollout_files
 from tokka.deployment.record.clock import Clock
 from tokka.deployment.record.record import Record
 from tokka.deployment.record.target import Target
 from tokka.deployment.registry import Registry
-from tokka.deployment.rollout import Rollout, RolloutResult
+from tokka.deployment.rollout import ReadLog, Rollout, RolloutResult
 from tokka.errors import TokkaError
 from tokka.params import Params
 from tokka.settings import Settings
@@ -55,7 +54,7 @@ class Unasked:
 
 def go_on(
     record: Record, target: Target, params: Params, settings: Settings, registry: Registry | None = None,
-    clock: Clock = time, open_log: Callable[[], ReadLog] | None = None,
+    clock: Clock = time, open_log: Callable[[float], ReadLog] | None = None,
 ) -> RolloutResult | None:  # fmt: skip
     """Drive the watch or the A/B test that is under way to its end; None when there is none.
 
@@ -75,7 +74,7 @@ def go_on(
         version=state.on_trial.version, registry=registry or Unasked(), record=record, target=target, params=given,
         settings=settings, clock=clock, open_log=open_log,
     )  # fmt: skip
-    return rollout.go_on(state)
+    return loop.go_on(rollout, state)
 
 
 def main() -> int:

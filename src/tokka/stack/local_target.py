@@ -100,7 +100,7 @@ def _ask_all(ports: Sequence[int], rows: Sequence[Question]) -> list[Answer]:
 
 
 def _ask(connection: http.client.HTTPConnection, row: Question) -> Answer:
-    body = json.dumps(row)
+    body = json.dumps(dict(row))
     began = time.perf_counter()
     try:
         connection.request("POST", "/predict", body, {SHADOW: "1", "content-type": "application/json"})

@@ -16,6 +16,7 @@ def run(params: Params, settings: Settings, version: str, out: Path) -> dict[str
     Raises:
         TokkaError: nothing can serve (a taken port, a missing program).
     """
+    from tokka.deployment.loop import run_rollout
     from tokka.deployment.record.record import Record
     from tokka.deployment.record.retrainings import FAILED, OUTCOMES, Attempts
     from tokka.deployment.rollout import Rollout, through_gateway
@@ -34,7 +35,7 @@ def run(params: Params, settings: Settings, version: str, out: Path) -> dict[str
             settings=settings,
             traffic=through_gateway(settings),
         )
-        result = rollout.run()
+        result = run_rollout(rollout)
         outcome = result.as_dict()
         files.write_json(out / "canary.json", outcome)
         files.write_text(out / "canary.md", as_markdown(version, outcome))

@@ -13,11 +13,10 @@ from tokka.deployment.judge import confidence_sequences
 from tokka.deployment.judge.evidence import Traffic
 from tokka.deployment.judge.live_judge import judge_ab
 from tokka.deployment.judge.phases import Action, Evidence, next_action
-from tokka.deployment.reconcile import end_abandoned
+from tokka.deployment.reconcile import end_abandoned, rollback
 from tokka.deployment.record.record import Superseded
 from tokka.deployment.record.state import Revision, State
 from tokka.deployment.record.target import Observed
-from tokka.deployment.rollout import rollback
 from tokka.errors import Refused, UsageError
 from tokka.params import Params
 

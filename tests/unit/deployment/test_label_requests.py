@@ -10,7 +10,6 @@ from tokka import files
 from tokka.cli.main import call
 from tokka.cli.review import read_answers
 from tokka.deployment import label_requests
-from tokka.deployment.collector import RequestLog
 from tokka.deployment.inputs import Input
 from tokka.deployment.judge import e_processes
 from tokka.deployment.judge.evidence import Pairs
@@ -45,12 +44,11 @@ def world(folder, challenger: Model, champion: Model, reviewer) -> World:
 
 
 def roll_out(here: World):
-    traffic, told = here.target.reader(), RequestLog(here.settings.home / "requests")
+    def open_log(since: float):
+        traffic, told = here.target.reader(since), log.Tail(here.settings.home / "requests", since)
+        return lambda: sorted(traffic() + told.poll().records, key=lambda entry: entry["time"])
 
-    def read_log(since: float):
-        return sorted(traffic(since) + told(since), key=lambda entry: entry["time"])
-
-    return here.rollout(open_log=lambda: read_log)
+    return here.rollout(open_log=open_log)
 
 
 def tell_the_truth(here: World) -> None:
@@ -193,7 +191,7 @@ def test_what_was_proven_without_a_label_stays_proven_with_it():
     difference = random.choice([-1.0, 0.0, 1.0], size=300, p=[0.02, 0.9, 0.08])
     blind = np.where(random.random(300) < 0.5, np.where(difference == 0, 0.0, np.nan), difference)
     rows = [(one, float(other != 0), 0.0) for one, other in zip(blind, difference, strict=True)]
-    without = judge_pairs(Pairs.of(rows), Canary())
+    without = judge_pairs(Pairs(*np.array(rows).T), Canary())
     told = [(one, apart, speed) for one, (_, apart, speed) in zip(difference, rows, strict=True)]
-    assert judge_pairs(Pairs.of(told), Canary()).values["no_worse"] >= without.values["no_worse"]
+    assert judge_pairs(Pairs(*np.array(told).T), Canary()).values["no_worse"] >= without.values["no_worse"]
     assert e_processes.highest(e_processes.against_no_worse(difference)) >= 0

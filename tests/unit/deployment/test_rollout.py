@@ -5,9 +5,9 @@ import json
 import pytest
 
 from tests.fakes.world import ENDPOINT, Model, World, digest_of
-from tokka.deployment.collector import EvidenceCollector, RequestLog
+from tokka.deployment.collector import EvidenceCollector
+from tokka.deployment.reconcile import rollback
 from tokka.deployment.record.state import Revision
-from tokka.deployment.rollout import rollback
 from tokka.errors import Refused, TokkaError
 from tokka.request_log.log import Writer
 
@@ -161,10 +161,7 @@ def test_who_goes_on_with_a_watch_does_not_take_its_failures_for_the_usual_ones(
     here.clock.sleep(10)
     resumed = here.record.compare_and_set(state)
     assert (resumed.promoted, resumed.updated) == (state.promoted, state.updated + 10)
-    collector = EvidenceCollector(
-        version="2", registry=here.registry, target=here.target, params=here.params, home=here.settings.home,
-        traffic=None, open_log=lambda: lambda since: records, clock=here.clock,
-    )  # fmt: skip
+    collector = EvidenceCollector(here.rollout_of(open_log=lambda since: lambda: records))
     seen = collector.gather(resumed)
     assert (seen.before.size, seen.after.size) == (2, 3)
 
@@ -176,10 +173,7 @@ def on_a_step(here):
     )
     here.target.apply(state)
     sent = []
-    collector = EvidenceCollector(
-        version="2", registry=here.registry, target=here.target, params=here.params, home=here.settings.home,
-        traffic=sent.append, open_log=here.target.reader, clock=here.clock,
-    )  # fmt: skip
+    collector = EvidenceCollector(here.rollout_of(traffic=sent.append))
     return state, collector, sent
 
 
@@ -216,15 +210,19 @@ def test_values_are_rolled_out_by_their_errors(tmp_path, accuracy, verdict):
     assert here.rollout().verdict == verdict
 
 
-def test_the_request_log_is_read_on(tmp_path):
-    log, writer = RequestLog(tmp_path), Writer(tmp_path, "test")
-    assert log(0.0) == []
+def test_the_request_log_is_read_on(here):
+    """Without another one, it is that of the home."""
+    state, _, _ = on_a_step(here)
+    collector = EvidenceCollector(here.rollout_of(open_log=None, traffic=None))
+    writer = Writer(here.settings.home / "requests", "test")
+    assert collector.gather(state).traffic.size == 0
 
     def add(*names: str) -> None:
-        writer.append([{"kind": "request", "prediction_id": name, "time": 1_800_000_000.0} for name in names])
+        facts = {"kind": "request", "time": state.started + 1, "status": 200, "share": 0.5}
+        writer.append([{**facts, "prediction_id": name} for name in names])
 
     add("a", "b")
-    assert [entry["prediction_id"] for entry in log(0.0)] == ["a", "b"]
+    assert collector.gather(state).traffic.size == 2
     add("c")
-    assert [entry["prediction_id"] for entry in log(0.0)] == ["c"]
+    assert collector.gather(state).traffic.size == 3
     writer.close()

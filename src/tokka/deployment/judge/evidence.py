@@ -1,7 +1,6 @@
 """What a judge looks at: paired answers and judged requests as plain arrays."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -36,11 +35,6 @@ class Pairs:
     failed: int = 0
     live: bool = False
     exhausted: bool = False
-
-    @classmethod
-    def of(cls, rows: Sequence[tuple[float, float, float]]) -> "Pairs":
-        """From rows of (difference, disagreement, speed)."""
-        return cls(*np.array(rows, dtype=np.float64).reshape(-1, 3).T)
 
     @property
     def from_live(self) -> NDArray[np.bool_]:
@@ -123,7 +117,7 @@ def compare(champion: Answer, challenger: Answer, target: object, scale: float |
     if not is_sound(challenger, scale):
         # Without a label the champion's answer counts: to fail where it answers is a loss.
         return (-1.0 if target is None else _loss(champion, target, scale) - 1.0), 1.0
-    apart = _distance(champion, challenger, scale)
+    apart = _loss(champion, challenger.label if scale is None else challenger.value, scale)
     if apart == 0.0:
         return 0.0, 0.0
     if target is None:
@@ -140,19 +134,8 @@ def is_sound(answer: Answer, scale: float | None) -> bool:
     return answer.value is not None and math.isfinite(answer.value)
 
 
-def compare_speed(champion: Answer, challenger: Answer, slow_ms: float) -> float:
-    """1 when only the champion was slow, -1 when only the challenger was, else 0."""
-    return float(champion.latency_ms > slow_ms) - float(challenger.latency_ms > slow_ms)
-
-
-def _distance(one: Answer, other: Answer, scale: float | None) -> float:
-    if scale is None:
-        return float(one.label != other.label)
-    return min(1.0, abs(number(one.value) - number(other.value)) / scale)
-
-
 def _loss(answer: Answer, target: object, scale: float | None) -> float:
-    """In [0, 1]: 1 for a wrong class; the absolute error in units of `scale`, 1 at most."""
+    """In [0, 1]: 1 for another class; the distance from a value in units of `scale`, 1 at most."""
     if scale is None:
         return float(answer.label != str(target))
     return min(1.0, abs(number(answer.value) - number(target)) / scale)

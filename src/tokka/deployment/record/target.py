@@ -1,7 +1,7 @@
 """The seam between a rollout and what serves: a laptop's processes or an InferenceService."""
 
-from collections.abc import Sequence
-from typing import NotRequired, Protocol, TypedDict
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict
 
@@ -32,11 +32,8 @@ class Answer(BaseModel):
     error: str = ""
 
 
-class Question(TypedDict):
-    """One row to predict."""
-
-    text: str
-    text_pair: NotRequired[str]
+# One row to predict: its `text`, and where there is one its `text_pair`.
+Question = Mapping[str, str]
 
 
 class Target(Protocol):

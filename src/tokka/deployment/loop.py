@@ -1,0 +1,224 @@
+"""The loop of a rollout: verify, warm up, shadow, steps of live traffic, promote; the record is changed, nothing else.
+
+    result = run_rollout(rollout)
+    result.verdict                     # promoted | rolled_back | superseded | held (it waits for a person)
+
+Every move is one compare-and-set of the deployment record together with the decision that led to it, so a rollout
+that was killed anywhere goes on from there when it is asked for again, and of two that race the one asked for last
+wins. What serves, and the registry's aliases, follow the record. A watch and an A/B test are driven by the same loop.
+"""
+
+import contextlib
+from dataclasses import replace
+
+from tokka import files, progress
+from tokka.deployment import rollout_files
+from tokka.deployment.collector import EvidenceCollector
+from tokka.deployment.judge.phases import Action, next_action
+from tokka.deployment.reconcile import carry_out, keep_aliases, settle, show_verdict
+from tokka.deployment.record import owner
+from tokka.deployment.record.clock import has_jumped, now, restart
+from tokka.deployment.record.record import Superseded
+from tokka.deployment.record.state import Decision, Phase, Revision, State
+from tokka.deployment.rollout import Rollout, RolloutResult, Verdict
+from tokka.errors import Refused, TokkaError
+from tokka.registry.entities import SNAPSHOT
+from tokka.registry.publish import fetch_version
+from tokka.registry.review import decide_review
+
+STEP = "canary"
+POLL_S = 0.5
+# A look at an A/B test goes over the whole of it: a long one is looked at less often, for a twentieth of a core at
+# most, but often enough that its owner is not taken for dead (reconcile.ABANDONED_S).
+REST, LONGEST_POLL_S = 20.0, 20.0
+# A rollback for these reasons was proven; the same version is not tried again unless somebody asks for it.
+PROVEN = ("quality", "live", "watch")
+FRACTION = {"warm_up": 0.1, "shadow": 0.3, "step": 0.6, "watch": 0.9, "idle": 1.0}
+
+
+def run_rollout(rollout: Rollout, *, again: bool = False) -> RolloutResult:
+    """Roll the version out, or go on with its rollout; return when it is promoted or rolled back.
+
+    Args:
+        again: try a version once more although evidence has rolled it back before.
+
+    Raises:
+        TokkaError: the registry or the record does not answer, or there is no such version. Nothing is half-way
+            that calling this again would not finish.
+    """
+    try:
+        return _run(rollout, rollout.record.read(rollout.endpoint), again)
+    except Superseded as error:
+        return _superseded(rollout, error)
+
+
+def go_on(rollout: Rollout, state: State) -> RolloutResult:
+    """Drive a watch or an A/B test that nobody drives, to its end; raises as `run`."""
+    try:
+        collector = EvidenceCollector(rollout)
+        # An A/B test is not written anew: that could refuse the person who ends it at this moment.
+        return _drive(rollout, state if state.phase == "ab" else _take_over(rollout, state), collector)
+    except Superseded as error:
+        return _superseded(rollout, error)
+
+
+def compare(rollout: Rollout, state: State, share: float) -> RolloutResult:
+    """Verify the version and warm it up for an A/B test; `held` once it has its share.
+
+    Raises:
+        Refused: the version is not approved, or not what was signed.
+        Superseded: another rollout was faster.
+    """
+    if (verdict := _review(rollout)) != "approved":
+        hint = "see: tokka review show VERSION"
+        raise Refused(f"version {rollout.version} is not approved: its review is {verdict}", hint)
+    revision, collector = _verify(rollout), EvidenceCollector(rollout)
+    return _drive(rollout, _begin(rollout, state, revision, ab_share=share), collector, until="ab")
+
+
+def _run(rollout: Rollout, state: State, again: bool) -> RolloutResult:
+    if state.champion is not None and state.champion.version == rollout.version:
+        if state.phase == "watch":
+            return go_on(rollout, state)
+        return _finish(rollout, "promoted", (f"version {rollout.version} is the champion already",), state.rollout)
+    mine = state.challenger is not None and state.challenger.version == rollout.version
+    if not mine and not again and (proven := _proven_before(rollout)):
+        return _finish(rollout, "rolled_back", tuple(proven["reasons"]), proven["rollout"])
+    if state.phase == "ab" and state.challenger is not None:
+        ending = "end it with `tokka ab stop`, then run again"
+        return _result(rollout, "held", (f"version {state.challenger.version} is in an A/B test: {ending}",))
+    if (review := _review(rollout)) == "waiting":
+        return _result(rollout, "held", (f"version {rollout.version} waits for its review: nothing was changed",))
+    try:
+        if review == "refused":
+            raise Refused(f"version {rollout.version} was refused")
+        revision = _verify(rollout)
+    except Refused as error:
+        return _refused(rollout, state, error.message)
+    # Made before the endpoint is taken: what the registry does not give leaves nothing half-way.
+    collector = EvidenceCollector(rollout)
+    return _drive(rollout, _begin(rollout, state, revision), collector)
+
+
+def _proven_before(rollout: Rollout) -> Decision | None:
+    """The decision that ended this version's last rollout, when evidence ended it."""
+    for decision in rollout.record.decisions(rollout.endpoint, version=rollout.version, limit=1000):
+        if decision["action"] in ("roll_back", "promote"):
+            return decision if decision["action"] == "roll_back" and decision["topic"] in PROVEN else None
+    return None
+
+
+def _review(rollout: Rollout) -> str:
+    return decide_review(rollout.params.registry.review, rollout.registry.version(rollout.version).tags)
+
+
+def _verify(rollout: Rollout) -> Revision:
+    """Fetch the model and check signature and digest before anything is changed.
+
+    Raises:
+        Refused: one of them does not hold.
+    """
+    progress.report(STEP, f"version {rollout.version}: signature and digest", fraction=0.05)
+    folder = (rollout.fetch or (lambda name: fetch_version(name, rollout.params, rollout.settings)))(rollout.version)
+    snapshot = rollout.registry.version(rollout.version).tags.get(SNAPSHOT, "")
+    return Revision(version=rollout.version, digest=folder.name, snapshot=snapshot)
+
+
+def _refused(rollout: Rollout, state: State, reason: str) -> RolloutResult:
+    decision = Action("roll_back", "refused", (reason,)).describe(state, rollout.clock.time())
+    decision |= {"version": rollout.version, "phase": "verify"}
+    rollout.record.add_decision(state, decision)
+    return replace(
+        _finish(rollout, "rolled_back", (f"refused before anything was changed: {reason}",)), phases=(decision,)
+    )
+
+
+def _begin(rollout: Rollout, state: State, revision: Revision, *, ab_share: float = 0.0) -> State:
+    """Take the endpoint: go on with this version's own rollout, or start one in the place of whatever runs."""
+    other = state.challenger
+    if other == revision and not state.ab_share:
+        progress.report(STEP, f"version {rollout.version}: going on from phase {state.phase}")
+        return _take_over(rollout, state)
+    if other is not None and int(other.version) > int(rollout.version) and not owner.is_dead(state):
+        raise Superseded(f"version {other.version} is newer and rolls out now")
+    name = files.digest_json([rollout.endpoint, revision.version, revision.digest, state.generation])[:16]
+    rollout_files.write_params(rollout.settings.home, name, rollout.params)
+    return rollout.record.compare_and_set(
+        state, challenger=revision, share=0.0, ab_share=ab_share, phase="warm_up", rollout=name, reason="",
+        started=rollout.clock.time(),
+    )  # fmt: skip
+
+
+def _take_over(rollout: Rollout, state: State) -> State:
+    return rollout.record.compare_and_set(state, **restart(state, rollout.clock))
+
+
+def _drive(rollout: Rollout, state: State, collector: EvidenceCollector, until: Phase = "idle") -> RolloutResult:
+    """Look, decide and write it down, again and again, until nothing rolls out or a phase is reached."""
+    topic = ""
+    promotion: tuple[str, ...] = (state.reason,) if state.phase == "watch" else ()
+    while True:
+        began = rollout.clock.monotonic()
+        # What it does not manage to bring about, it does not observe either.
+        with contextlib.suppress(TokkaError):
+            rollout.target.apply(state)
+        if has_jumped(state, rollout.clock):
+            progress.report(STEP, "somebody has set the clock: what was seen before counts no more")
+            state = _take_over(rollout, state)
+            collector.restart()
+        action = next_action(state, collector.gather(state), rollout.params.canary, now(state, rollout.clock))
+        rollout_files.write(rollout.settings.home, state, action, rollout.clock.time())
+        if action.kind != "wait":
+            state, topic = carry_out(rollout.record, state, action), ""
+            _report(rollout, state, action)
+            if state.phase in ("idle", until):
+                return _ended(rollout, state, action, promotion)
+            promotion = action.reasons if action.kind == "promote" else promotion
+            continue
+        rollout.record.heartbeat(state)
+        if action.topic != topic:
+            rollout.record.add_decision(state, action.describe(state, rollout.clock.time()))
+            _report(rollout, state, action)
+            topic = action.topic
+        rest = REST * (rollout.clock.monotonic() - began) if state.phase == "ab" else 0.0
+        rollout.clock.sleep(min(LONGEST_POLL_S, max(POLL_S, rest)))
+
+
+def _ended(rollout: Rollout, state: State, action: Action, promotion: tuple[str, ...]) -> RolloutResult:
+    if state.phase == "ab":
+        return _result(rollout, "held", action.reasons, state.rollout)
+    if action.kind == "roll_back":
+        return _finish(rollout, "rolled_back", action.reasons, state.rollout)
+    return _finish(rollout, "promoted", (*promotion, *action.reasons), state.rollout)
+
+
+def _superseded(rollout: Rollout, error: Superseded) -> RolloutResult:
+    """Someone else drives now. A version that was promoted before that is so still, unless it was taken back."""
+    last, champion = error.expected, rollout.record.read(rollout.endpoint).champion
+    name = last.rollout if last and last.on_trial and last.on_trial.version == rollout.version else ""
+    if last and last.phase == "watch" and champion is not None and champion.version == rollout.version:
+        return _result(rollout, "promoted", (last.reason, "the watch was cut short by another change"), name)
+    return _result(rollout, "superseded", (error.message,), name)
+
+
+def _finish(rollout: Rollout, verdict: Verdict, reasons: tuple[str, ...], name: str = "") -> RolloutResult:
+    """Tell the registry; it only shows what the record says, so its silence does not undo a verdict."""
+    if not settle(rollout.target, rollout.record.read(rollout.endpoint), rollout.clock):
+        progress.report(STEP, "the endpoint does not serve what was decided yet; its daemon goes on trying")
+    try:
+        show_verdict(rollout.version, verdict, reasons, rollout.registry)
+        keep_aliases(rollout.record, rollout.endpoint, rollout.registry)
+    except TokkaError as error:
+        progress.report(STEP, f"the registry will show this later: {error.message}")
+    return _result(rollout, verdict, reasons, name)
+
+
+def _result(rollout: Rollout, verdict: Verdict, reasons: tuple[str, ...], name: str = "") -> RolloutResult:
+    phases = rollout.record.decisions(rollout.endpoint, rollout=name, version=rollout.version) if name else []
+    return RolloutResult(verdict, reasons, tuple(reversed(phases)))
+
+
+def _report(rollout: Rollout, state: State, action: Action) -> None:
+    where = f"version {rollout.version}, {state.phase} at {state.share:.0%}"
+    message = f"{where}: {action.kind}, {'; '.join(action.reasons)}"
+    progress.report(STEP, message, fraction=FRACTION.get(state.phase), values=action.values)
