@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -40,32 +40,24 @@ STABLE_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Facts:
-    """What the daemon knows besides the record; the last two are of the service in question.
-
-    Args:
-        uptime_s: seconds since the daemon started.
-        settled: every wanted worker answers, or has had the time to.
-        calm: the record has not changed for some seconds.
-        abandoned: the driver of the rollout in the record has died.
-        missing: the folder of a wanted model is not here.
-        registered: there is a model registry.
-        unseen: the last rollout left answers of both models that nobody has compared.
-        since_start_s: seconds since its last start.
-        rollout: the record's rollout at its last start.
-    """
+    """What the daemon knows besides the record."""
 
     uptime_s: float = 0.0
+    # Every wanted worker answers, or has had the time to.
     settled: bool = False
+    # The record has not changed for some seconds.
     calm: bool = False
+    # The owner of the rollout in the record has died.
     abandoned: bool = False
+    # The folder of a wanted model is not here.
     missing: bool = False
+    # There is a model registry.
     registered: bool = False
+    # The last rollout left answers of both models that nobody has compared.
     unseen: bool = False
-    since_start_s: float = math.inf
-    rollout: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Service:
     """One program that runs at most once at a time.
 
@@ -73,7 +65,8 @@ class Service:
         name: of its log, its pid file, and in messages.
         command: `{rollout}` in it stands for the record's rollout.
         wanted: whether to start it when it does not run; it is not ended when it is not wanted any more.
-        retry_s: least time from one start to the next when it failed.
+        retry_s: least time in seconds from one start to the next.
+        once: start it only once per rollout.
         niceness: 0 for what users wait for.
         lifetime: `daemon` ends with the daemon, `stack` with the supervisor, and the daemon's successor takes it over.
         environment: variables of its own.
@@ -85,6 +78,7 @@ class Service:
     command: tuple[str, ...]
     wanted: Callable[[State, Facts], bool]
     retry_s: float = 10.0
+    once: bool = False
     niceness: int = BACKGROUND_NICENESS
     lifetime: Literal["daemon", "stack"] = "daemon"
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -100,8 +94,8 @@ def table(settings: Settings, params: Params, exposure: Exposure) -> tuple[Servi
     """
     found = [
         Service("upkeep", _module("tokka.stack.sync_registry"), wants_upkeep, lifetime="stack"),
-        Service("archive", _module("tokka.stack.archive_log"), wants_archive),
-        Service("rollout-view", _module("tokka.monitoring.rollout_view", "{rollout}"), wants_rollout_view),
+        Service("archive", _module("tokka.stack.archive_log"), wants_archive, retry_s=ARCHIVE_SECONDS),
+        Service("rollout-view", _module("tokka.monitoring.rollout_view", "{rollout}"), wants_view, once=True),
         Service("drive", _module("tokka.stack.drive"), wants_driver, retry_s=1.0, niceness=0),
     ]
     if has_own_page(settings):
@@ -109,10 +103,21 @@ def table(settings: Settings, params: Params, exposure: Exposure) -> tuple[Servi
     if exposure.authentication:
         # While it is away, nobody new is let in.
         command = _module("tokka.gateway.authorizer", str(state_file.folder(settings) / AUTHORIZER_SOCKET))
-        found.append(Service("authority", command, lambda state, facts: True, retry_s=0.2, niceness=0))
-    if broker(settings, params):
-        found.append(_jobs(settings, params))
+        found.append(Service("authority", command, always, retry_s=0.2, niceness=0))
+    if url := broker(settings, params):
+        require_known(url)
+        command, environment = _module("tokka.jobs.process", str(state_file.folder(settings))), {"TOKKA_BROKER": url}
+        found.append(
+            Service(
+                "jobs", command, always, retry_s=1.0, niceness=0, environment=environment, problem="asynchronous jobs"
+            )
+        )  # fmt: skip
     return tuple(found)
+
+
+def always(state: State, facts: Facts) -> bool:
+    """Whatever happens."""
+    return True
 
 
 def wants_upkeep(state: State, facts: Facts) -> bool:
@@ -122,18 +127,23 @@ def wants_upkeep(state: State, facts: Facts) -> bool:
 
 
 def wants_archive(state: State, facts: Facts) -> bool:
-    """Every ten minutes, and not while the stack comes up."""
-    return facts.uptime_s > FIRST_ARCHIVE_SECONDS and facts.since_start_s > ARCHIVE_SECONDS
+    """Not while the stack comes up."""
+    return facts.uptime_s > FIRST_ARCHIVE_SECONDS
 
 
-def wants_rollout_view(state: State, facts: Facts) -> bool:
-    """Once per rollout: what cannot be compared is not tried again and again."""
-    return facts.calm and facts.unseen and facts.rollout != state.rollout
+def wants_view(state: State, facts: Facts) -> bool:
+    """Once a rollout has ended and left something to compare."""
+    return facts.calm and facts.unseen
 
 
 def wants_driver(state: State, facts: Facts) -> bool:
-    """During an A/B test, and when the driver of a rollout died during its watch."""
+    """During an A/B test, and when the owner of a rollout died during its watch."""
     return state.phase == "ab" or (state.phase == "watch" and facts.abandoned)
+
+
+def wants_page(state: State, facts: Facts) -> bool:
+    """Once it has something to show, and the endpoint what it needs."""
+    return facts.registered and facts.settled
 
 
 def has_own_page(settings: Settings) -> bool:
@@ -179,35 +189,29 @@ def _page(settings: Settings) -> Service:
         "mlflow.server.fastapi_app:app",
     )  # fmt: skip
     return Service(
-        "mlflow", command, lambda state, facts: facts.registered and facts.settled, lifetime="stack",
-        environment=environment, port=port, problem="no MLflow page",
-    )  # fmt: skip
-
-
-def _jobs(settings: Settings, params: Params) -> Service:
-    require_known(broker(settings, params))
-    command = _module("tokka.jobs.process", str(state_file.folder(settings)))
-    return Service(
-        "jobs", command, lambda state, facts: True, retry_s=1.0, niceness=0,
-        environment={"TOKKA_BROKER": broker(settings, params)}, problem="asynchronous jobs",
-    )  # fmt: skip
+        "mlflow", command, wants_page, lifetime="stack", environment=environment, port=port, problem="no MLflow page"
+    )
 
 
 @dataclass
 class Run:
-    """What became of one service: its process, its last start (monotonic clock, rollout), its problem."""
+    """What became of a service: its process, its last start (monotonic clock, rollout), its problem."""
 
     process: Child | DetachedProcess | None = None
     started: float = -math.inf
-    rollout: str = ""
-    not_before: float = -math.inf
+    rollout: str | None = None
     problem: str = ""
 
 
 def is_due(service: Service, run: Run, state: State, facts: Facts, now: float) -> bool:
     """Whether to start a service now."""
-    facts = replace(facts, since_start_s=now - run.started, rollout=run.rollout)
-    return run.process is None and now >= run.not_before and service.wanted(state, facts)
+    if (
+        run.process is not None
+        or now - run.started < service.retry_s
+        or (service.once and run.rollout == state.rollout)
+    ):
+        return False
+    return service.wanted(state, facts)
 
 
 class Services:
@@ -221,9 +225,9 @@ class Services:
     def __init__(
         self, services: tuple[Service, ...], settings: Settings, environment: Mapping[str, str], supervisor: int
     ) -> None:
-        self._services, self._environment, self._supervisor = services, environment, supervisor
+        self._environment, self._supervisor = environment, supervisor
         self._folder, self._logs = state_file.folder(settings), settings.home / "logs"
-        self._runs = {one.name: Run(self._recall(one)) for one in services}
+        self._runs = {one: Run(self._recall(one)) for one in services}
 
     @property
     def pids(self) -> list[int]:
@@ -233,17 +237,20 @@ class Services:
     @property
     def problems(self) -> list[str]:
         """What does not work, one sentence each."""
-        return [run.problem for run in self._runs.values() if run.problem]
+        return [f"{one.problem}: {run.problem}" for one, run in self._runs.items() if one.problem and run.problem]
 
     def step(self, state: State, facts: Facts) -> None:
         """Notice which ended, and start those that are due."""
         now = time.monotonic()
-        for service in self._services:
-            run = self._runs[service.name]
-            self._reap(service, run, now)
+        for service, run in self._runs.items():
+            if run.process is not None and (code := run.process.poll()) is not None:
+                run.process = None
+                run.problem = f"the process ended with code {code}: see logs/{service.name}.log" if code else ""
             if is_due(service, run, state, facts, now):
                 run.started, run.rollout = now, state.rollout
-                self._start(service, run, now)
+                self._start(service, run)
+            if run.process is not None and now - run.started > STABLE_SECONDS:
+                run.problem = ""
 
     def stop(self) -> None:
         """End them all and wait for them."""
@@ -253,32 +260,22 @@ class Services:
                 run.process = None
 
     def _recall(self, service: Service) -> DetachedProcess | None:
-        return (
-            DetachedProcess.recall(self._pid_file(service), self._supervisor) if service.lifetime == "stack" else None
-        )
+        return DetachedProcess.recall(self._pid_file(service), self._supervisor)
 
     def _pid_file(self, service: Service) -> Path:
         return self._folder / f"{service.name}.pid.json"
 
-    def _reap(self, service: Service, run: Run, now: float) -> None:
-        code = run.process.poll() if run.process is not None else None
-        if code is None:
-            run.problem = "" if run.process is not None and now - run.started > STABLE_SECONDS else run.problem
-            return
-        run.process = None
-        if code:
-            self._note(service, run, f"the process ended with code {code}: see logs/{service.name}.log")
-
-    def _start(self, service: Service, run: Run, now: float) -> None:
+    def _start(self, service: Service, run: Run) -> None:
         try:
             if service.port:
                 require_free(service.port)
-            run.process = self._launch(service, run)
+            run.process = self._launch(
+                service, [part.replace("{rollout}", run.rollout or "") for part in service.command]
+            )
         except (TokkaError, OSError) as error:
-            self._note(service, run, str(error))
+            run.problem = str(error)
 
-    def _launch(self, service: Service, run: Run) -> Child | DetachedProcess:
-        command = [part.replace("{rollout}", run.rollout) for part in service.command]
+    def _launch(self, service: Service, command: list[str]) -> Child | DetachedProcess:
         log, environment = self._logs / f"{service.name}.log", {**self._environment, **service.environment}
         if service.lifetime == "daemon":
             return Child.start(command, log=log, environment=environment, niceness=service.niceness)
@@ -288,7 +285,3 @@ class Services:
         )  # fmt: skip
         found.remember(self._pid_file(service))
         return found
-
-    def _note(self, service: Service, run: Run, failure: str) -> None:
-        run.not_before = run.started + service.retry_s
-        run.problem = f"{service.problem}: {failure}" if service.problem else ""

@@ -1,6 +1,5 @@
 """Which service is started when: the table's rules, and the one loop over processes that are only pretended."""
 
-import math
 import socket
 import sys
 import time
@@ -24,8 +23,7 @@ CHAMPION, CHALLENGER = Revision(version="1", digest="a"), Revision(version="2", 
 SECONDS = st.floats(0, 1e6)
 FACTS = st.builds(
     Facts, uptime_s=SECONDS, settled=st.booleans(), calm=st.booleans(), abandoned=st.booleans(),
-    missing=st.booleans(), registered=st.booleans(), unseen=st.booleans(), since_start_s=SECONDS | st.just(math.inf),
-    rollout=st.sampled_from(["", "r1", "r2"]),
+    missing=st.booleans(), registered=st.booleans(), unseen=st.booleans(),
 )  # fmt: skip
 PHASE = st.sampled_from(get_args(Phase))
 
@@ -52,25 +50,20 @@ def test_what_needs_mlflow_never_runs_beside_a_rollout_that_moves_unless_a_model
 
 
 @given(FACTS, PHASE)
-def test_a_watch_is_taken_up_only_when_its_driver_died_and_a_view_is_made_once(facts, phase):
+def test_a_watch_is_taken_up_only_when_its_owner_died(facts, phase):
     state = in_phase(phase)
     assert services.wants_driver(state, facts) == (phase == "ab" or (phase == "watch" and facts.abandoned))
-    assert not services.wants_rollout_view(state, facts) or facts.rollout != state.rollout
-    assert not services.wants_archive(state, facts) or facts.since_start_s > services.ARCHIVE_SECONDS
 
 
-@given(FACTS, SECONDS, SECONDS, SECONDS, st.booleans())
-def test_a_service_is_due_when_it_is_wanted_does_not_run_and_its_retry_is_over(facts, now, started, retry, runs):
-    asked = []
-
-    def wanted(state, facts):
-        asked.append(facts)
-        return True
-
-    run = Run(object() if runs else None, started=started, rollout="r0", not_before=started + retry)
-    due = is_due(Service("one", (), wanted), run, in_phase("idle"), facts, now)
-    assert due == (not runs and now >= started + retry)
-    assert not asked or (asked[0].since_start_s, asked[0].rollout) == (now - started, "r0")
+@given(FACTS, SECONDS, SECONDS, SECONDS, st.booleans(), st.booleans(), st.booleans(), st.sampled_from(["r1", "r2"]))
+def test_a_service_is_due_when_it_is_wanted_and_does_not_run_and_not_too_soon(
+    facts, now, started, retry, runs, wanted, once, rollout
+):
+    service = Service("one", (), lambda state, facts: wanted, retry_s=retry, once=once)
+    run = Run(object() if runs else None, started=started, rollout=rollout)
+    due = is_due(service, run, in_phase("idle"), facts, now)
+    assert due == (wanted and not runs and now - started >= retry and not (once and rollout == "r1"))
+    assert is_due(service, Run(), in_phase("idle"), facts, now) == wanted
 
 
 def test_the_table_has_what_the_settings_ask_for(tmp_path):
