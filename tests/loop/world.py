@@ -105,8 +105,8 @@ class World:
     def processes_of_runs(self) -> list[psutil.Process]:
         """Those that are not the stack's, which may be starting its helpers."""
         info = stack.status(self.settings)
-        keeper = [psutil.Process(info.pid)] if info else []
-        stacks = {process.pid for one in keeper for process in (one, *one.children(recursive=True))}
+        supervisor = [psutil.Process(info.pid)] if info else []
+        stacks = {process.pid for one in supervisor for process in (one, *one.children(recursive=True))}
         return [process for process in self.processes() if process.pid not in stacks]
 
     def wait_until_quiet(self, timeout: float = 15.0) -> list[str]:

@@ -74,7 +74,7 @@ def test_a_killed_daemon_is_replaced_and_who_serves_goes_on(world):
     assert world.ask().status_code == 200
 
 
-def test_a_killed_keeper_takes_everything_along_and_a_rollout_mends_it(world):
+def test_a_killed_supervisor_takes_everything_along_and_a_rollout_mends_it(world):
     serve(world)
     os.kill(world.info().pid, signal.SIGKILL)
     world.wait(lambda: not world.processes(), seconds=5)
