@@ -15,7 +15,6 @@ import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from tokka.errors import TokkaError
@@ -24,6 +23,7 @@ from tokka.stack.admin_data import AdminData, report_path
 
 PAGE = Path(__file__).with_name("admin.html")
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+HEADERS = {"x-content-type-options": "nosniff", "cache-control": "no-store", "referrer-policy": "no-referrer"}
 # The page holds its own style and script, and talks to nobody else.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
 # A report brings scripts of other people: they run in an origin of their own, which may ask for nothing.
@@ -41,8 +41,7 @@ class AdminServer:
     """
 
     def __init__(self, port: int, data: AdminData, home: Path) -> None:
-        self.url = ""
-        self.problem = ""
+        self.url = self.problem = ""
         self._server: ThreadingHTTPServer | None = None
         try:
             require_free(port)
@@ -63,7 +62,7 @@ class AdminServer:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
+    def handle_error(self, request: object, client_address: object) -> None:
         """Nothing: the visitor went away."""
 
 
@@ -73,21 +72,18 @@ def _handler(data: AdminData, home: Path) -> type[BaseHTTPRequestHandler]:
         server_version, sys_version = "tokka", ""
 
         def do_GET(self) -> None:
-            if not is_local(self.headers.get("host", "")):
-                self._send(403, b'{"error": "ask for 127.0.0.1 or localhost"}', "application/json", POLICY)
-                return
-            self._send(*answer(unquote(urlsplit(self.path).path), data, home))
-
-        def _send(self, status: int, body: bytes, kind: str, policy: str) -> None:
+            if is_local(self.headers.get("host", "")):
+                status, body, kind, policy = answer(unquote(urlsplit(self.path).path), data, home)
+            else:
+                status, body, kind, policy = _refusal(403, "ask for 127.0.0.1 or localhost")
             self.send_response(status)
-            headers = {"content-type": kind, "content-length": str(len(body)), "content-security-policy": policy}
-            more = {"x-content-type-options": "nosniff", "cache-control": "no-store", "referrer-policy": "no-referrer"}
-            for name, value in {**headers, **more}.items():
+            facts = {"content-type": kind, "content-length": str(len(body)), "content-security-policy": policy}
+            for name, value in {**facts, **HEADERS}.items():
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, format: str, *args: Any) -> None:
+        def log_message(self, format: str, *args: object) -> None:
             """Nothing: a page that asks each second would fill the log."""
 
     return Handler
@@ -110,4 +106,8 @@ def answer(path: str, data: AdminData, home: Path) -> tuple[int, bytes, str, str
     report = report_path(home, path.removeprefix("/reports/")) if path.startswith("/reports/") else None
     if report is not None:
         return 200, report.read_bytes(), "text/html; charset=utf-8", REPORT_POLICY
-    return 404, b'{"error": "no such path: use /, /status.json or /metrics"}', "application/json", POLICY
+    return _refusal(404, "no such path: use /, /status.json or /metrics")
+
+
+def _refusal(status: int, why: str) -> tuple[int, bytes, str, str]:
+    return status, json.dumps({"error": why}).encode(), "application/json", POLICY
