@@ -9,10 +9,10 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
 
 from tokka.gateway.gateway import HOST, WEIGHT_TOTAL
+from tokka.request_log.framing import LogRecord
 from tokka.request_log.log import Writer
 
 _RECEIVE_BYTES = 4 << 20
@@ -40,7 +40,7 @@ class Receiver:
     """
 
     def __init__(
-        self, writer: Writer, observe: Callable[[dict[str, Any]], None] = lambda record: None,
+        self, writer: Writer, observe: Callable[[LogRecord], None] = lambda record: None,
         listening: socket.socket | None = None,
     ) -> None:  # fmt: skip
         self._writer = writer
@@ -76,7 +76,7 @@ class Receiver:
             for _ in range(_MOST_AT_ONCE):
                 yield self._socket.recv(_DATAGRAM_BYTES, socket.MSG_DONTWAIT)
 
-    def _write(self, records: list[dict[str, Any]]) -> None:
+    def _write(self, records: list[LogRecord]) -> None:
         try:
             self._writer.append(records)
             self.received += len(records)
@@ -96,17 +96,17 @@ def http_status(status: int, grpc: str) -> int:
     return status if grpc in ("", "-") else _HTTP_STATUS.get(grpc, 500)
 
 
-def _latency_ms(line: dict[str, Any]) -> float:
+def _latency_ms(line: Mapping[str, object]) -> float:
     """From the request's arrival to the answer's end, without the time in which a slow client sent it.
 
     HAProxy's own time holds the sending; it is the upper bound when the clock was set meanwhile.
     """
-    most = float(line["latency_ms"])
-    taken = (float(line["ended_us"]) - float(line["time_us"])) / 1000.0
+    most, ended, began = (float(str(line[name])) for name in ("latency_ms", "ended_us", "time_us"))
+    taken = (ended - began) / 1000.0
     return round(taken, 3) if 0.0 <= taken <= most + 1.0 else most
 
 
-def parse(datagram: bytes) -> dict[str, Any] | None:
+def parse(datagram: bytes) -> LogRecord | None:
     """One log line as a record of kind "request"; None when it is none, or of a health check or a job.
 
     `canary`: the split sent the request to the challenger; `stand_in`: the champion answered instead, since no worker

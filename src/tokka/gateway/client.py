@@ -11,11 +11,14 @@ import httpx
 
 from tokka.errors import TokkaError
 
+# The endpoint answers in JSON, whose values httpx gives as Any.
+JsonObject = dict[str, Any]
+
 
 def predict(
     endpoint: str, texts: Sequence[str], pairs: Sequence[str] | None = None, *, user: str = "",
     headers: Mapping[str, str] | None = None, timeout: float = 30.0,
-) -> list[dict[str, Any]]:  # fmt: skip
+) -> list[JsonObject]:  # fmt: skip
     """One answer per text, in order, each with the `text` that was asked.
 
     Args:
@@ -26,7 +29,7 @@ def predict(
     Raises:
         TokkaError: nothing answers there, no model serves, or the request was refused.
     """
-    body: dict[str, Any] = {"texts": list(texts)}
+    body = {"texts": list(texts)}
     if pairs is not None:
         body["text_pairs"] = list(pairs)
     own = {**(headers or {}), **({"x-user-id": user} if user else {})}

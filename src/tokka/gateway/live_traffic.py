@@ -10,12 +10,13 @@ Counted by version, route and status as the gateway saw them, so that they are a
 
 import threading
 from collections import defaultdict, deque
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypedDict
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.registry import Collector
+
+from tokka.request_log.framing import LogRecord
 
 KEPT_SECONDS = 120
 WINDOW_SECONDS = 10
@@ -42,6 +43,18 @@ class Second:
             self.latencies.append(latency_ms)
 
 
+class VersionTraffic(TypedDict):
+    """Requests of one version: of the last ten seconds, and of each of the last 120 (`…_series`)."""
+
+    version: str
+    per_second: float
+    failed: int
+    p50_ms: float | None
+    p99_ms: float | None
+    rate_series: list[int]
+    p99_series: list[float | None]
+
+
 class LiveTraffic:
     """Takes the gateway's records in one thread, and is read in others."""
 
@@ -59,7 +72,7 @@ class LiveTraffic:
         self._seconds: dict[str, dict[int, Second]] = defaultdict(lambda: defaultdict(Second))
         self._assigned: deque[tuple[float, float, bool]] = deque(maxlen=20_000)
 
-    def observe(self, record: Mapping[str, Any]) -> None:
+    def observe(self, record: LogRecord) -> None:
         """Take one record of kind `request`; see access_log.parse."""
         version, status = str(record["version"]) or NOBODY, int(record["status"])
         labels = (version, str(record["route"]), str(status))
@@ -93,7 +106,7 @@ class LiveTraffic:
         sent = [canary for time, at, canary in assigned if time > now - seconds and abs(at - share) < 1e-6]
         return (sum(sent) / len(sent), len(sent)) if sent else None
 
-    def by_version(self, now: float) -> list[dict[str, Any]]:
+    def by_version(self, now: float) -> list[VersionTraffic]:
         """Per version: requests per second, failures, p50 and p99 (ms) of the last ten seconds, and each second's."""
         with self._lock:
             known = {version: dict(seconds) for version, seconds in self._seconds.items()}
@@ -101,7 +114,7 @@ class LiveTraffic:
         return [row for row in rows if any(row["rate_series"])]
 
 
-def _describe(version: str, seconds: dict[int, Second], last: int) -> dict[str, Any]:
+def _describe(version: str, seconds: dict[int, Second], last: int) -> VersionTraffic:
     series = [seconds.get(moment, Second()) for moment in range(last - KEPT_SECONDS + 1, last + 1)]
     window = series[-WINDOW_SECONDS:]
     latencies = [latency for second in window for latency in second.latencies]

@@ -7,7 +7,6 @@ import asyncio
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import httpx
 
@@ -26,12 +25,12 @@ class Replayed:
     canary: bool = False
     latency_ms: float = 0.0
     prediction_id: str = ""
-    target: Any = None
+    target: object = None
     error: str = ""
 
 
 def replay(
-    rows: Iterable[Mapping[str, Any]], endpoint: str, *, rate: float | None = None, concurrency: int = 8,
+    rows: Iterable[Mapping[str, object]], endpoint: str, *, rate: float | None = None, concurrency: int = 8,
     feedback: bool = True, headers: Mapping[str, str] | None = None,
 ) -> list[Replayed]:  # fmt: skip
     """Send rows, at most `concurrency` at a time, and return one result for each, in order.
@@ -51,7 +50,7 @@ def replay(
 
 
 async def _replay(
-    rows: list[Mapping[str, Any]], client: httpx.AsyncClient, rate: float | None, concurrency: int, feedback: bool
+    rows: list[Mapping[str, object]], client: httpx.AsyncClient, rate: float | None, concurrency: int, feedback: bool
 ) -> list[Replayed]:
     results = [Replayed(0)] * len(rows)
     work = iter(enumerate(rows))
@@ -70,7 +69,7 @@ async def _replay(
     return results
 
 
-async def _ask(client: httpx.AsyncClient, row: Mapping[str, Any]) -> Replayed:
+async def _ask(client: httpx.AsyncClient, row: Mapping[str, object]) -> Replayed:
     body = {name: row[name] for name in ("text", "text_pair") if row.get(name) is not None}
     headers = {"x-user-id": str(row["user"])} if row.get("user") else {}
     target = row.get("target")
@@ -91,7 +90,7 @@ async def _ask(client: httpx.AsyncClient, row: Mapping[str, Any]) -> Replayed:
 
 
 async def _give_feedback(client: httpx.AsyncClient, result: Replayed) -> None:
-    truth = {"value": float(result.target)} if result.value is not None else {"label": str(result.target)}
+    truth = {"value": float(str(result.target))} if result.value is not None else {"label": str(result.target)}
     try:
         await client.post("/feedback", json={"prediction_id": result.prediction_id, **truth})
     except httpx.HTTPError:

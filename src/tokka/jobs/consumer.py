@@ -9,11 +9,11 @@ The broker is told after the commit: a consumer that is killed in between gets t
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
 from tokka import files
+from tokka.gateway.client import JsonObject
 from tokka.jobs.broker import Action, Disposition
 from tokka.jobs.job_store import IdTaken, JobStore
 from tokka.jobs.messages import Job, Undecodable, decode, encode_result
@@ -49,13 +49,13 @@ class Consumer:
         tries: failed ones after which a message is given up.
     """
 
-    def __init__(self, store: JobStore, ask: Callable[[Job], Awaitable[dict[str, Any]]], *, tries: int) -> None:
+    def __init__(self, store: JobStore, ask: Callable[[Job], Awaitable[JsonObject]], *, tries: int) -> None:
         self._store = store
         self._ask = ask
         self._tries = tries
 
     async def handle(self, body: bytes) -> Disposition:
-        """Answer one message and commit the outcome."""
+        """JsonObject one message and commit the outcome."""
         return await _or_defer(self._handle(body))
 
     async def give_up(self, body: bytes, reason: str) -> Disposition:
@@ -140,7 +140,7 @@ async def _or_defer(handling: Awaitable[Disposition]) -> Disposition:
         return Disposition("defer")
 
 
-def _disposition(action: Action, job: Job, state: str, answer: dict[str, Any]) -> Disposition:
+def _disposition(action: Action, job: Job, state: str, answer: JsonObject) -> Disposition:
     """With the job's outcome as a reply, if the job names a queue for it."""
     return (
         Disposition(action, encode_result(job.id, state, answer), job.reply_to) if job.reply_to else Disposition(action)

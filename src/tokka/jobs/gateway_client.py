@@ -9,13 +9,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_before_delay
 
 from tokka.gateway.api_keys import own_headers
-from tokka.gateway.client import reason
+from tokka.gateway.client import JsonObject, reason
 from tokka.jobs.consumer import Failed, Refused, Unavailable
 from tokka.jobs.messages import Job
 
@@ -67,7 +66,7 @@ class GatewayClient:
         self._patience_seconds = patience_seconds
         self._interface: tuple[float, Interface | None] | None = None
 
-    async def ask(self, job: Job) -> dict[str, Any]:
+    async def ask(self, job: Job) -> JsonObject:
         """The endpoint's answer.
 
         Raises:
@@ -95,7 +94,7 @@ class GatewayClient:
         """Close the connections."""
         await self._client.aclose()
 
-    async def _ask(self, job: Job) -> dict[str, Any]:
+    async def _ask(self, job: Job) -> JsonObject:
         try:
             return _answer(await self._post(job))
         except Failed as error:
@@ -130,7 +129,7 @@ class GatewayClient:
             return False
 
 
-def _answer(response: httpx.Response) -> dict[str, Any]:
+def _answer(response: httpx.Response) -> JsonObject:
     """The JSON object of a response with status 200; every other status is one of our errors."""
     status = response.status_code
     if status in REFUSALS:
@@ -174,7 +173,7 @@ def _header_bytes(value: str) -> bytes:
         return value.encode()
 
 
-def question(job: Job) -> tuple[str, dict[str, Any]]:
+def question(job: Job) -> tuple[str, Mapping[str, object]]:
     """The path and the body that ask for a job."""
     if job.shape == "infer":
         return f"/v2/models/{job.model}/infer", _infer(job)
@@ -185,9 +184,9 @@ def question(job: Job) -> tuple[str, dict[str, Any]]:
     return "/predict", {name: value for name, value in {**tree, "top_k": job.top_k}.items() if value is not None}
 
 
-def _infer(job: Job) -> dict[str, Any]:
+def _infer(job: Job) -> Mapping[str, object]:
     columns = {"text": job.texts} if job.text_pairs is None else {"text": job.texts, "text_pair": job.text_pairs}
-    tree: dict[str, Any] = {"id": job.request_id or job.id}
+    tree: dict[str, object] = {"id": job.request_id or job.id}
     tree["inputs"] = [{"name": name, "datatype": "BYTES", "shape": [len(column)], "data": column}
                       for name, column in columns.items()]  # fmt: skip
     if job.outputs:

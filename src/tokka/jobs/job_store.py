@@ -9,13 +9,13 @@ An id belongs to the first content that comes under it, in whatever process. The
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.orm import Session
 
+from tokka.gateway.client import JsonObject
 from tokka.jobs.tables import NOBODY, Counter, Event, State, StoredJob, increment, insert, open_jobs
 
 
@@ -71,7 +71,7 @@ class JobStore:
         with self._transaction() as session:
             return session.get(StoredJob, (self._endpoint, name))
 
-    def complete(self, name: str, digest: str, answer: Mapping[str, Any]) -> StoredJob:
+    def complete(self, name: str, digest: str, answer: JsonObject) -> StoredJob:
         """Commit an answer, unless there is one already, and return what is stored now."""
         with self._locked(name, digest) as (session, job):
             if job.state != "done":
@@ -162,11 +162,11 @@ class JobStore:
         _settle(job, "failed", {"error": reason})
 
 
-def _settle(job: StoredJob, state: State, answer: Mapping[str, Any]) -> None:
-    job.state, job.answer, job.updated, job.starts = state, dict(answer), time.time(), job.tries
+def _settle(job: StoredJob, state: State, answer: JsonObject) -> None:
+    job.state, job.answer, job.updated, job.starts = state, answer, time.time(), job.tries
 
 
-def version_of(answer: Mapping[str, Any]) -> str:
+def version_of(answer: JsonObject) -> str:
     """The version that gave an answer of any shape."""
     rows = answer.get("predictions") or [answer]
     return str(rows[0].get("model_version") or NOBODY)

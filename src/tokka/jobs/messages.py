@@ -9,13 +9,16 @@ import functools
 import io
 import re
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from tokka import files
+from tokka.gateway.client import JsonObject
+
+if TYPE_CHECKING:
+    from fastavro.types import Schema
 
 Shape = Literal["text", "texts", "infer"]
 
@@ -68,14 +71,14 @@ def decode(body: bytes) -> Job:
     return Job(**{**tree, "created": tree["created"].timestamp()})
 
 
-def encode_result(name: str, state: str, answer: Mapping[str, Any]) -> bytes:
+def encode_result(name: str, state: str, answer: JsonObject) -> bytes:
     """The outcome of the job with the id `name`, as a message: an endpoint's answer, or {"error": …}."""
     rows = predictions_of(answer) if state == "done" else []
     tree = {"id": name, "state": state, "predictions": rows, "error": answer.get("error")}
     return _write("result", {**tree, "completed": datetime.now(UTC)})
 
 
-def decode_result(body: bytes) -> dict[str, Any]:
+def decode_result(body: bytes) -> JsonObject:
     """A message as a result: id, state, predictions, error, completed.
 
     Raises:
@@ -84,7 +87,7 @@ def decode_result(body: bytes) -> dict[str, Any]:
     return _read("result", body)
 
 
-def predictions_of(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
+def predictions_of(answer: JsonObject) -> list[JsonObject]:
     """The rows of an answer, as result.avsc names them: of /predict with one text or several, or of the v2 protocol."""
     if "outputs" not in answer:
         return [{name: row.get(name) for name in _PREDICTION} for row in answer.get("predictions", [answer])]
@@ -96,29 +99,29 @@ def predictions_of(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{**dict.fromkeys(_PREDICTION), "prediction_id": "", **shared, **row, "top": _top(row)} for row in rows]
 
 
-def _by_row(output: Mapping[str, Any]) -> Sequence[Any]:
+def _by_row(output: JsonObject) -> list[object]:
     """A tensor's values, one entry per row: the protocol flattens a matrix by rows."""
     data, shape = output["data"], output.get("shape", ())
-    return data if len(shape) < 2 else [data[start : start + shape[1]] for start in range(0, len(data), shape[1])]
+    return list(data) if len(shape) < 2 else [data[start : start + shape[1]] for start in range(0, len(data), shape[1])]
 
 
-def _top(row: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+def _top(row: JsonObject) -> list[JsonObject] | None:
     labels, scores = row.get("top_labels"), row.get("top_scores")
     if labels is None or scores is None:
         return None
     return [{"label": label, "score": score} for label, score in zip(labels, scores, strict=True)]
 
 
-def _write(name: str, tree: Mapping[str, Any]) -> bytes:
+def _write(name: str, tree: dict[str, object]) -> bytes:
     import fastavro
 
     header, schema = _schema(name)
     output = io.BytesIO()
-    fastavro.schemaless_writer(output, schema, dict(tree))
+    fastavro.schemaless_writer(output, schema, tree)
     return header + output.getvalue()
 
 
-def _read(name: str, body: bytes) -> dict[str, Any]:
+def _read(name: str, body: bytes) -> JsonObject:
     import fastavro
 
     header, schema = _schema(name)
@@ -136,7 +139,7 @@ def _read(name: str, body: bytes) -> dict[str, Any]:
 
 
 @functools.cache
-def _schema(name: str) -> tuple[bytes, Any]:
+def _schema(name: str) -> "tuple[bytes, Schema]":
     """The ten bytes with which every message of a schema begins, and the parsed schema."""
     from fastavro.schema import fingerprint, load_schema, to_parsing_canonical_form
 

@@ -6,7 +6,7 @@ A counter is written in the transaction that changes the job, so that each event
 """
 
 import bisect
-from typing import Any, Literal
+from typing import Literal
 
 from sqlalchemy import JSON, Engine, Index, String
 from sqlalchemy.dialects import postgresql, sqlite
@@ -15,6 +15,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from tokka.database import open_database
 from tokka.errors import TokkaError, UsageError
+from tokka.gateway.client import JsonObject
 
 VARIABLE = "TOKKA_JOBS_URL"
 DIALECTS = ("sqlite", "postgresql")
@@ -48,7 +49,7 @@ class StoredJob(Base):
     tries: Mapped[int]
     # How often a message was taken up: one that kills its consumer leaves no other trace.
     starts: Mapped[int]
-    answer: Mapped[dict[str, Any]] = mapped_column(JSON)
+    answer: Mapped[JsonObject] = mapped_column(JSON)
     created: Mapped[float]
     updated: Mapped[float]
 
