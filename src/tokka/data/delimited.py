@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tokka.data import streams
+from tokka.data.canonical import NUMBER
 from tokka.data.records import Record, Table, broken, required_columns
 from tokka.errors import TokkaError
 from tokka.params import Data, Task
@@ -67,10 +68,9 @@ class _Delimited:
         self.target = header.index(task.target)
         self.number = task.type == "regression"
         self.ahead: deque[Line] = deque()
-        self.targets: set[str] = set()
         self._look(LOOK_AHEAD)
-        for _, line in self.ahead:
-            self._learn(line)
+        whole = (line for _, line in self.ahead if '"' not in line and line.endswith("\n"))
+        self.targets = {target for line in whole if (target := self._bare_target(line)) is not None}
 
     def records(self) -> Iterator[Record]:
         while self._look(1):
@@ -124,23 +124,12 @@ class _Delimited:
             self.ahead.append(line)
         return len(self.ahead) >= count
 
-    def _learn(self, line: str) -> None:
+    def _bare_target(self, line: str) -> str | None:
+        """The target of a line taken alone, quotes as plain characters; None when cells are missing or left over."""
         cells = line.rstrip("\r\n").split(self.delimiter)
-        if '"' not in line and line.endswith("\n") and len(cells) == len(self.header):
-            self.targets.add(cells[self.target].strip())
+        return cells[self.target].strip() if len(cells) == len(self.header) else None
 
     def _looks_like_row(self, line: str) -> bool:
-        """Taken alone, quotes as plain characters, the line has every cell and a target that rows do have."""
-        cells = line.rstrip("\r\n").split(self.delimiter)
-        if len(cells) != len(self.header):
-            return False
-        target = cells[self.target].strip()
-        return _is_number(target) if self.number else target in self.targets and bool(target)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+        """Taken alone, the line has every cell and a target that rows do have."""
+        target = self._bare_target(line) or ""
+        return bool(NUMBER.fullmatch(target)) if self.number else target in self.targets and bool(target)

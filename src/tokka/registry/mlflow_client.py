@@ -164,11 +164,6 @@ class Registry:
                 self._client.delete_model_version(self.model, str(made.version))
             return first
 
-    def find_version(self, key: str) -> str | None:
-        """The version that an idempotency key has made, if any."""
-        with self._translated(f"look for the version of key {key}"):
-            return self._lowest_version(f"tag.`{entities.KEY}` = '{entities.checked_key(key)}'")
-
     def version(self, version: str) -> VersionInfo:
         """One version.
 
@@ -196,10 +191,7 @@ class Registry:
                     self._client.set_model_version_tag(self.model, version, name, value)
 
     def _version_of(self, run_id: str) -> str | None:
-        return self._lowest_version(f"run_id = '{run_id}'")
-
-    def _lowest_version(self, which: str) -> str | None:
-        found = self._client.search_model_versions(f"name = '{self.model}' and {which}")
+        found = self._client.search_model_versions(f"name = '{self.model}' and run_id = '{run_id}'")
         return min((str(version.version) for version in found), key=int, default=None)
 
     def _make_registered_model(self) -> None:
@@ -222,13 +214,6 @@ class Registry:
         if alias in self.aliases():
             with self._translated(f"delete alias {alias}"), failpoints.at("alias"):
                 self._client.delete_registered_model_alias(self.model, alias)
-
-    def download_model(self, version: str, into: Path) -> None:
-        """Copy a version's model folder, without the files of MLflow's page, to be verified by the caller."""
-        run_id = self.version(version).run_id
-        if not run_id:
-            raise TokkaError(f"version {version} of {self.model} has no run", "only versions made by tokka are used")
-        self.download_artifacts(run_id, entities.MODEL_FOLDER, into)
 
     def download_evidence(self, version_or_run: str, into: Path) -> None:
         """Copy the evaluation's evidence, by version number or by run id, into `into`."""

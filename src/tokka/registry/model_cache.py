@@ -12,32 +12,11 @@ from pathlib import Path
 
 from tokka import files
 from tokka.errors import Refused
+from tokka.model.folder import model_digest
 from tokka.registry import signing
 from tokka.settings import Settings
 
 LOCK_SECONDS = 120.0
-
-
-def digest(folder: Path) -> str:
-    """The digest of a model folder without its signature, as the predictor computes it.
-
-    Raises:
-        Refused: the folder holds other files than its tokka.json lists.
-    """
-    from tokka.model.folder import model_digest
-
-    return model_digest(folder)
-
-
-def form(folder: Path) -> str:
-    """The form that a model folder says is served: int8, fp32 or torch.
-
-    Raises:
-        Refused: its tokka.json is missing or was altered.
-    """
-    from tokka.model.folder import read_model_config
-
-    return read_model_config(folder).serve
 
 
 def check(folder: Path, wanted: str, settings: Settings) -> None:
@@ -47,7 +26,7 @@ def check(folder: Path, wanted: str, settings: Settings) -> None:
         Refused: it is not.
     """
     signing.verify(folder, settings)
-    found = digest(folder)
+    found = model_digest(folder)
     if found != wanted:
         raise Refused(
             f"{folder} is another model than the registry names: digest {found[:16]}… instead of {wanted[:16]}…",

@@ -15,6 +15,7 @@ from typing import Any
 
 from tokka import files
 from tokka.errors import Refused
+from tokka.model.folder import model_digest, read_model_config
 from tokka.params import Params
 from tokka.registry import card, entities, metrics, mlmodel, model_cache, signing
 from tokka.registry.entities import Dataset, RunInfo
@@ -46,12 +47,12 @@ def log_evaluation(
     """
     evaluation = files.read_json(evidence / "evaluation.json")
     registry = open_registry(params, settings)
-    digest = model_cache.digest(model)
+    digest = model_digest(model)
     if provenance.get("model_digest", digest) != digest:
         raise Refused(f"{model} is not the model that was evaluated: its digest is {digest[:16]}…", "train it again")
     tags = {tag: str(provenance[name]) for name, tag in PROVENANCE_TAGS.items() if provenance.get(name)}
     tags |= {entities.MODEL_DIGEST: digest, entities.SYNTHETIC: str(is_synthetic(provenance)).lower()}
-    tags |= {entities.FORM: model_cache.form(model), entities.PROFILE: params.export.profile}
+    tags |= {entities.FORM: read_model_config(model).serve, entities.PROFILE: params.export.profile}
     settings.home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=settings.home, prefix=".publish-") as staging:
         return registry.log_run(
@@ -89,11 +90,7 @@ def register_candidate(run_id: str, params: Params, settings: Settings, override
         gate = folder / "gate.json"
         decision = files.read_json(gate) if gate.is_file() else {}
         _require_admitted(run, decision, override.strip())
-        model_cache.materialise(
-            settings,
-            run.tags.get(entities.MODEL_DIGEST, ""),
-            lambda into: registry.download_artifacts(run_id, entities.MODEL_FOLDER, into),
-        )
+        _materialised(registry, run_id, run.tags.get(entities.MODEL_DIGEST, ""))
         text = _card(folder, decision, run, params, override.strip())
         files.write_text(Path(staging) / CARD, text)
         registry.log_artifact(run_id, Path(staging) / CARD)
@@ -112,7 +109,7 @@ def fetch_version(version: str, params: Params, settings: Settings) -> Path:
     """
     registry = open_registry(params, settings)
     found = registry.version(version)
-    return model_cache.materialise(settings, found.digest, lambda into: registry.download_model(version, into))
+    return _materialised(registry, found.run_id, found.digest)
 
 
 def fetch_evidence(name: str, version: str, params: Params, settings: Settings) -> Path:
@@ -169,6 +166,13 @@ def flat_params(params: Params) -> dict[str, str]:
             nested = value.items() if isinstance(value, dict) else [("", value)]
             flat |= {f"{section}/{key}{'.' if name else ''}{name}": str(leaf) for name, leaf in nested}
     return flat
+
+
+def _materialised(registry: Registry, run_id: str, digest: str) -> Path:
+    def download(into: Path) -> None:
+        registry.download_artifacts(run_id, entities.MODEL_FOLDER, into)
+
+    return model_cache.materialise(registry.settings, digest, download)
 
 
 def _staged_evidence(evidence: Path, target: Path, provenance: Mapping[str, Any]) -> Path:

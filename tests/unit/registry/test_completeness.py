@@ -8,8 +8,9 @@ import pytest
 
 from tests.unit.registry.conftest import PASS, PROVENANCE, make_evidence, make_model
 from tokka import files
+from tokka.model.folder import model_digest
 from tokka.params import Params
-from tokka.registry import entities, metrics, model_cache, publish
+from tokka.registry import entities, metrics, publish
 from tokka.settings import Settings
 
 CURVES = [
@@ -27,7 +28,7 @@ OUTCOME = {
 @pytest.fixture
 def logged(settings: Settings, params: Params, tmp_path: Path) -> str:
     model, evidence = make_model(tmp_path / "model", params.registry.model.encode()), make_evidence(tmp_path / "e")
-    digest = model_cache.digest(model)
+    digest = model_digest(model)
     files.write_json(settings.home / "store/finetune" / params.registry.model / "outcome.json",
                      {**OUTCOME, "digest": digest})  # fmt: skip
     assert metrics.write_training(settings.home, digest, evidence)

@@ -9,6 +9,7 @@ import pytest
 
 from tests.unit.registry.conftest import PASS, PROVENANCE, REFUSE, make_evidence, make_model
 from tokka.errors import Refused, TokkaError
+from tokka.model.folder import model_digest
 from tokka.params import Params
 from tokka.registry import entities, metrics, model_cache, publish, signing
 from tokka.registry.mlflow_client import Registry
@@ -53,7 +54,7 @@ def test_a_passed_candidate_becomes_a_version_with_its_card_evidence_and_signatu
     assert version.tags[entities.DATA_DIGEST] == "d" * 64
     assert version.aliases == ("challenger",)
     folder = publish.fetch_version("1", case.params, case.settings)
-    assert folder == case.settings.home / "models" / model_cache.digest(case.model)
+    assert folder == case.settings.home / "models" / model_digest(case.model)
     assert sorted(path.name for path in folder.iterdir()) == sorted(
         [*(path.name for path in case.model.iterdir()), signing.SIGNATURE]
     )

@@ -25,14 +25,14 @@ EMPTY_TOKENS = 2
 
 def inspect(reference: Columns, current: Columns) -> tuple[str, ...]:
     """What is broken in the window, as sentences for people."""
-    found = []
-    if jumped(_unreadable(reference), _unreadable(current)):
-        found.append(f"{_unreadable(current).mean():.0%} of the texts cannot be read by the tokenizer: wrong encoding?")
-    if jumped(_empty(reference), _empty(current)):
-        found.append(f"{_empty(current).mean():.0%} of the texts are empty: is a field missing upstream?")
-    if reference.texts and current.texts and jumped(_repeated(reference.texts), _repeated(current.texts)):
-        found.append(f"{_repeated(current.texts).mean():.0%} of the texts are one and the same: a broken template?")
-    return tuple(found)
+    both = (reference, current)
+    seen = {
+        "cannot be read by the tokenizer: wrong encoding?": [side.numbers["unknown"] > UNREADABLE for side in both],
+        "are empty: is a field missing upstream?": [side.numbers["length"] <= EMPTY_TOKENS for side in both],
+    }
+    if reference.texts and current.texts:
+        seen["are one and the same: a broken template?"] = [_repeated(side.texts) for side in both]
+    return tuple(f"{now.mean():.0%} of the texts {what}" for what, (before, now) in seen.items() if jumped(before, now))
 
 
 def jumped(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> bool:
@@ -41,14 +41,6 @@ def jumped(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> bool:
     pooled = float(np.concatenate([before, after]).mean())
     spread = math.sqrt(pooled * (1 - pooled) * (1 / len(before) + 1 / len(after)))
     return rise >= JUMP and (spread == 0.0 or rise / spread > Z)
-
-
-def _unreadable(columns: Columns) -> NDArray[np.bool_]:
-    return columns.numbers["unknown"] > UNREADABLE
-
-
-def _empty(columns: Columns) -> NDArray[np.bool_]:
-    return columns.numbers["length"] <= EMPTY_TOKENS
 
 
 def _repeated(texts: Sequence[str]) -> NDArray[np.bool_]:
