@@ -12,14 +12,18 @@ from typing import Any
 import pytest
 
 from tests.fakes.world import ENDPOINT, Clock, Killed, Model, World
+from tokka.deployment import ab
 from tokka.deployment.reconcile import end_abandoned, rollback, show_last_verdict
 from tokka.deployment.record.record import Record
+from tokka.deployment.record.state import State
 from tokka.deployment.rollout import RolloutResult
 from tokka.stack import drive
 
 SHORT = {"quality_margin": 0.1, "step_requests": 40, "watch_s": 0.6}
 PROMOTED = {"champion": "2", "previous": "1"}
 BACK = {"champion": "1"}
+# Those of the start of an A/B test, and of its end by a failing challenger.
+AB_STARTS, AB_ENDS = 4, 2
 PATH = os.environ.get("PYTHONPATH", "")
 # The writes of an uninterrupted rollout: record, decisions, signs of life, target, tags and aliases.
 WRITES = {"good": 27, "first": 6, "worse": 8, "failing": 15}
@@ -131,10 +135,10 @@ def die_in_the_watch(here: World) -> None:
     here.clock.on_sleep = lambda: None
 
 
-def go_on(here: World) -> RolloutResult | None:
-    """As the daemon's child does."""
+def go_on(here: World, record: Record | None = None) -> RolloutResult | None:
+    """As the daemon's service does."""
     return drive.go_on(
-        here.record, here.target, here.params, here.settings, drive.Unasked(), here.clock, here.target.reader
+        record or here.record, here.target, here.params, here.settings, None, here.clock, here.target.reader
     )
 
 
@@ -170,6 +174,76 @@ def test_the_rest_of_a_watch_is_judged_by_what_its_rollout_was_given(tmp_path):
     here.params = given.model_copy(update={"canary": given.canary.model_copy(update={"watch_s": 5.0})})
     go_on(here)
     assert here.clock.now - began > 28
+
+
+def start_ab(here: World, record: Record | None = None) -> State:
+    return ab.start(here.rollout_of("2", record), 0.3)
+
+
+def failing_ab(folder: Path) -> World:
+    """Half-way through an A/B test whose challenger has begun to fail."""
+    here = World(folder, canary=SHORT)
+    start_ab(here)
+    here.challenger.live_errors = 0.6
+    here.target.send([{"text": f"message {number}"} for number in range(300)], replayed=False)
+    return here
+
+
+def test_the_points_of_an_ab_test_are_all_the_writes_there_are(tmp_path):
+    here, failing = World(tmp_path / "start", canary=SHORT), failing_ab(tmp_path / "failing")
+    records = [here.dying(-1, after=False), failing.dying(-1, after=False)]
+    start_ab(here, records[0])
+    go_on(failing, records[1])
+    assert [record.writes for record in records] == [AB_STARTS, AB_ENDS]
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("at", range(AB_STARTS))
+def test_an_ab_test_killed_while_it_starts_is_in_force_or_can_be_started_again(tmp_path, at, after):
+    here = World(tmp_path, canary=SHORT)
+    with pytest.raises(Killed):
+        start_ab(here, here.dying(at, after))
+    record = here.healed()
+    assert record.read(ENDPOINT).champion.version == "1"
+    if record.read(ENDPOINT).phase != "ab":
+        end_abandoned(record, ENDPOINT, 61.0)
+        assert record.read(ENDPOINT).phase == "idle"
+        start_ab(here, record)
+    state = record.read(ENDPOINT)
+    assert (state.phase, state.share, state.champion.version, state.challenger.version) == ("ab", 0.3, "1", "2")
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("at", range(AB_ENDS))
+def test_an_ab_test_whose_driver_is_killed_is_ended_by_the_next_one(tmp_path, at, after):
+    here = failing_ab(tmp_path)
+    with pytest.raises(Killed):
+        go_on(here, here.dying(at, after))
+    record = here.healed()
+    ended = go_on(here, record)
+    state = record.read(ENDPOINT)
+    assert ended is None or ended.verdict == "rolled_back"
+    assert (state.phase, state.champion.version, state.challenger) == ("idle", "1", None)
+    assert show_last_verdict(record, ENDPOINT, here.registry) == "2"
+    assert here.registry.of["2"].tags["tokka.canary"] == "rolled_back"
+
+
+def test_nobody_ends_an_ab_test_in_which_nothing_fails(tmp_path):
+    """It is driven for an hour, and killed again and again."""
+    here = World(tmp_path, canary=SHORT)
+    started = start_ab(here)
+
+    def kill() -> None:
+        here.target.send([{"text": f"message {number}"} for number in range(5)], replayed=False)
+        if here.clock.now > until:
+            raise Killed
+
+    here.clock.on_sleep = kill
+    for _ in range(6):
+        until = here.clock.now + 60
+        with pytest.raises(Killed):
+            go_on(here)
+    assert here.state == started
 
 
 def test_a_newer_version_takes_over_and_the_older_one_says_superseded(tmp_path):

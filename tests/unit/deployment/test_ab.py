@@ -1,13 +1,16 @@
 """A/B tests: intervals that hold while one peeks, and what starts, ends and fails safe."""
 
+import contextlib
 import math
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.fakes.world import Model, World
+from tests.fakes.world import Killed, Model, World
 from tokka.deployment import ab
 from tokka.deployment.judge import confidence_sequences
 from tokka.deployment.judge.evidence import Traffic
@@ -17,8 +20,9 @@ from tokka.deployment.reconcile import end_abandoned, rollback
 from tokka.deployment.record.record import Superseded
 from tokka.deployment.record.state import Revision, State
 from tokka.deployment.record.target import Observed
-from tokka.errors import Refused, UsageError
+from tokka.errors import Refused, TokkaError, UsageError
 from tokka.params import Params
+from tokka.stack import drive
 
 ONE, TWO = Revision(version="1", digest="a" * 64), Revision(version="2", digest="b" * 64)
 RUNNING = State(endpoint="desk", generation=3, champion=ONE, challenger=TWO, phase="ab", share=0.3, updated=9.0)
@@ -253,3 +257,63 @@ def test_a_rollout_takes_over_from_a_test_that_is_still_warming_up(here):
     assert results[0].verdict == "promoted"
     assert "shadow" in [one["phase"] for one in results[0].phases]
     assert here.state.ab_share == 0.0
+
+
+def look(here: World) -> None:
+    """The daemon's service, killed after a few looks."""
+    until = here.clock.now + 2.0
+
+    def kill() -> None:
+        if here.clock.now > until:
+            raise Killed
+
+    here.clock.on_sleep = kill
+    with contextlib.suppress(Killed):
+        drive.go_on(here.record, here.target, here.params, here.settings, None, here.clock, here.target.reader)
+    here.clock.on_sleep = lambda: None
+
+
+def fail(here: World) -> None:
+    here.challenger.live_errors = 0.7
+    here.target.send([{"text": f"message {number}"} for number in range(150)], replayed=False)
+
+
+def lose(here: World) -> None:
+    here.challenger.ready = False
+    here.clock.now += 40
+
+
+EVENTS = {
+    "look": look,
+    "fail": fail,
+    "lose": lose,
+    "requests": lambda here: here.target.send([{"text": f"message {number}"} for number in range(50)], replayed=False),
+    "start": lambda here: start(here),
+    "one wins": lambda here: ab.stop("1", here.record, here.params, here.settings),
+    "two wins": lambda here: ab.stop("2", here.record, here.params, here.settings),
+    "by hand": lambda here: rollback(here.record, here.state.endpoint, "by hand"),
+    "silence": lambda here: end_abandoned(here.record, here.state.endpoint, 61.0),
+    "another": lambda here: here.rollout("3"),
+}
+
+
+@given(events=st.lists(st.sampled_from(sorted(EVENTS)), max_size=6))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+def test_whatever_happens_to_a_test_it_ends_idle_with_one_champion_that_a_person_named(events):
+    with tempfile.TemporaryDirectory() as folder:
+        here = World(Path(folder), canary={"step_requests": 40, "watch_s": 0.6, "quality_margin": 0.1})
+        start(here)
+        for name in events:
+            before = here.state
+            with contextlib.suppress(TokkaError):
+                EVENTS[name](here)
+            after = here.state
+            if after.champion != before.champion:
+                assert name in ("two wins", "by hand") or before.phase == "idle", "nothing but a person names a winner"
+            if before.phase == "ab" and name == "fail":
+                assert after == before, "until somebody looks"
+        with contextlib.suppress(TokkaError):
+            rollback(here.record, here.state.endpoint, "the end")
+        states = here.record.history(here.state.endpoint, 1000)
+        assert here.state.phase == "idle" and here.state.challenger is None and here.state.share == 0.0
+        assert all(state["champion"] for state in states)

@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tokka.deployment.judge.evidence import Pairs, Traffic
+from tokka.deployment.judge.live_judge import judge_ab
 from tokka.deployment.judge.phases import Evidence, next_action
 from tokka.deployment.record.state import Revision, State
 from tokka.deployment.record.target import Answer, Observed
@@ -143,3 +146,41 @@ def test_a_promoted_version_without_workers_gives_way_only_to_one_that_has_some(
 def test_a_state_in_which_nothing_rolls_out_has_no_next_action():
     with pytest.raises(ValueError, match="no challenger"):
         next_action(State(endpoint="desk"), Evidence(), CANARY, 1.0)
+
+
+AB = WARM.model_copy(update={"phase": "ab", "share": 0.3, "ab_share": 0.3})
+
+
+def test_the_warm_up_of_an_ab_test_leads_to_its_share():
+    asked = WARM.model_copy(update={"ab_share": 0.3})
+    action = next_action(asked, Evidence(seen(asked, TWO), smoke=SOUND), CANARY, 101.0)
+    assert (action.kind, action.changes) == ("go_on", {"phase": "ab", "share": 0.3})
+    assert next_action(asked, Evidence(), CANARY, 100 + CANARY.warm_up_s).topic == "held"
+
+
+@given(
+    n=st.integers(0, 300), seed=st.integers(0, 1000), rates=st.tuples(*[st.floats(0, 1)] * 2),
+    lost_s=st.floats(0, 1e6), now=st.floats(0, 1e9),
+    observed=st.sampled_from([None, seen(AB, ONE, TWO), seen(AB, ONE)]),
+)  # fmt: skip
+@settings(max_examples=200, deadline=None)
+def test_an_ab_test_waits_or_rolls_back_for_a_reason_and_never_promotes(n, seed, rates, lost_s, now, observed):
+    random = np.random.default_rng(seed)
+    made = requests(n, 0.3)
+    failed = (random.random(n) < np.where(made.canary == 1, *rates)).astype(float)
+    traffic = Traffic(**{**vars(made), "failed": failed, "canary": random.permutation(made.canary)})
+    action = next_action(AB, Evidence(observed, lost_s, traffic=traffic), CANARY, now)
+    lost = lost_s > CANARY.lost_s
+    proven = judge_ab(traffic, CANARY.alpha).verdict == "roll_back"
+    assert action.kind == ("roll_back" if lost or proven else "wait")
+    assert "champion" not in action.changes
+    assert action.changes == {} or (action.changes["phase"], action.changes["challenger"]) == ("idle", None)
+    if not lost:
+        assert proven == (action.values["errors"] >= action.values["errors_limit"])
+
+
+@given(garbage=st.sampled_from([np.nan, np.inf, -1.0, 7.0]), n=st.integers(1, 300))
+def test_an_ab_test_is_not_ended_by_what_makes_no_sense(garbage, n):
+    column = np.full(n, garbage)
+    traffic = Traffic(**dict.fromkeys(vars(requests(n, 0.3)), column))
+    assert next_action(AB, Evidence(traffic=traffic), CANARY, 101.0).kind == "wait"
