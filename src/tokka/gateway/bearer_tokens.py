@@ -59,6 +59,12 @@ class KeySet(jwt.PyJWKClient):
         super().__init__(url, lifespan=MAXIMUM_AGE_SECONDS, cooldown_duration=MINIMUM_AGE_SECONDS)
         self._tried = float("-inf")
 
+    def get_signing_key(self, kid: str) -> jwt.PyJWK:
+        """The key with an id; a cached one without the lock that is held while the keys are fetched."""
+        cached = self.jwk_set_cache.get() if self.jwk_set_cache else None
+        signing = [key for key in cached.keys if key.public_key_use in ("sig", None)] if cached else []
+        return self.match_kid(signing, kid) or super().get_signing_key(kid)
+
     def fetch_data(self) -> jwt.PyJWKSet:
         """The keys of the document; redirects are not followed.
 

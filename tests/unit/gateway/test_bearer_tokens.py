@@ -1,5 +1,6 @@
 """The keys of an issuer: fetched when they are needed, within bounds, and without them nothing is accepted."""
 
+import threading
 import time
 
 import jwt
@@ -77,3 +78,21 @@ def test_a_short_rsa_key_is_refused(issuer):
         sent = token.encode({"exp": time.time() + 9}, issuer.rsa, "RS256", {"kid": f"{issuer.name}-rsa"})
     with pytest.raises(Rejected):
         verifier(issuer).verify(sent)
+
+
+def test_a_known_key_does_not_wait_while_an_unknown_one_is_looked_for(issuer):
+    asked = verifier(issuer)
+    asked.verify(issuer.token())
+    holding, done = threading.Event(), threading.Event()
+
+    def hold():
+        with asked._keys._client_lock:
+            holding.set()
+            done.wait(30)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    holding.wait(30)
+    assert asked.verify(issuer.token()).scopes == ("predict",)
+    done.set()
+    holder.join()
