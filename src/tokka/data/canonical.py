@@ -71,14 +71,10 @@ def _number(cell: object, name: str) -> float:
         raise Unusable(f"empty {name!r}")
     if isinstance(cell, bool) or not isinstance(cell, int | float | str):
         raise Unusable(f"{name!r} is a {type(cell).__name__}, expected a number")
-    if isinstance(cell, str) and not NUMBER.fullmatch(cell.strip()):
-        raise Unusable(f"{name!r} is {cell.strip()[:40]!r}, expected a finite number")
-    try:
-        number = float(cell)
-    except OverflowError:
-        number = math.inf
+    word = str(cell).strip()
+    number = float(word) if NUMBER.fullmatch(word) else math.nan
     if not math.isfinite(number):
-        raise Unusable(f"{name!r} is {number}, expected a finite number")
+        raise Unusable(f"{name!r} is {word[:40]!r}, expected a finite number")
     return number
 
 

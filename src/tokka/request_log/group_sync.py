@@ -5,6 +5,7 @@
 A process that is killed loses nothing that was written; this bounds what a power cut or a dead kernel may take.
 """
 
+import contextlib
 import os
 import threading
 
@@ -23,9 +24,7 @@ class GroupSync:
     def __init__(self, interval: float = INTERVAL_SECONDS, records: int = RECORDS) -> None:
         self._interval, self._records = interval, records
         self._condition = threading.Condition()
-        self._descriptor = -1
-        self._waiting = 0
-        self._closed = False
+        self._descriptor, self._waiting, self._closed = -1, 0, False
         self._thread: threading.Thread | None = None
         self.syncs = 0
 
@@ -50,20 +49,15 @@ class GroupSync:
             thread.join()
 
     def _run(self) -> None:
-        while self._wait():
-            # The count is taken before the sync: what comes meanwhile waits for the next one.
+        while True:
             with self._condition:
+                self._condition.wait_for(lambda: self._waiting or self._closed)
+                self._condition.wait_for(lambda: self._waiting >= self._records or self._closed, self._interval)
+                if not self._waiting:
+                    return
+                # The count is taken before the sync: what comes meanwhile waits for the next one.
                 descriptor, self._waiting = self._descriptor, 0
-            try:
+            # A full or broken disk is told to whoever writes next.
+            with contextlib.suppress(OSError):
                 os.fdatasync(descriptor)
                 self.syncs += 1
-            except OSError:
-                # A full or broken disk is told to whoever writes next.
-                continue
-
-    def _wait(self) -> bool:
-        """Whether there is something to sync, after the interval or as soon as much waits."""
-        with self._condition:
-            self._condition.wait_for(lambda: self._waiting or self._closed)
-            self._condition.wait_for(lambda: self._waiting >= self._records or self._closed, self._interval)
-            return self._waiting > 0

@@ -34,7 +34,7 @@ class Prepared:
 
     def split(self, name: str) -> pa.Table:
         """One split by its name."""
-        return {"train": self.train, "validation": self.validation, "test": self.test}[name]
+        return getattr(self, name)
 
 
 def load(folder: Path) -> Prepared:

@@ -52,15 +52,10 @@ def _lend(rows: Sequence[Row], splits: list[Split], wanting: tuple[Split, ...]) 
         by_class.setdefault(row.target, []).append(index)
     for members in by_class.values():
         for name in wanting:
-            if not any(splits[index] == name for index in members):
-                _lend_one(rows, splits, members, name)
-
-
-def _lend_one(rows: Sequence[Row], splits: list[Split], members: list[int], name: Split) -> None:
-    """Move every training row of one key: two rows with the same key must not stand in two splits."""
-    training = [index for index in members if splits[index] == "train"]
-    lowest = min((place(rows[index]) for index in training), default=1.0)
-    lent = [index for index in training if place(rows[index]) == lowest]
-    if len(lent) < len(training):
-        for index in lent:
-            splits[index] = name
+            if all(splits[index] != name for index in members):
+                training = {index: place(rows[index]) for index in members if splits[index] == "train"}
+                # Every training row of one key: two rows with the same key must not stand in two splits.
+                lent = [index for index, number in training.items() if number == min(training.values())]
+                if len(lent) < len(training):
+                    for index in lent:
+                        splits[index] = name

@@ -12,6 +12,8 @@ import shutil
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
+
 from tokka import files, progress, provenance
 from tokka.data import rows
 from tokka.data.preparation import prepared, preprocessing, stage
@@ -39,7 +41,8 @@ def preprocess(validated: Path, params: Params, settings: Settings, out: Path) -
     """
     key, store = data_key(validated, params), StepStore(settings.home / "store")
     out.mkdir(parents=True, exist_ok=True)
-    if _fetch(store, key, settings, out):
+    # One that was sent to another remote than is configured now is made, and sent, again.
+    if store.fetch(STEP, key, into=out) and files.read_json(out / "versioning.json")["remote"] == settings.remote:
         progress.report(STEP, "the same data was prepared before", fraction=1.0)
         return {**files.read_json(out / "versioning.json"), "origin": "store"}
     workspaces = settings.home / "workspaces"
@@ -83,13 +86,6 @@ def verify(folder: Path, params: Params) -> str:
     return found
 
 
-def _fetch(store: StepStore, key: str, settings: Settings, out: Path) -> bool:
-    """Take a kept output, if it was sent to the remote that is configured now."""
-    if not store.fetch(STEP, key, into=out):
-        return False
-    return bool(files.read_json(out / "versioning.json")["remote"] == settings.remote)
-
-
 def _reproduce(workspace: Workspace) -> Origin:
     progress.report(STEP, "asking the DVC remote")
     known = workspace.fetch_runs()
@@ -110,13 +106,14 @@ def _collect(workspace: Workspace, key: str, origin: Origin, params: Params, out
     digest = verify(made, params)
     shutil.rmtree(out)
     shutil.copytree(made, out, ignore=shutil.ignore_patterns(files.MANIFEST))
-    files.write_text(out / "dvc.lock", workspace.lock_text())
+    lock = workspace.lock_text()
+    files.write_text(out / "dvc.lock", lock)
     result = {
         "digest": digest,
         "splits": files.read_json(out / "digest.json")["splits"],
         "summary": files.read_json(out / "summary.json"),
-        "lock": workspace.lock_text(),
-        "dvc_md5": _output_md5(workspace.lock_text()),
+        "lock": lock,
+        "dvc_md5": str(yaml.safe_load(lock)["stages"][STEP]["outs"][0]["md5"]),
         "remote": workspace.settings.remote,
         "origin": origin,
         "key": key,
@@ -124,10 +121,3 @@ def _collect(workspace: Workspace, key: str, origin: Origin, params: Params, out
     }
     files.write_json(out / "versioning.json", result)
     return result
-
-
-def _output_md5(lock: str) -> str:
-    import yaml
-
-    (output,) = yaml.safe_load(lock)["stages"][STEP]["outs"]
-    return str(output["md5"])
