@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 LINKS := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS))
+# TORCH=cpu takes the build of torch without CUDA. The lock accepts this one and the index's own.
+BACKEND := $(if $(TORCH),--torch-backend $(TORCH))
 UV_VERSION := 0.13.9
 export HF_HUB_OFFLINE ?= 1
 
@@ -13,13 +15,13 @@ export HF_HUB_OFFLINE ?= 1
 help: ## list every command
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-install: $(VENV)/.installed ## create .venv and install requirements.lock
+install: $(VENV)/.installed ## create .venv and install requirements.lock; TORCH=cpu: without CUDA
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	@# Compiled now: where PYTHONDONTWRITEBYTECODE is set, each process of a run would compile what it imports, for minutes.
-	$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python $(LINKS) -r requirements.lock
+	$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python $(LINKS) $(BACKEND) -r requirements.lock
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps -e .
 	@touch $@
 
