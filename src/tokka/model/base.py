@@ -8,7 +8,6 @@ Weights are safetensors and nothing else; a pickle in the folder is refused even
 
 import importlib.util
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,13 +51,9 @@ def resolve_base(model: Model, cache: Path) -> BaseModelFolder:
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder that could run code or that cannot be loaded.
-
-    Raises:
-        Refused: as `resolve_base`.
-    """
-    for path in _all_files(folder):
-        if path.suffix.lower() in EXECUTABLE:
+    """Refuse a folder that could run code or that cannot be loaded."""
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in EXECUTABLE and not path.is_dir():
             raise Refused(f"{path} may run code when it is loaded", "keep the safetensors, delete this file")
     if not weight_files(folder):
         raise Refused(f"{folder} holds no .safetensors weights", "convert the model with `save_pretrained`")
@@ -76,10 +71,6 @@ def base_digest(folder: Path) -> str:
     """One sha256 over weights, tokenizer and configuration; other files do not compute."""
     paths = [*weight_files(folder), folder / "tokenizer.json", folder / "config.json"]
     return files.digest_json({path.name: files.digest_file(path) for path in paths})
-
-
-def _all_files(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.rglob("*")) if not path.is_dir())
 
 
 def _locate(model: Model, cache: Path) -> tuple[Path, str]:

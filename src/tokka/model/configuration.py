@@ -53,11 +53,7 @@ def read_encoder_config(path: Path) -> EncoderConfig:
 
 
 def check_encoder_config(found: Mapping[str, object], origin: str = "config.json") -> EncoderConfig:
-    """`read_encoder_config` for a mapping that is in memory.
-
-    Raises:
-        Refused: as there.
-    """
+    """`read_encoder_config` for a mapping that is in memory; raises what that does."""
     if found.get("model_type") not in MODEL_TYPES:
         raise Refused(
             f"{origin}: model_type {found.get('model_type')!r} is not supported",

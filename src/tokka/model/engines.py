@@ -88,18 +88,14 @@ def run_in_batches(
     engine: Engine, encoded: Encoded, *, batch: int, padding: int, token_types: bool
 ) -> tuple[Floats, Floats]:
     """Run rows of like length together, at most `batch`, and give outputs and vectors back in the rows' own order."""
-    outputs: list[Floats] = []
-    embeddings: list[Floats] = []
     lengths = encoded.lengths
     if len(lengths) == 1:
         return engine(_inputs(encoded, np.zeros(1, np.int64), padding, token_types))
     order = np.argsort(lengths, kind="stable")
-    for rows in _cut(order, lengths, batch):
-        found = engine(_inputs(encoded, rows, padding, token_types))
-        outputs.append(found[0])
-        embeddings.append(found[1])
+    found = [engine(_inputs(encoded, rows, padding, token_types)) for rows in _cut(order, lengths, batch)]
+    outputs, embeddings = (np.concatenate(parts) for parts in zip(*found, strict=True))
     back = np.argsort(order, kind="stable")
-    return np.concatenate(outputs)[back], np.concatenate(embeddings)[back]
+    return outputs[back], embeddings[back]
 
 
 def _cut(order: Ids, lengths: Ids, batch: int) -> Iterator[Ids]:

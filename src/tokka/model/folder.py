@@ -68,7 +68,9 @@ class ModelConfig(Strict):
 def write_model_config(folder: Path, config: dict[str, Any]) -> ModelConfig:
     """List the files of a folder and write tokka.json, sealed by a digest of its own content."""
     present = [name for name in FILES if (folder / name).is_file()]
-    entries = {name: Entry(sha256=files.digest_file(folder / name), bytes=_size(folder / name)) for name in present}
+    entries = {
+        name: Entry(sha256=files.digest_file(folder / name), bytes=(folder / name).stat().st_size) for name in present
+    }
     model = ModelConfig(**config, files=entries)
     tree = model.model_dump(mode="json")
     files.write_json(folder / CONFIG, {**tree, "seal": files.digest_json(tree)})
@@ -101,23 +103,22 @@ def verify_model(folder: Path) -> ModelConfig:
         Refused: a file is extra, missing, a link, or has changed.
     """
     config = read_model_config(folder)
-    _refuse_extra_files(folder, config)
+    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink() or path.is_file()}
+    if unknown := (set(config.files) - set(FILES)) | (present - set(config.files) - {CONFIG, SIGNATURE}):
+        raise Refused(f"{folder / min(unknown)} does not belong in a model folder", "remove it")
     for name, entry in config.files.items():
         path = folder / name
         if path.is_symlink() or not path.is_file():
             raise Refused(f"{path} is missing or no plain file", "fetch or train the model again")
-        if _size(path) != entry.bytes or files.digest_file(path) != entry.sha256:
+        if path.stat().st_size != entry.bytes or files.digest_file(path) != entry.sha256:
             raise Refused(f"{path} has changed since the model was made", "fetch or train the model again")
     return config
 
 
 def model_digest(folder: Path) -> str:
-    """The identity of a model: 64 hexadecimal digits over tokka.json and, through it, every file.
+    """The identity of a model: 64 hexadecimal digits over tokka.json and, through it, every file that verifies.
 
     The signature is not part of it, so that signing does not change what it signs.
-
-    Raises:
-        Refused: as `verify_model`.
     """
     return config_digest(verify_model(folder))
 
@@ -126,15 +127,3 @@ def config_digest(config: ModelConfig) -> str:
     """The digest that `model_digest` gives for a folder that verifies against this tokka.json."""
     # A field that a later Tokka adds, with its default, must not rename the models that were made before.
     return files.digest_json(config.model_dump(mode="json", exclude_unset=True))
-
-
-def _refuse_extra_files(folder: Path, config: ModelConfig) -> None:
-    unknown = set(config.files) - set(FILES)
-    extra = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink() or path.is_file()}
-    unknown |= extra - set(config.files) - {CONFIG, SIGNATURE}
-    if unknown:
-        raise Refused(f"{folder / sorted(unknown)[0]} does not belong in a model folder", "remove it")
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size

@@ -40,7 +40,8 @@ class Specialist(nn.Module):
     def __init__(self, encoder: nn.Module, *, outputs: int, pooling: str, feature_scale: float = FEATURE_SCALE) -> None:
         super().__init__()
         self.encoder = encoder
-        self.head = Head(_hidden_size(encoder), outputs)
+        config: Any = encoder.config
+        self.head = Head(int(config.hidden_size), outputs)
         self.pooling = pooling
         self.feature_scale = feature_scale
 
@@ -139,8 +140,3 @@ def _pool(states: Tensor, attention_mask: Tensor, pooling: str) -> Tensor:
 def _plain_name(name: str, prefix: str) -> str:
     name = name.removeprefix(prefix)
     return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
-
-
-def _hidden_size(encoder: nn.Module) -> int:
-    config: Any = encoder.config
-    return int(config.hidden_size)

@@ -20,10 +20,8 @@ from tokka import files
 from tokka.errors import Refused, UsageError
 from tokka.model.configuration import check_encoder_config
 from tokka.model.engines import Engine, onnx_engine, rows_per_run, run_in_batches, torch_engine
-from tokka.model.folder import FORM_FILES, Form, ModelConfig, config_digest, model_digest, verify_model
+from tokka.model.folder import FORM_FILES, Form, ModelConfig, config_digest, verify_model
 from tokka.model.tokenising import Encoded, TextEncoder
-
-__all__ = ["Predictions", "Predictor", "load_predictor", "model_digest"]
 
 
 @dataclass(frozen=True)
@@ -77,24 +75,23 @@ class Predictor:
         return self.predict_encoded(self.encode(texts, pairs), batch)
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Encoded:
-        """The first half of `predict`: token ids, of which texts beyond `max_tokens` have no more than that.
-
-        Raises:
-            UsageError: see `predict`.
-        """
-        self._check(texts, pairs)
+        """The first half of `predict`: at most `max_tokens` token ids of each text; raises what `predict` raises."""
+        if self.config.text_pair and pairs is None:
+            raise UsageError("this model compares two texts, and the second one is missing", "send text_pair too")
+        if pairs is not None and not self.config.text_pair:
+            raise UsageError("this model reads one text, and got two", "leave text_pair out")
+        if pairs is not None and len(pairs) != len(texts):
+            raise UsageError(f"{len(texts)} texts came with {len(pairs)} pairs", "send one pair for each text")
         return self._encoder.encode(texts, pairs)
 
     def predict_encoded(self, encoded: Encoded, batch: int = 64) -> Predictions:
         """The second half of `predict`, for rows in any number."""
-        if not encoded.ids:
-            outputs = embeddings = np.empty((0, max(1, len(self.labels))), np.float32)
-        else:
-            config = self.config
+        outputs = embeddings = np.empty((0, max(1, len(self.labels))), np.float32)
+        if encoded.ids:
+            size, padding, token_types = self.rows_per_run(batch), self.config.padding, self.config.token_types
             outputs, embeddings = run_in_batches(
-                self._engine, encoded,
-                batch=self.rows_per_run(batch), padding=config.padding, token_types=config.token_types,
-            )  # fmt: skip
+                self._engine, encoded, batch=size, padding=padding, token_types=token_types
+            )
         return Predictions(self._scores(outputs), embeddings, encoded.lengths, encoded.unknown, self.labels)
 
     def rows_per_run(self, batch: int) -> int:
@@ -112,14 +109,6 @@ class Predictor:
         exponents = np.exp(scaled - scaled.max(axis=1, keepdims=True))
         scores: NDArray[np.float32] = exponents / exponents.sum(axis=1, keepdims=True)
         return scores
-
-    def _check(self, texts: Sequence[str], pairs: Sequence[str] | None) -> None:
-        if self.config.text_pair and pairs is None:
-            raise UsageError("this model compares two texts, and the second one is missing", "send text_pair too")
-        if pairs is not None and not self.config.text_pair:
-            raise UsageError("this model reads one text, and got two", "leave text_pair out")
-        if pairs is not None and len(pairs) != len(texts):
-            raise UsageError(f"{len(texts)} texts came with {len(pairs)} pairs", "send one pair for each text")
 
 
 def load_predictor(folder: Path, form: Form | None = None, threads: int = 1) -> Predictor:

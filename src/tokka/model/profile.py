@@ -22,14 +22,14 @@ class Budgets:
 
 def max_tokens(params: Params) -> int:
     """The length to which texts are cut, in training, in the exported model and when it serves."""
-    asked = params.model.max_tokens
-    return min(asked, params.export.edge.max_tokens) if _edge(params) else asked
+    edge, asked = params.export.edge.max_tokens, params.model.max_tokens
+    return min(asked, edge) if params.export.profile == "edge" else asked
 
 
 def budgets(params: Params) -> Budgets:
     """The budgets that hold: those of `export.edge` for the edge profile, else those of `evaluation`."""
-    if _edge(params):
-        edge = params.export.edge
+    edge = params.export.edge
+    if params.export.profile == "edge":
         return Budgets(edge.latency_budget_ms, edge.size_budget_mb, "export.edge")
     return Budgets(params.evaluation.latency_budget_ms, params.evaluation.size_budget_mb, "evaluation")
 
@@ -41,7 +41,7 @@ def check_export(params: Params) -> None:
         UsageError: export.serve needs export.onnx, or export.int8; or the edge profile is to serve another than int8.
     """
     export = params.export
-    if _edge(params) and export.serve != "int8":
+    if export.profile == "edge" and export.serve != "int8":
         raise UsageError(
             f"export.profile = edge serves int8, export.serve is {export.serve}",
             "set export.serve: int8, or export.profile: standard",
@@ -59,7 +59,3 @@ def describe(params: Params) -> str:
         f"{params.export.profile}: texts of up to {max_tokens(params)} tokens, "
         f"at most {held.latency_ms:g} ms (p99) and {held.size_mb:g} MB, by {held.source}"
     )
-
-
-def _edge(params: Params) -> bool:
-    return params.export.profile == "edge"

@@ -78,21 +78,18 @@ class TextEncoder:
         ids = [np.asarray(row.ids, dtype=np.int64) for row in found]
         types = [np.asarray(row.type_ids, dtype=np.int64) for row in found]
         special = [np.asarray(row.special_tokens_mask, dtype=bool) for row in found]
-        return Encoded(ids=ids, types=types, unknown=self._unknown_shares(ids, special))
+        return Encoded(ids, types, np.asarray(list(map(self._unknown_share, ids, special)), dtype=np.float64))
 
     def token_ids(self, names: Sequence[str]) -> list[int]:
         """The ids of those of these tokens that the vocabulary has, in their order."""
         found = (self._tokenizer.token_to_id(name) for name in names)
         return [int(number) for number in found if number is not None]
 
-    def _unknown_shares(self, ids: list[Ids], special: list[NDArray[np.bool_]]) -> NDArray[np.float64]:
-        shares = np.zeros(len(ids))
-        for row, (tokens, mask) in enumerate(zip(ids, special, strict=True)):
-            # [UNK] itself is listed among the special tokens of some tokenizers: count it by its id.
-            unknown = int((tokens == self._unknown).sum())
-            words = int((~mask | (tokens == self._unknown)).sum())
-            shares[row] = unknown / words if words else 0.0
-        return shares
+    def _unknown_share(self, ids: Ids, special: NDArray[np.bool_]) -> float:
+        # [UNK] itself is listed among the special tokens of some tokenizers: count it by its id.
+        unknown = ids == self._unknown
+        words = int((~special | unknown).sum())
+        return int(unknown.sum()) / words if words else 0.0
 
 
 def pad(rows: Sequence[Ids], value: int = 0) -> tuple[Ids, Ids]:

@@ -6,6 +6,8 @@ What came of it is kept in `work` as safetensors: a training that is killed late
 during the practice starts the practice again. Every draw depends on the seed and the step's number alone.
 """
 
+import functools
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,12 +21,11 @@ from torch import nn
 from tokka import files, progress
 from tokka.errors import Refused, TokkaError
 from tokka.model.network import as_safetensors
-from tokka.model.tokenising import Ids, pad
+from tokka.model.tokenising import pad
 from tokka.training.adaptation_losses import ContrastiveLoss, MaskedLoss
 from tokka.training.fit.out_of_memory import is_out_of_memory
 from tokka.training.setup.batches import LengthBatches
-from tokka.training.setup.optimisation import Schedule, is_decayed
-from tokka.training.setup.precision import autocast
+from tokka.training.setup.optimisation import Schedule, is_decayed, optimizer_step
 from tokka.training.setup.training_setup import TrainingSetup
 
 ADAPTED = "adapted.safetensors"
@@ -80,7 +81,8 @@ def _practise(setup: TrainingSetup) -> Practice:
     if len(setup.unlabelled.ids) < 2:
         raise TokkaError("adaptation needs two texts or more that are not in the test or validation split", "more data")
     torch.manual_seed(step_seed(seed, 0))
-    loss_of = _loss(setup).to(setup.model.head.linear.weight.device)
+    device = setup.model.head.linear.weight.device
+    loss_of = _loss(setup).to(device)
     batches = [batch for epoch in range(params.epochs) for batch in _batches(setup, epoch)]
     optimizer = _optimizer(setup, loss_of)
     schedule = Schedule.linear(len(batches), WARMUP_SHARE)
@@ -88,9 +90,16 @@ def _practise(setup: TrainingSetup) -> Practice:
     losses: list[float] = []
     for step, rows in _reported(batches, losses, params.method):
         torch.manual_seed(step_seed(seed, step))
-        for group in optimizer.param_groups:
-            group["lr"] = group["base_rate"] * schedule.factor(step)
-        losses.append(_step(setup, loss_of, optimizer, [setup.unlabelled.ids[row] for row in rows]))
+        arrays = pad([setup.unlabelled.ids[row] for row in rows], setup.vocabulary.padding)
+        inputs = [torch.from_numpy(array).to(device) for array in arrays]
+        loss = optimizer_step(
+            optimizer, functools.partial(loss_of, *inputs), factor=schedule.factor(step),
+            clip=setup.params.finetuning.gradient_clip, precision=setup.precision,
+        )  # fmt: skip
+        if not math.isfinite(loss):
+            hint = f"lower adaptation.learning_rate ({params.learning_rate:g})"
+            raise TokkaError(f"the loss of the adaptation is {loss}", hint)
+        losses.append(loss)
     tenth = max(1, len(losses) // 10)
     return Practice(
         texts=len(setup.unlabelled.ids),
@@ -135,24 +144,6 @@ def _optimizer(setup: TrainingSetup, loss_of: nn.Module) -> torch.optim.AdamW:
             if chosen:
                 groups.append({"params": chosen, "base_rate": rate * factor, "lr": 0.0, "weight_decay": decay})
     return torch.optim.AdamW(groups, fused=True)
-
-
-def _step(setup: TrainingSetup, loss_of: nn.Module, optimizer: torch.optim.AdamW, rows: list[Ids]) -> float:
-    device = setup.model.head.linear.weight.device
-    inputs = [torch.from_numpy(array).to(device) for array in pad(rows, setup.vocabulary.padding)]
-    optimizer.zero_grad(set_to_none=True)
-    with autocast(setup.precision):
-        loss = loss_of(*inputs)
-    if not bool(torch.isfinite(loss)):
-        rate = setup.params.adaptation.learning_rate
-        raise TokkaError(
-            f"the loss of the adaptation is {float(loss.detach())}", f"lower adaptation.learning_rate ({rate:g})"
-        )
-    loss.backward()
-    moved = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    torch.nn.utils.clip_grad_norm_(moved, setup.params.finetuning.gradient_clip)
-    optimizer.step()
-    return float(loss.detach())
 
 
 def _reported(batches: list[list[int]], losses: list[float], method: str) -> Iterator[tuple[int, list[int]]]:

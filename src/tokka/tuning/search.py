@@ -70,10 +70,9 @@ class Search:
         self.prepared = without_test_targets(load(folder))
         self.params, self.base, self.space = params, base, space
         self.unlabelled = unlabelled_file(params, settings)
-        practice = unlabelled_digest(params, settings)
-        described = {name: asdict(one) for name, one in space.items()}
-        tokens = str(max_tokens(params))
-        inputs = [self.prepared.digest, base.digest, practice, files.digest_json(described), tokens]
+        described = files.digest_json({name: asdict(one) for name, one in space.items()})
+        practice, tokens = unlabelled_digest(params, settings), str(max_tokens(params))
+        inputs = self.prepared.digest, base.digest, practice, described, tokens
         self.name = provenance.step_key("training", params, *inputs)[:16]
         self.place = settings.home / "tune" / self.name
         self.place.mkdir(parents=True, exist_ok=True)
@@ -101,8 +100,10 @@ class Search:
                 on_trial(self.trials()[-1])
 
     def trials(self) -> list[Trial]:
-        """Every finished trial, numbered from 0 as they ran."""
-        return [_read(trial, number) for number, trial in enumerate(_finished(self.study))]
+        """Every trial that was completed, pruned, or failed by itself (not by an interruption), in their order."""
+        found = self.study.get_trials(deepcopy=False)
+        ended = [one for one in found if one.state.name in ("COMPLETE", "PRUNED") or ERROR in one.user_attrs]
+        return [_read(trial, number) for number, trial in enumerate(ended)]
 
     def present(self) -> Trial | None:
         """The trial of the values that stand in params.yaml, once it is complete."""
@@ -200,12 +201,6 @@ def without_test_targets(prepared: Prepared) -> Prepared:
 def describe(values: Values) -> str:
     """Values in one line."""
     return ", ".join(f"{name} {value:g}" for name, value in values.items())
-
-
-def _finished(study: "optuna.Study") -> list["optuna.trial.FrozenTrial"]:
-    """In the order of their start: complete, pruned, and failed by themselves (not by an interruption)."""
-    trials = study.get_trials(deepcopy=False)
-    return [one for one in trials if one.state.name in ("COMPLETE", "PRUNED") or ERROR in one.user_attrs]
 
 
 def _read(trial: "optuna.trial.FrozenTrial", number: int) -> Trial:

@@ -1,12 +1,12 @@
 """What `tokka tune` may change: keys of the finetuning section, each with the range in which it is sought.
 
 space = make_space(params.finetuning, ["learning_rate=1e-5:1e-3"])
-values = {name: one.suggest(trial) for name, one in space.items()}
+values = {name: one.suggest(trial, name) for name, one in space.items()}
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tokka.errors import UsageError
@@ -32,7 +32,7 @@ class Range:
     def including(self, present: float) -> "Range":
         """The same, wide enough to hold the present value, which is always tried."""
         choices = tuple(sorted({*self.choices, int(present)})) if self.choices else ()
-        return Range(min(self.low, present), max(self.high, present), self.log, self.whole, choices)
+        return replace(self, low=min(self.low, present), high=max(self.high, present), choices=choices)
 
     def suggest(self, trial: "optuna.Trial", name: str) -> float:
         """A value for an Optuna trial, as it would stand in params.yaml: three significant digits."""
@@ -93,7 +93,7 @@ def with_values(params: Params, values: Values) -> Params:
 
 def rounded(value: float) -> float:
     """Three significant digits."""
-    return 0.0 if value == 0 else round(value, DIGITS - 1 - math.floor(math.log10(abs(value))))
+    return float(f"{value:.{DIGITS}g}")
 
 
 def _parse(override: str) -> tuple[str, Range]:
@@ -101,15 +101,12 @@ def _parse(override: str) -> tuple[str, Range]:
     name = name.strip().removeprefix("finetuning.")
     if name not in SPACE:
         raise UsageError(f"--search {override!r}: {name!r} is not searched", f"the keys are {', '.join(SPACE)}")
-    low_text, colon, high_text = text.partition(":")
+    known, (low_text, _, high_text) = SPACE[name], text.partition(":")
     try:
         low, high = float(low_text), float(high_text)
     except ValueError:
         low = high = math.nan
-    known = SPACE[name]
-    if not colon or not (math.isfinite(low) and math.isfinite(high) and low <= high) or (known.log and low <= 0):
+    if not (math.isfinite(low) and math.isfinite(high) and low <= high) or (known.log and low <= 0):
         raise UsageError(f"--search {override!r} is not key=low:high", "for example: --search learning_rate=1e-5:1e-3")
     choices = tuple(size for size in (8, 16, 32, 64, 128, 256) if low <= size <= high) if known.choices else ()
-    if known.choices and not choices:
-        choices = (int(low), int(high))
-    return name, Range(low, high, known.log, known.whole, choices)
+    return name, replace(known, low=low, high=high, choices=choices or (known.choices and (int(low), int(high))))

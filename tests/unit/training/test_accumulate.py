@@ -60,7 +60,7 @@ def test_a_group_has_the_mean_gradient_of_its_batches(prepared: Path, make_param
         finetune(prepared, params, tmp_path / "model", tmp_path / "work")
     assert len(seen) == 3
     setup = make_setup(prepared, params, tmp_path)
-    module = FinetuningModule(setup.model.eval(), params.finetuning, "classification", 0)
+    module = FinetuningModule(setup.model.eval(), params.finetuning, "classification")
     setup.model.load_state_dict({**setup.model.state_dict(), **batches[8][2]})
     for _, batch, _ in batches[8:]:
         torch.autograd.backward(module.loss(batch) / 2)

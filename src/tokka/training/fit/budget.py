@@ -17,11 +17,10 @@ RESERVE = 0.06
 
 @dataclass(frozen=True)
 class Plan:
-    """Epochs of equal length: `batches` each, of the `full` number that would see every row; `accumulate` in a step."""
+    """Epochs of equal length, `batches` each; `accumulate` of them are an optimizer step."""
 
     epochs: int
     batches: int
-    full: int
     accumulate: int = 1
 
     def steps(self, batches: int) -> int:
@@ -51,12 +50,12 @@ def plan_steps(
     """
     usable, full_epoch = seconds * (1 - RESERVE), batches * batch_seconds + validation_seconds
     if epochs * full_epoch <= usable:
-        return Plan(epochs=epochs, batches=batches, full=batches, accumulate=accumulate)
+        return Plan(epochs=epochs, batches=batches, accumulate=accumulate)
     for wanted in range(min(epochs, max(1, -int(-usable // full_epoch))), 0, -1):
         fitting = min(batches, int((usable / wanted - validation_seconds) / batch_seconds))
         if fitting >= 1:
             whole = fitting if fitting in {batches, fitting % accumulate} else fitting - fitting % accumulate
-            return Plan(epochs=wanted, batches=whole, full=batches, accumulate=accumulate)
+            return Plan(epochs=wanted, batches=whole, accumulate=accumulate)
     needed = (batch_seconds + validation_seconds) / (1 - RESERVE)
     raise UsageError(
         f"finetuning.time_budget leaves {seconds:.0f} s for training, one step needs {needed:.0f} s",

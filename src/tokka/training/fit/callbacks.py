@@ -74,11 +74,6 @@ class TrainingCallback(pl.Callback):  # type: ignore[misc]  # as above
         self._follow(Schedule.of(module.params, plan.total), plan.batches)
 
     @property
-    def best_epoch(self) -> int:
-        """The epoch with the best validation figure so far, from 1."""
-        return self.progress.best_epoch
-
-    @property
     def batches(self) -> int:
         """Batches of an epoch."""
         return self.data.limit or self.plan.batches
@@ -128,7 +123,7 @@ class TrainingCallback(pl.Callback):  # type: ignore[misc]  # as above
         standard error of the metric.
         """
         curves = self.progress.curves
-        if not curves or self.best_epoch == len(curves):
+        if not curves or self.progress.best_epoch == len(curves):
             return False
         return -self._gain() > curves[-1]["validation_standard_error"]
 
@@ -162,7 +157,7 @@ class TrainingCallback(pl.Callback):  # type: ignore[misc]  # as above
     def _gain(self) -> float:
         """How much better the last epoch is than the best one; negative when it is worse."""
         name, higher = STEERING[self.module.task]
-        last, best = (self.progress.curves[place][f"validation_{name}"] for place in (-1, self.best_epoch - 1))
+        last, best = (self.progress.curves[place][f"validation_{name}"] for place in (-1, self.progress.best_epoch - 1))
         return last - best if higher else best - last
 
     def _lose_patience(self, step: int) -> None:

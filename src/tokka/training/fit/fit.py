@@ -83,8 +83,7 @@ def _fit(setup: TrainingSetup, work: Path, began: float, on_epoch: OnEpoch | Non
 
 def make_module(setup: TrainingSetup) -> FinetuningModule:
     """The training step for this setup."""
-    rows = len(setup.validation.ids)
-    return FinetuningModule(setup.model, setup.params.finetuning, setup.prepared.task, rows, setup.class_weights)
+    return FinetuningModule(setup.model, setup.params.finetuning, setup.prepared.task, setup.class_weights)
 
 
 def predict_outputs(setup: TrainingSetup) -> Floats:
@@ -130,7 +129,7 @@ def _plan(setup: TrainingSetup, work: Path, began: float, resumed: bool) -> Plan
     if (resumed or own_rank()) and (work / PLAN).is_file():
         return Plan(**files.read_json(work / PLAN))
     params, batches = setup.params.finetuning, len(setup.data.batches(0))
-    plan = Plan(epochs=params.epochs, batches=batches, full=batches, accumulate=params.accumulate)
+    plan = Plan(epochs=params.epochs, batches=batches, accumulate=params.accumulate)
     seconds = budget_seconds(params)
     if seconds is not None:
         pace = seconds_per_token(setup)

@@ -13,7 +13,7 @@ from tokka.model.network import Specialist, encoder_layers
 from tokka.params import Finetuning
 from tokka.training.fit.validation import validation_metrics
 from tokka.training.setup.augmentation import drop_words, mixing
-from tokka.training.setup.datamodule import Batch, Targets, inputs_of
+from tokka.training.setup.datamodule import Batch, inputs_of
 from tokka.training.setup.optimisation import Schedule, known_rate, make_optimizer
 from tokka.training.setup.strategies import unfreeze, unfrozen_layers
 
@@ -23,18 +23,14 @@ class FinetuningModule(pl.LightningModule):  # type: ignore[misc]  # Lightning s
 
     class_weights: Tensor | None
 
-    def __init__(
-        self, model: Specialist, params: Finetuning, task: str, rows: int, class_weights: Tensor | None = None
-    ) -> None:
+    def __init__(self, model: Specialist, params: Finetuning, task: str, class_weights: Tensor | None = None) -> None:
         super().__init__()
         self.register_buffer("class_weights", class_weights, persistent=False)
-        self.model, self.params, self.task, self.rows = model, params, task, rows
+        self.model, self.params, self.task = model, params, task
         self.schedule = Schedule.of(params, 1)
         self.losses: list[Tensor] = []
         self.validation: dict[str, float] = {}
         self._outputs = np.empty((0, 0), dtype=np.float32)
-        self._targets: Targets = np.empty(0, dtype=np.float32)
-        self._unfrozen = -1
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW in groups; the rates are set before each step."""
@@ -46,7 +42,8 @@ class FinetuningModule(pl.LightningModule):  # type: ignore[misc]  # Lightning s
             step_seed(self.params.seed, self.global_step, batch_idx % self.params.accumulate, self.global_rank)
         )
         if self.params.strategy == "gradual":
-            self._unfreeze()
+            layers = len(encoder_layers(self.model.encoder))
+            unfreeze(self.model, unfrozen_layers(self.global_step + 1, self.schedule.total, layers))
         factor = self.schedule.factor(self.global_step + 1)
         for optimizer in self.trainer.optimizers:
             for group in optimizer.param_groups:
@@ -73,12 +70,6 @@ class FinetuningModule(pl.LightningModule):  # type: ignore[misc]  # Lightning s
         group = self.params.accumulate
         present = min(group, self.trainer.num_training_batches - batch_idx // group * group)
         return loss if present == group else loss * (group / present)
-
-    def _unfreeze(self) -> None:
-        count = unfrozen_layers(self.global_step + 1, self.schedule.total, len(encoder_layers(self.model.encoder)))
-        if count != self._unfrozen:
-            unfreeze(self.model, count)
-            self._unfrozen = count
 
     def loss(self, batch: Batch) -> Tensor:
         """Cross-entropy with label smoothing, or the squared error in units of the target's variance.
@@ -108,19 +99,17 @@ class FinetuningModule(pl.LightningModule):  # type: ignore[misc]  # Lightning s
 
     def on_validation_epoch_start(self) -> None:
         """Make room for the outputs of all validation rows."""
-        self._outputs = np.empty((self.rows, self.model.head.linear.out_features), dtype=np.float32)
-        self._targets = np.empty(self.rows, np.float32) if self.task == "regression" else np.empty(self.rows, np.int64)
+        rows = len(self.trainer.datamodule.validation.ids)
+        self._outputs = np.empty((rows, self.model.head.linear.out_features), dtype=np.float32)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Keep the outputs: the metrics are over all rows at once."""
-        outputs, _ = self.model(**inputs_of(batch))
-        rows = batch["row"].cpu().numpy()
-        self._outputs[rows] = outputs.cpu().numpy()
-        self._targets[rows] = batch["target"].cpu().numpy()
+        self._outputs[batch["row"].cpu().numpy()] = self.model(**inputs_of(batch))[0].cpu().numpy()
 
     def on_validation_epoch_end(self) -> None:
         """The validation figures of this epoch."""
-        self.validation = validation_metrics(self.task, self._outputs, self._targets)
+        targets = self.trainer.datamodule.validation.targets
+        self.validation = validation_metrics(self.task, self._outputs, targets)
 
     def take_mean_loss(self) -> float:
         """The mean training loss since the last call."""

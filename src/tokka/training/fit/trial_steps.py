@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from tokka.training.fit.lightning_module import FinetuningModule
-from tokka.training.setup.optimisation import make_optimizer
-from tokka.training.setup.precision import Precision, autocast, choose_device
+from tokka.training.setup.optimisation import make_optimizer, optimizer_step
+from tokka.training.setup.precision import Precision, choose_device
 from tokka.training.setup.training_setup import TrainingSetup
 
 MEASURED_BATCHES = 5
@@ -21,7 +21,7 @@ class TrialSteps:
     def __init__(self, setup: TrainingSetup) -> None:
         params = setup.params.finetuning.model_copy(update={"learning_rate": 1.0})
         self.data = setup.data
-        self.module = FinetuningModule(copy.deepcopy(setup.model), params, setup.prepared.task, 0, setup.class_weights)
+        self.module = FinetuningModule(copy.deepcopy(setup.model), params, setup.prepared.task, setup.class_weights)
         self.module.to(choose_device()).train()
         self._optimizer = make_optimizer(self.module.model, params)
 
@@ -29,17 +29,13 @@ class TrialSteps:
         """Loss and seconds of one step on these training rows at a learning rate; at 0 the weights stay."""
         began, device = time.monotonic(), choose_device()
         batch = {name: value.to(device) for name, value in self.data.collate(self.data.train, list(rows)).items()}
-        for group in self._optimizer.param_groups:
-            group["lr"] = group["base_rate"] * rate
-        self._optimizer.zero_grad()
-        with autocast(precision):
-            loss = self.module.loss(batch)
-        torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(self.module.model.parameters(), self.module.params.gradient_clip)
-        self._optimizer.step()
+        clip = self.module.params.gradient_clip
+        loss = optimizer_step(
+            self._optimizer, lambda: self.module.loss(batch), factor=rate, clip=clip, precision=precision
+        )
         if device == "cuda":
             torch.cuda.synchronize()
-        return float(loss.detach()), time.monotonic() - began
+        return loss, time.monotonic() - began
 
 
 def spread_batches(setup: TrainingSetup, count: int) -> list[list[int]]:

@@ -1,7 +1,7 @@
 """Prepared rows as Lightning takes them: tokenised once, padded per batch."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 import lightning.pytorch as pl
 import numpy as np
@@ -14,7 +14,9 @@ from tokka.data.preparation.prepared import Prepared
 from tokka.errors import TokkaError
 from tokka.model.tokenising import Ids, TextEncoder, pad
 from tokka.params import Finetuning
+from tokka.training.setup.augmentation import AugmentedEpochs
 from tokka.training.setup.batches import LengthBatches
+from tokka.training.setup.vocabulary import TrimmedVocabulary
 
 Batch = dict[str, Tensor]
 # (rows,) class numbers, or values of a regression.
@@ -66,37 +68,31 @@ def _numbers(prepared: Prepared, split: str) -> Targets:
 
 
 class PreparedRows(pl.LightningDataModule):  # type: ignore[misc]  # Lightning ships no types that we read
-    """Train and validation rows, batched by length.
+    """Train and validation rows in the numbers of the trimmed vocabulary, batched by length.
 
     The trainer asks for `train_dataloader` at the start of every epoch, so that the order depends on seed and
-    epoch alone, also after a resume. `limit` is the number of batches of an epoch; None means all.
-    `noisy` gives the training rows of an epoch when augmentation changes them; `train` are the rows as they were given.
+    epoch alone, also after a resume. `limit` is the number of batches of an epoch; None means all. `train` are the
+    rows as they were given; `noise` gives their texts in each epoch when augmentation changes them.
     """
 
     def __init__(
-        self,
-        train: Rows,
-        validation: Rows,
-        params: Finetuning,
-        *,
-        padding: int,
-        token_types: bool,
-        noisy: Callable[[int], Rows] | None = None,
-    ) -> None:
+        self, train: Rows, validation: Rows, params: Finetuning, vocabulary: TrimmedVocabulary, *, token_types: bool,
+        noise: AugmentedEpochs | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.train, self.validation, self.params = train, validation, params
-        self.padding, self.token_types = padding, token_types
+        self.train = replace(train, ids=vocabulary.translate(train.ids))
+        self.validation = replace(validation, ids=vocabulary.translate(validation.ids))
+        self.params, self.padding, self.token_types = params, vocabulary.padding, token_types
         self.limit: int | None = None
         self.rank = 0
-        self._noisy = noisy
-        self._present: tuple[int, Rows] | None = None
+        self._vocabulary, self._noise, self._present = vocabulary, noise, (-1, self.train)
 
     def train_rows(self, epoch: int) -> Rows:
         """The training rows as one epoch reads them; the last epoch asked for is kept."""
-        if self._noisy is None:
-            return self.train
-        if self._present is None or self._present[0] != epoch:
-            self._present = (epoch, self._noisy(epoch))
+        if self._noise and self._present[0] != epoch:
+            encoded = self._noise.encoded(epoch)
+            ids = self._vocabulary.translate(encoded.ids)
+            self._present = (epoch, replace(self.train, ids=ids, types=encoded.types))
         return self._present[1]
 
     def batches(self, epoch: int) -> LengthBatches:

@@ -1,16 +1,17 @@
 """What the optimizer is told: which parameters move, at which rate, and how the rate runs over the steps."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tokka.model.network import Specialist, encoder_layers
 from tokka.params import Finetuning
+from tokka.training.setup.precision import Precision, autocast
 
 # Straight pieces of a falling cosine: with 64 the factor is at most 2e-4 from the curve.
 COSINE_PIECES = 64
@@ -68,19 +69,6 @@ class Schedule:
         return Schedule(points=(*past, (float(done), now), *fall, (end, 0.0)))
 
 
-def freeze(model: Specialist, params: Finetuning) -> None:
-    """Leave only what the strategy trains with gradients: everything, the last layers, or the head.
-
-    Gradual unfreezing starts with everything, so that the optimizer knows all of it. Adapters free themselves.
-    """
-    if params.strategy in {"full", "gradual"}:
-        return
-    model.encoder.requires_grad_(False)
-    if params.strategy == "partial":
-        for layer in list(encoder_layers(model.encoder))[-params.layers :]:
-            layer.requires_grad_(True)
-
-
 def known_rate(params: Finetuning) -> float:
     """`finetuning.learning_rate` as a number: by now the range test has put one in the place of `auto`."""
     assert params.learning_rate != "auto", "the range test comes first"
@@ -96,19 +84,32 @@ def parameter_groups(model: Specialist, params: Finetuning) -> list[dict[str, An
     """AdamW's groups: rates fall by `layer_decay` per layer from the head down; `base_rate` is a group's full rate."""
     groups: dict[tuple[int, bool], dict[str, Any]] = {}
     for name, parameter, depth in _with_depths(model):
-        decayed = is_decayed(name, parameter)
         rate = known_rate(params) * params.layer_decay**depth
-        group = groups.setdefault(
-            (depth, decayed),
-            {"params": [], "base_rate": rate, "lr": 0.0, "weight_decay": params.weight_decay if decayed else 0.0},
-        )
-        group["params"].append(parameter)
+        decay = params.weight_decay if is_decayed(name, parameter) else 0.0
+        group = {"params": [], "base_rate": rate, "lr": 0.0, "weight_decay": decay}
+        groups.setdefault((depth, is_decayed(name, parameter)), group)["params"].append(parameter)
     return [groups[key] for key in sorted(groups)]
 
 
 def make_optimizer(model: Specialist, params: Finetuning) -> torch.optim.AdamW:
     """AdamW, fused: one pass over the memory of each parameter."""
     return torch.optim.AdamW(parameter_groups(model, params), fused=True)
+
+
+def optimizer_step(
+    optimizer: torch.optim.Optimizer, loss_of: Callable[[], Tensor], *, factor: float, clip: float, precision: Precision
+) -> float:
+    """One step outside of Lightning, at a factor of each group's `base_rate`; returns the loss."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_rate"] * factor
+    optimizer.zero_grad()
+    with autocast(precision):
+        loss = loss_of()
+    torch.autograd.backward(loss)
+    moved = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    torch.nn.utils.clip_grad_norm_(moved, clip)
+    optimizer.step()
+    return float(loss.detach())
 
 
 def _with_depths(model: Specialist) -> Iterator[tuple[str, nn.Parameter, int]]:

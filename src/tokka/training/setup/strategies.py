@@ -1,13 +1,11 @@
-"""Which part of the network learns, and when: adapters, layer after layer, and what cannot be asked for."""
+"""Which part of the network learns, and when: all of it, the last layers, adapters, or layer after layer."""
 
 from typing import TYPE_CHECKING
 
 from torch import nn
 
-from tokka.errors import UsageError
 from tokka.model.network import Specialist, encoder_layers
-from tokka.params import Params
-from tokka.sections import Lora
+from tokka.sections import Finetuning, Lora
 
 if TYPE_CHECKING:
     from peft.tuners.lora import LoraModel
@@ -16,15 +14,14 @@ if TYPE_CHECKING:
 UNFREEZING_SHARE = 0.5
 
 
-def check_strategies(params: Params, task: str) -> None:
-    """Refuse what contradicts itself before anything is loaded.
+def freeze(model: Specialist, params: Finetuning) -> None:
+    """Leave only what the strategy trains with gradients: everything, the last layers, or the head.
 
-    Raises:
-        UsageError: class weights for a regression.
+    Gradual unfreezing starts with everything, so that the optimizer knows all of it. Adapters free themselves.
     """
-    finetuning = params.finetuning
-    if finetuning.class_weights != "none" and task == "regression":
-        raise UsageError("finetuning.class_weights: balanced needs classes, the task is regression", "set it to none")
+    if params.strategy not in {"full", "gradual"}:
+        layers = min(params.layers, len(encoder_layers(model.encoder)))
+        unfreeze(model, layers if params.strategy == "partial" else 0)
 
 
 def add_adapters(encoder: nn.Module, params: Lora) -> "LoraModel":

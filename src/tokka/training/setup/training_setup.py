@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tokka import progress
 from tokka.data.preparation.prepared import Prepared
-from tokka.errors import TokkaError
+from tokka.errors import TokkaError, UsageError
 from tokka.model import profile
 from tokka.model.base import BaseModelFolder
 from tokka.model.configuration import EncoderConfig, has_token_types, read_encoder_config, token_capacity
@@ -23,9 +23,8 @@ from tokka.model.tokenising import Ids, TextEncoder
 from tokka.params import Params
 from tokka.training.setup.augmentation import AugmentedEpochs, changes_texts
 from tokka.training.setup.datamodule import PreparedRows, Rows, Targets, read_rows
-from tokka.training.setup.optimisation import freeze
 from tokka.training.setup.precision import Precision, choose_device, choose_threads, has_fast_bf16
-from tokka.training.setup.strategies import add_adapters, check_strategies
+from tokka.training.setup.strategies import add_adapters, freeze
 from tokka.training.setup.unlabelled import Unlabelled, read_unlabelled
 from tokka.training.setup.vocabulary import TrimmedVocabulary
 
@@ -59,16 +58,8 @@ class TrainingSetup:
     unlabelled: Unlabelled = field(default_factory=Unlabelled)
     unlabelled_file: Path | None = None
 
-    def adjust(
-        self,
-        *,
-        learning_rate: float | Literal["auto"] | None = None,
-        batch_size: int | None = None,
-        accumulate: int | None = None,
-        precision: Precision | None = None,
-    ) -> None:
+    def adjust(self, **changes: object) -> None:
         """Replace values of the finetuning section: what training found out in the place of what was asked."""
-        changes = {name: value for name, value in locals().items() if name != "self" and value is not None}
         finetuning = self.params.finetuning.model_copy(update=changes)
         self.params = self.params.model_copy(update={"finetuning": finetuning})
         self.data.params = finetuning
@@ -100,19 +91,18 @@ def prepare_training(
         TokkaError: a split is empty, a class has no training row, there is one class only, targets are constant.
         Refused: the base model's weights do not fit its configuration.
     """
-    check_strategies(params, prepared.task)
+    finetuning, balanced = params.finetuning, params.finetuning.class_weights == "balanced"
+    if balanced and prepared.task == "regression":
+        raise UsageError("finetuning.class_weights: balanced needs classes, the task is regression", "set it to none")
     config = read_encoder_config(base.path / "config.json")
     max_tokens = _bounded_tokens(params, config)
     encoder = TextEncoder(base.path / "tokenizer.json", max_tokens)
     train, validation = read_rows(prepared, "train", encoder), read_rows(prepared, "validation", encoder)
     check_targets(prepared, train)
-    model = _build(prepared, params, base, train)
-    adapters = _fit_out(model, params, max_tokens)
-    noisy = changes_texts(params.finetuning.augmentation)
-    noise = AugmentedEpochs(prepared, encoder, params.finetuning) if noisy else None
+    model, adapters = _build(prepared, params, base, train, max_tokens)
+    noise = AugmentedEpochs(prepared, encoder, finetuning) if changes_texts(finetuning.augmentation) else None
     practice = read_unlabelled(prepared, params, encoder, unlabelled)
     vocabulary = _trim(model, noise, [*train.ids, *validation.ids, *practice.ids, practice.special])
-    balanced = params.finetuning.class_weights == "balanced"
     # Token types tell the texts of a pair apart; for single texts they are all zero and left out.
     token_types = params.task.text_pair is not None and has_token_types(config)
     setup = TrainingSetup(
@@ -121,16 +111,19 @@ def prepare_training(
         prepared=prepared,
         config=config,
         model=model,
-        data=_rows(train, validation, params, vocabulary, noise, token_types),
+        data=PreparedRows(train, validation, finetuning, vocabulary, token_types=token_types, noise=noise),
         validation=validation,
         vocabulary=vocabulary,
         max_tokens=max_tokens,
         adapters=adapters,
+        class_weights=balanced_weights(train.targets) if balanced else None,
         unlabelled=practice.translated(vocabulary),
         unlabelled_file=unlabelled,
-        class_weights=balanced_weights(train.targets) if balanced else None,
     )
-    _forgo_timing(setup)
+    # There is nothing to time without bf16 arithmetic, or without a training step.
+    steps = finetuning.strategy != "frozen" or params.adaptation.method != "none"
+    if finetuning.precision == "auto" and not (steps and has_fast_bf16()):
+        setup.adjust(precision="32")
     return setup
 
 
@@ -178,49 +171,12 @@ def own_randomness_and_threads(params: Params) -> Iterator[int]:
         torch.set_num_threads(before)
 
 
-def _forgo_timing(setup: TrainingSetup) -> None:
-    """float32 in the place of `auto` where there is nothing to time: no bf16 arithmetic, or no training step."""
-    finetuning = setup.params.finetuning
-    steps = finetuning.strategy != "frozen" or setup.params.adaptation.method != "none"
-    if finetuning.precision == "auto" and not (steps and has_fast_bf16()):
-        setup.adjust(precision="32")
-
-
 def _trim(model: Specialist, noise: AugmentedEpochs | None, used: list[Ids]) -> TrimmedVocabulary:
     """Keep the embeddings of these tokens, and of those that noise may make of them."""
     noisy_ids = noise.used_ids(model.encoder.get_input_embeddings().num_embeddings) if noise else ()  # type: ignore[operator]
     vocabulary = TrimmedVocabulary(model.encoder, [*used, *noisy_ids])
     vocabulary.trim(model.encoder)
     return vocabulary
-
-
-def _rows(
-    train: Rows, validation: Rows, params: Params, vocabulary: TrimmedVocabulary, noise: AugmentedEpochs | None,
-    token_types: bool,
-) -> PreparedRows:  # fmt: skip
-    """Both splits, and the noisy training rows of each epoch, in the numbers of the trimmed vocabulary."""
-
-    def noisy(epochs: AugmentedEpochs, epoch: int) -> Rows:
-        encoded = epochs.encoded(epoch)
-        return replace(train, ids=vocabulary.translate(encoded.ids), types=encoded.types)
-
-    return PreparedRows(
-        replace(train, ids=vocabulary.translate(train.ids)),
-        replace(validation, ids=vocabulary.translate(validation.ids)),
-        params.finetuning,
-        padding=vocabulary.padding,
-        token_types=token_types,
-        noisy=(lambda epoch: noisy(noise, epoch)) if noise else None,
-    )
-
-
-def _fit_out(model: Specialist, params: Params, max_tokens: int) -> "LoraModel | None":
-    """Choose the attention that is fastest for these lengths; return LoRA's adapters, None without them."""
-    lora = params.finetuning.strategy == "lora"
-    adapters = add_adapters(model.encoder, params.finetuning.lora) if lora else None
-    if choose_device() == "cpu" and max_tokens <= PLAIN_ATTENTION_TOKENS:
-        model.encoder.set_attn_implementation("eager")  # type: ignore[operator]
-    return adapters
 
 
 def _bounded_tokens(params: Params, config: EncoderConfig) -> int:
@@ -230,11 +186,17 @@ def _bounded_tokens(params: Params, config: EncoderConfig) -> int:
     return min(asked, capacity)
 
 
-def _build(prepared: Prepared, params: Params, base: BaseModelFolder, train: Rows) -> Specialist:
-    outputs = max(1, len(prepared.labels))
+def _build(
+    prepared: Prepared, params: Params, base: BaseModelFolder, train: Rows, max_tokens: int
+) -> tuple[Specialist, "LoraModel | None"]:
+    """The network with what the strategy freezes, the attention that is fastest for these lengths, and the adapters."""
+    outputs, finetuning = max(1, len(prepared.labels)), params.finetuning
     model = Specialist(load_encoder(base.path), outputs=outputs, pooling=params.model.pooling)
     if prepared.task == "regression":
         model.head.scale.fill_(float(np.std(train.targets, dtype=np.float64)))
         model.head.shift.fill_(float(np.mean(train.targets, dtype=np.float64)))
-    freeze(model, params.finetuning)
-    return model
+    freeze(model, finetuning)
+    adapters = add_adapters(model.encoder, finetuning.lora) if finetuning.strategy == "lora" else None
+    if choose_device() == "cpu" and max_tokens <= PLAIN_ATTENTION_TOKENS:
+        model.encoder.set_attn_implementation("eager")  # type: ignore[operator]
+    return model, adapters

@@ -34,7 +34,7 @@ def test_the_budget_is_used() -> None:
 
 def test_enough_time_means_the_whole_wish() -> None:
     plan = plan_steps(epochs=6, batches=141, seconds=1e6, batch_seconds=0.2, validation_seconds=1)
-    assert plan == Plan(epochs=6, batches=141, full=141)
+    assert plan == Plan(epochs=6, batches=141)
 
 
 def test_too_small_a_budget_is_refused() -> None:

@@ -20,6 +20,7 @@ from tokka.data.preparation.prepared import load
 from tokka.model.base import resolve_base
 from tokka.sections import Augmentation
 from tokka.training.finetuning import finetune
+from tokka.training.fit import lightning_module
 from tokka.training.fit.lightning_module import FinetuningModule
 from tokka.training.setup import training_setup
 from tokka.training.setup.augmentation import AugmentedEpochs, augment, drop_words, make_typos, mixing
@@ -142,7 +143,7 @@ def leaky(folder: Path, pairs: bool) -> Path:
 def spy_on_texts(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Note what is tokenised for each split, what noise was made, and how many rows a validation sees."""
     seen: dict[str, Any] = {"read": {}, "noisy": [], "validated": 0}
-    read, texts, validated = training_setup.read_rows, AugmentedEpochs.texts, FinetuningModule.on_validation_epoch_end
+    read, texts, measure = training_setup.read_rows, AugmentedEpochs.texts, lightning_module.validation_metrics
 
     def reading(prepared: Any, split: str, encoder: Any) -> Any:
         rows = read(prepared, split, encoder)
@@ -151,22 +152,21 @@ def spy_on_texts(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         whole = [table.column(name).to_pylist() for name in names]
         for own, ids in zip(encoder.encode(*whole).ids, rows.ids, strict=True):
             np.testing.assert_array_equal(own, ids)
-        seen["read"][split] = whole
+        seen["read"][split], seen["targets", split] = whole, rows.targets
         return rows
 
     def noisy(self: AugmentedEpochs, epoch: int) -> Any:
         seen["noisy"].append(texts(self, epoch))
         return seen["noisy"][-1]
 
-    def counting(self: FinetuningModule) -> None:
-        expected = np.asarray(self.trainer.datamodule.validation.targets)
-        np.testing.assert_array_equal(self._targets, expected)
-        seen["validated"] = len(self._outputs)
-        validated(self)
+    def counting(task: str, outputs: Any, targets: Any) -> dict[str, float]:
+        np.testing.assert_array_equal(targets, seen["targets", "validation"])
+        seen["validated"] = len(outputs)
+        return measure(task, outputs, targets)
 
     monkeypatch.setattr(training_setup, "read_rows", reading)
     monkeypatch.setattr(AugmentedEpochs, "texts", noisy)
-    monkeypatch.setattr(FinetuningModule, "on_validation_epoch_end", counting)
+    monkeypatch.setattr(lightning_module, "validation_metrics", counting)
     return seen
 
 
@@ -210,7 +210,7 @@ def test_a_mixed_batch_is_judged_by_soft_targets(
     noise = {"mixup": 1.0, "word_dropout": 0.0}
     params = make_params(augmentation=noise, task={"type": task}, label_smoothing=0.1)
     setup = prepare_training(load(folder), params, resolve_base(params.model, tmp_path))
-    module = FinetuningModule(setup.model.eval(), params.finetuning, task, 0)
+    module = FinetuningModule(setup.model.eval(), params.finetuning, task)
     batch = setup.data.collate(setup.data.train, list(range(8)))
     torch.manual_seed(3)
     mix = mixing(8, 1.0)

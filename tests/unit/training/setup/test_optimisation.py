@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from tokka.model.network import Specialist, load_encoder
 from tokka.params import Finetuning
-from tokka.training.setup.optimisation import Schedule, freeze, parameter_groups
+from tokka.training.setup.optimisation import Schedule, parameter_groups
+from tokka.training.setup.strategies import freeze
 
 SHARES = st.floats(0, 1)
 

@@ -108,7 +108,7 @@ def test_the_best_epoch_of_adapters_is_loaded(
 ) -> None:
     patience = {"patience": 1, "minimum_improvement": 0.9}
     params = make_params(strategy="lora", export=TORCH_ONLY, epochs=8, early_stopping=patience)
-    monkeypatch.setattr(TrainingCallback, "use_best", lambda self: self.best_epoch == 1)
+    monkeypatch.setattr(TrainingCallback, "use_best", lambda self: self.progress.best_epoch == 1)
     stopped = finetune(prepared, params, tmp_path / "model", tmp_path / "work")
     assert len(stopped["curves"]) == 3
     best = load_file(tmp_path / "work" / "best.safetensors")
@@ -207,7 +207,7 @@ def test_balanced_weights_even_out_the_classes(make_params: MakeParams, tmp_path
     batch = plain.data.collate(plain.data.train, list(range(12)))
     module = make_module(plain).eval()
     before = float(module.loss(batch).detach())
-    weighted = FinetuningModule(plain.model, plain.params.finetuning, "classification", 0, torch.tensor([1.0, 9.0, 1]))
+    weighted = FinetuningModule(plain.model, plain.params.finetuning, "classification", torch.tensor([1.0, 9.0, 1]))
     assert float(weighted.eval().loss(batch).detach()) != pytest.approx(before, abs=1e-6)
     assert "class_weights" not in weighted.state_dict()
 
