@@ -2,6 +2,7 @@
 
 from kfp import dsl
 
+from components.complete_evaluation import complete_evaluation
 from components.evaluate import evaluate
 from components.finetune import finetune
 from components.gate import gate
@@ -22,6 +23,7 @@ def specialise(params: dict, snapshot: str = "", code_version: str = ""):
     5. evaluate: candidate, champion, general baseline; one MLflow run
     6. gate: pass or refuse, with each reason
     7. rollout, if passed
+    8. complete_evaluation: what no rule reads, into the same report and the same run; nothing waits for it
     """
     key = preflight(params=params, snapshot=snapshot, code_version=code_version).set_caching_options(False).output
     rows = validate_data(params=params, snapshot=snapshot, key=key, code_version=code_version).outputs["rows"]
@@ -32,3 +34,12 @@ def specialise(params: dict, snapshot: str = "", code_version: str = ""):
     verdict = gate(params=params, run_id=run_id, evidence=evaluated.outputs["evidence"]).set_caching_options(False)
     with dsl.If(verdict.outputs["Output"] == "pass", name="passed"):
         rollout(params=params, run_id=run_id).set_caching_options(False)
+    complete_evaluation(
+        params=params,
+        run_id=run_id,
+        decision=verdict.outputs["Output"],
+        data=data,
+        model=model,
+        evidence=evaluated.outputs["evidence"],
+        report=evaluated.outputs["report"],
+    ).set_caching_options(False)

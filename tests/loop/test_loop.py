@@ -10,8 +10,10 @@ import time
 
 import pytest
 
+from tokka import files, pending
 from tokka.gateway.client import predict
 from tokka.registry import review
+from tokka.registry.mlflow_client import Registry
 
 pytestmark = pytest.mark.slow
 AGAIN = "finetuning.seed=8"
@@ -32,6 +34,26 @@ def test_one_command_makes_a_first_version_that_answers(world):
     assert final["answer"]["model_version"] == "1"
     assert final["metrics"]["candidate"]["accuracy"] > final["metrics"]["general"]["accuracy"]
     assert final["metrics"]["champion"] == {}
+
+
+def test_the_report_and_the_run_are_completed_once_the_endpoint_answers(world):
+    evidence = world.evidence()
+    if (pid := world.completion()) is not None:
+        os.kill(pid, signal.SIGKILL)
+        assert pending.waiting(world.home), "a killed completion is no completed one"
+    world.wait_until_completed()
+    details, page = files.read_json(evidence / "details.json"), (evidence / "report.html").read_text()
+    assert details["pending"] == []
+    assert "problems" not in details
+    assert {row["name"] for row in details["decision"]["rows"]} == {"candidate", "fp32", "general"}
+    assert "being measured" not in page
+    assert evidence.with_name("report").read_text() == page, "the page that Kubeflow's UI and the admin page show"
+    registry = Registry(world.settings, world.params().registry.model)
+    metrics = registry.run(registry.version("1").run_id).metrics
+    assert {"ways/fp32_quality", "behaviour/candidate_robustness"} <= set(metrics)
+    registry.download_evidence("1", world.home / "downloaded")
+    assert files.read_json(world.home / "downloaded" / "details.json") == details
+    assert "This specialist, fp32" in (world.home / "downloaded" / "model_card.md").read_text()
 
 
 def test_without_a_change_nothing_is_done_again(world):

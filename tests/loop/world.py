@@ -1,5 +1,6 @@
 """A world of its own for one loop: a home, a port, a small corpus, a tiny base model, and the command line."""
 
+import contextlib
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ import psutil
 import yaml
 
 from tests.fixtures.ports import free_port
+from tokka import pending
 from tokka.data.sample import make_sample
 from tokka.deployment.record.record import Record
 from tokka.params import Params, load_params
@@ -108,6 +110,28 @@ class World:
         supervisor = [psutil.Process(info.pid)] if info else []
         stacks = {process.pid for one in supervisor for process in (one, *one.children(recursive=True))}
         return [process for process in self.processes() if process.pid not in stacks]
+
+    def evidence(self) -> Path:
+        """The evidence folder of the run that was made last."""
+        return max(self.home.glob("runs/*/artifacts/*/evaluate/evidence"), key=lambda path: path.stat().st_mtime)
+
+    def completion(self, timeout: float = 30.0) -> int | None:
+        """The process that completes an evaluation, as soon as there is one; None when all are complete before."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline and pending.waiting(self.home):
+            for process in self.processes():
+                with contextlib.suppress(psutil.Error):
+                    if "tokka.steps.complete_evaluation" in process.cmdline():
+                        return process.pid
+            time.sleep(0.05)
+        return None
+
+    def wait_until_completed(self) -> None:
+        """Until no evaluation waits to be completed."""
+        deadline = time.monotonic() + TIMEOUT
+        while waiting := pending.waiting(self.home):
+            assert time.monotonic() < deadline, f"{waiting} never completed"
+            time.sleep(0.1)
 
     def wait_until_quiet(self, timeout: float = 15.0) -> list[str]:
         """What is still running after a while; empty when nothing is."""

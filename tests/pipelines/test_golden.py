@@ -14,7 +14,7 @@ from tokka.runs.kubeflow import compile_pipelines
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"
-DECISIONS = {"detect-drift", "preflight", "evaluate", "gate", "register", "review", "canary"}
+DECISIONS = {"detect-drift", "preflight", "evaluate", "gate", "register", "review", "canary", "complete-evaluation"}
 COMPUTE = {"validate-data", "preprocess", "finetune"}
 
 

@@ -46,6 +46,7 @@ def run(
     out.print(tables.run_summary(final, seconds=time.monotonic() - began))
     if json:
         print_json_line(final)
+    _complete_report(final, settings, out)
     return EXIT_REFUSED if was_refused(final) else 0
 
 
@@ -88,7 +89,7 @@ def reproduce(
 
     Example: `tokka reproduce 1`
     """
-    from tokka.steps.reproduce import run
+    from tokka.runs.reproduce import run
 
     parsed, settings = load(params, overrides)
     links = run(version, parsed, settings)
@@ -100,6 +101,20 @@ def reproduce(
     if json:
         print_json_line({"version": version, "same": same, "links": [link.model_dump() for link in links]})
     return 0 if same else 1
+
+
+def _complete_report(final: dict[str, Any], settings: Any, out: Any) -> None:
+    """Say that the stack completes the report; where no stack runs, as nothing serves yet, complete it here and now."""
+    from tokka import pending
+    from tokka.steps import complete_evaluation
+
+    if final["cached"] or not pending.waiting(settings.home):
+        return
+    if final["endpoint"]:
+        out.print("The report is being completed in the background: what is still missing stands in it.")
+        return
+    out.print("The report is being completed; Ctrl-C leaves that to the next [bold]tokka up[/].")
+    complete_evaluation.complete_waiting(settings)
 
 
 def with_answer(final: dict[str, Any], params: Any, settings: Any) -> dict[str, Any]:

@@ -1,49 +1,52 @@
 """Every way to do the task, measured on the same test rows: what "specialised or general?" is decided from.
 
-| Way                       | Its scores                                                           |
-|---------------------------|----------------------------------------------------------------------|
-| specialist, served form   | measured already: the candidate                                      |
-| specialist, its other form| the same weights as fp32 instead of int8, or the other way round     |
-| champion                  | measured already                                                     |
-| linear head               | fitted on the training rows, over the un-tuned encoder               |
-| zero-shot / neighbours    | measured already: the general baseline                               |
-| prompted language model   | only with evaluation.general.endpoint, on a sample of the test rows  |
+| Way                       | Its scores                                                           | Measured      |
+|---------------------------|----------------------------------------------------------------------|---------------|
+| specialist, served form   | the candidate's                                                      | for the gate  |
+| specialist, its other form| the same weights as fp32 instead of int8, or the other way round     | with details  |
+| champion                  | its own                                                              | for the gate  |
+| linear head               | fitted on the training rows, over the un-tuned encoder               | with details  |
+| zero-shot / neighbours    | the general baseline's                                               | for the gate  |
+| prompted language model   | only with evaluation.general.endpoint, on a sample of the test rows  | with details  |
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tokka import progress
+from tokka.data.preparation.prepared import Prepared
 from tokka.errors import TokkaError
 from tokka.evaluation.gate import recommendation
 from tokka.evaluation.gate.recommendation import Row, Rule
 from tokka.evaluation.metrics import prices, training_spent
-from tokka.evaluation.metrics.metrics import HIGHER_IS_BETTER
+from tokka.evaluation.metrics.comparison import compare
+from tokka.evaluation.metrics.metrics import HIGHER_IS_BETTER, Floats, Integers
 from tokka.evaluation.metrics.test_set import TestSet
 from tokka.evaluation.models import linear_probe, prompted_sample, scoring
-from tokka.evaluation.models.learning_curve import learning_curve, reading
 from tokka.evaluation.models.prompted_sample import Sampled
-from tokka.evaluation.models.scoring import Scored, Specialist
+from tokka.evaluation.models.scoring import OpenedModel, Scored
+from tokka.model.folder import FORM_FILES, Form
 from tokka.model.profile import budgets
 from tokka.params import Params
 
 STEP = "evaluate"
+BEING_MEASURED = "is being measured: this page is completed after the endpoint answers"
 SERVED = "one process with the ONNX runtime for each task; train anew when the world drifts"
 TORCH = "one process with torch for each task; train anew when the world drifts"
 OPERATIONS = {
     "linear": "one process with torch and scikit-learn; an encoder can carry the heads of many tasks",
     "general": "one process with torch; nothing to train, label names (or neighbours) to keep",
 }
+LINEAR_TITLE = "General: linear head on the un-tuned encoder"
 
 
 @dataclass(frozen=True)
-class Bench:
-    """What every measurement needs."""
+class Benchmark:
+    """What every measurement needs. `home` holds the store of trainings, `cache` base models from the hub."""
 
-    prepared: Path
-    data: Any
+    data: Prepared
     test: TestSet
     params: Params
     cache: Path
@@ -62,128 +65,144 @@ class Way:
     """A row with the scores behind it; `sample` are the test rows that they belong to, None for all."""
 
     row: Row
-    scores: Any = None
-    sample: Any = None
+    scores: Floats | None = None
+    sample: Integers | None = None
 
 
-def weigh(
-    bench: Bench, evaluation: Mapping[str, Any], scored: Mapping[str, Scored], models: Mapping[str, Specialist]
-) -> dict[str, Any]:
-    """Measure what was not measured yet and recommend; a way that cannot be measured is a row that says so.
+def known_ways(
+    benchmark: Benchmark,
+    evaluation: Mapping[str, Any],
+    scored: Mapping[str, Scored],
+    models: Mapping[str, OpenedModel],
+) -> list[Way]:
+    """The rows of what was measured for the gate, and one that says so for each way that has yet to be measured.
 
     Args:
         evaluation: evaluation.json.
         scored: candidate, champion and general, as far as they were measured.
         models: the opened candidate and champion.
-
-    Returns:
-        details.decision: rows, recommendation, rule, formula, prices and the learning curve.
     """
-    money, rule = bench.params.evaluation.prices, bench.rule
-    ways = list(_ways(bench, evaluation, scored, models))
+    general, candidate = benchmark.params.evaluation.general, models["candidate"]
+    ways = [
+        _specialist(f"This specialist, {scored['candidate'].form} as served", "candidate", benchmark, scored, models)
+    ]
+    ways += [_unmeasured(form, "specialist", f"This specialist, {form}") for form in _other_forms(candidate)]
+    if "champion" in scored:
+        title = f"Champion, version {models['champion'].version}"
+        ways.append(_specialist(title, "champion", benchmark, scored, models))
+    if general.measure and general.linear:
+        ways.append(_unmeasured("linear", "general", LINEAR_TITLE))
+    if "general" in scored:
+        ways.append(_general(scored["general"], benchmark))
+    if general.measure and general.endpoint:
+        ways.append(_unmeasured("prompted", "general", f"General: prompted {general.model or 'language model'}"))
+    return [replace(way, row=_with_summary(way.row, evaluation, benchmark.metric)) for way in ways]
+
+
+def measured_ways(
+    benchmark: Benchmark, rows: Sequence[Mapping[str, Any]], scores: Mapping[str, Floats], candidate: OpenedModel
+) -> list[Way]:
+    """The ways of an earlier `decision`, with those measured that it says are being measured.
+
+    Args:
+        rows: details.decision.rows.
+        scores: of the ways that were measured for the gate, by name.
+    """
+    measure: dict[str, Callable[[], Way]] = {
+        "linear": lambda: _linear(benchmark),
+        "prompted": lambda: _prompted(benchmark, scores["candidate"]),
+        "int8": lambda: _form("int8", candidate, benchmark),
+        "fp32": lambda: _form("fp32", candidate, benchmark),
+    }
+    names = [field.name for field in fields(Row)]
+    known = [Row(**{name: row[name] for name in names}) for row in rows]
+    return [
+        _or_why_not(row, measure[row.name]) if row.problem == BEING_MEASURED else Way(row, scores.get(row.name))
+        for row in known
+    ]
+
+
+def decision(ways: Sequence[Way], benchmark: Benchmark) -> dict[str, Any]:
+    """details.decision: rows, recommendation, rule, formula and prices."""
+    money, rule = benchmark.params.evaluation.prices, benchmark.rule
     leader = recommendation.best([way.row for way in ways], money, rule)
-    rows = [_against(way, next((it for it in ways if it.row is leader), None), bench) for way in ways]
-    curve = _curve(bench, rows[0])
+    best = next((way for way in ways if way.row is leader), None)
+    rows = [_against(way, best, benchmark) for way in ways]
     return {
-        "metric": bench.metric,
+        "metric": benchmark.metric,
         "rows": [recommendation.as_dict(row, money) for row in rows],
         "recommendation": recommendation.recommend(rows, money, rule).as_dict(),
+        "missing": [row.title for row in rows if row.problem == BEING_MEASURED],
         "rule": rule.sentence(),
         "formula": prices.formula(money),
         "prices": money.model_dump(mode="json"),
-        "country": bench.params.evaluation.country,
-        "curve": curve,
-        "reading": reading(curve, rule.margin, higher=rule.higher),
+        "country": benchmark.params.evaluation.country,
+        "curve": [],
+        "reading": "",
     }
 
 
-def _ways(
-    bench: Bench, evaluation: Mapping[str, Any], scored: Mapping[str, Scored], models: Mapping[str, Specialist]
-) -> Iterator[Way]:
-    candidate, test = scored["candidate"], bench.test
-    yield _specialist("candidate", f"This specialist, {candidate.form} as served", evaluation, scored, models, bench)
-    yield from _other_form(models["candidate"], bench)
-    if "champion" in scored:
-        title = f"Champion, version {models['champion'].version}"
-        yield _specialist("champion", title, evaluation, scored, models, bench)
-    if not bench.params.evaluation.general.measure:
-        return
-    if bench.params.evaluation.general.linear:
-        progress.report(STEP, "a linear head on the un-tuned encoder", fraction=0.75)
-        yield _linear(bench)
-    if "general" in scored:
-        used = 0 if test.classification else min(bench.data.train.num_rows, 4000)
-        row = _row("general", "general", f"General: {scored['general'].form}", scored["general"], bench)
-        row = _with_subject(row, evaluation["general"], bench.metric)
-        yield Way(replace(row, training_cpu_seconds=0.0, labelled_rows=used), scored["general"].scores)
-    if bench.params.evaluation.general.endpoint:
-        yield _prompted(bench, candidate)
-
-
 def _specialist(
-    name: str,
-    title: str,
-    evaluation: Mapping[str, Any],
-    scored: Mapping[str, Scored],
-    models: Mapping[str, Specialist],
-    bench: Bench,
+    title: str, name: str, benchmark: Benchmark, scored: Mapping[str, Scored], models: Mapping[str, OpenedModel]
 ) -> Way:
-    row = _with_subject(_row(name, "specialist", title, scored[name], bench), evaluation[name], bench.metric)
-    spent = training_spent.cpu_seconds(bench.home, models[name].predictor.digest)
-    same_data = models[name].data_digest == bench.data.digest
-    labelled = bench.data.train.num_rows if same_data else None
+    labelled = benchmark.data.train.num_rows if models[name].data_digest == benchmark.data.digest else None
+    row = _row(name, "specialist", title, scored[name])
+    spent = training_spent.cpu_seconds(benchmark.home, models[name].predictor.digest)
     return Way(replace(row, training_cpu_seconds=spent, labelled_rows=labelled), scored[name].scores)
 
 
-def _other_form(model: Specialist, bench: Bench) -> Iterator[Way]:
+def _general(found: Scored, benchmark: Benchmark) -> Way:
+    used = 0 if benchmark.test.classification else min(benchmark.data.train.num_rows, 4000)
+    row = _row("general", "general", f"General: {found.form}", found)
+    return Way(replace(row, training_cpu_seconds=0.0, labelled_rows=used), found.scores)
+
+
+def _unmeasured(name: str, kind: Literal["specialist", "general"], title: str) -> Way:
+    return Way(Row(name, kind, title, problem=BEING_MEASURED))
+
+
+def _other_forms(model: OpenedModel) -> list[Form]:
     """int8 where fp32 is served and the other way round; not torch, which nobody would serve for speed."""
     served, present = model.predictor.form, model.predictor.config.files
-    from tokka.model.folder import FORM_FILES
+    forms: tuple[Form, ...] = ("int8", "fp32")
+    return [form for form in forms if form != served and FORM_FILES[form] in present][:1]
 
-    others = [form for form in ("int8", "fp32") if form != served and FORM_FILES[form] in present]
-    if not others:
-        return
-    name, title = others[0], f"This specialist, {others[0]}"
-    progress.report(STEP, f"the candidate as {name}", fraction=0.72)
+
+def _or_why_not(row: Row, measure: Callable[[], Way]) -> Way:
+    progress.report(STEP, f"measuring {row.title}")
     try:
-        opened = scoring.open_specialist("candidate", "", model.folder, name)
-        found = scoring.score(opened, bench.test, bench.params.evaluation.country)
+        way = measure()
     except TokkaError as error:
-        yield Way(Row(name, "specialist", title, problem=error.message))
-        return
-    spent = training_spent.cpu_seconds(bench.home, model.predictor.digest)
-    row = _measured(_row(name, "specialist", title, found, bench), found.scores, bench.test, bench)
-    yield Way(replace(row, training_cpu_seconds=spent, labelled_rows=bench.data.train.num_rows), found.scores)
+        return Way(replace(row, problem=error.message))
+    return replace(way, row=replace(way.row, title=row.title))
 
 
-def _linear(bench: Bench) -> Way:
-    title = "General: linear head on the un-tuned encoder"
-    try:
-        found = scoring.score_linear(bench.test, bench.data, bench.params, bench.cache)
-    except TokkaError as error:
-        return Way(Row("linear", "general", title, problem=error.message))
-    row = _measured(_row("linear", "general", title, found, bench), found.scores, bench.test, bench)
-    used = min(bench.data.train.num_rows, linear_probe.MAXIMUM_ROWS)
+def _form(form: Form, model: OpenedModel, benchmark: Benchmark) -> Way:
+    opened = scoring.open_model("candidate", "", model.folder, form)
+    found = scoring.score(opened, benchmark.test, benchmark.params.evaluation.country)
+    spent = training_spent.cpu_seconds(benchmark.home, model.predictor.digest)
+    row = _measured(_row(form, "specialist", "", found), found.scores, benchmark.test, benchmark)
+    return Way(replace(row, training_cpu_seconds=spent, labelled_rows=benchmark.data.train.num_rows), found.scores)
+
+
+def _linear(benchmark: Benchmark) -> Way:
+    found = scoring.score_linear(benchmark.test, benchmark.data, benchmark.params, benchmark.cache)
+    row = _measured(_row("linear", "general", LINEAR_TITLE, found), found.scores, benchmark.test, benchmark)
+    used = min(benchmark.data.train.num_rows, linear_probe.MAXIMUM_ROWS)
     row = replace(row, training_cpu_seconds=found.footprint.fit_cpu_seconds, labelled_rows=used)
     return Way(row, found.scores)
 
 
-def _prompted(bench: Bench, candidate: Scored) -> Way:
-    general = bench.params.evaluation.general
-    title = f"General: prompted {general.model or 'language model'}"
-    progress.report(STEP, f"{general.rows} test rows to {general.endpoint}", fraction=0.77)
-    try:
-        asked = prompted_sample.ask_sample(bench.data, bench.test, bench.params)
-    except TokkaError as error:
-        return Way(Row("prompted", "general", title, problem=error.message))
-    part = _part(bench.test, asked.rows)
-    row = _measured(_prompted_row(title, asked, bench), asked.scores, part, bench)
-    same = scoring.measure(part, candidate.scores[asked.rows], bench.params).get(bench.metric, {})
+def _prompted(benchmark: Benchmark, candidate: Floats) -> Way:
+    asked = prompted_sample.ask_sample(benchmark.data, benchmark.test, benchmark.params)
+    part = benchmark.test.take(asked.rows)
+    row = _measured(_prompted_row(asked, benchmark), asked.scores, part, benchmark)
+    same = scoring.measure(part, candidate[asked.rows], benchmark.params).get(benchmark.metric, {})
     return Way(replace(row, same_rows=same), asked.scores, asked.rows)
 
 
-def _prompted_row(title: str, asked: Sampled, bench: Bench) -> Row:
-    general, price = bench.params.evaluation.general, None
+def _prompted_row(asked: Sampled, benchmark: Benchmark) -> Row:
+    general, price = benchmark.params.evaluation.general, None
     if asked.input_tokens is not None and asked.output_tokens is not None:
         price = prices.token_price(asked.input_tokens, asked.output_tokens, general)
     note = f"{asked.unreadable} of {len(asked.rows)} answers were no label and count as wrong"
@@ -196,7 +215,7 @@ def _prompted_row(title: str, asked: Sampled, bench: Bench) -> Row:
     return Row(
         name="prompted",
         kind="general",
-        title=title,
+        title="",
         rows=len(asked.rows),
         p50_ms=asked.latency.p50 if asked.latency else None,
         p99_ms=asked.latency.p99 if asked.latency else None,
@@ -209,10 +228,9 @@ def _prompted_row(title: str, asked: Sampled, bench: Bench) -> Row:
     )
 
 
-def _row(name: str, kind: Any, title: str, found: Scored, bench: Bench) -> Row:
+def _row(name: str, kind: Literal["specialist", "general"], title: str, found: Scored) -> Row:
     """What a process alone told of a model."""
     footprint = found.footprint
-    operations = OPERATIONS.get(name, TORCH if found.form == "torch" else SERVED)
     return Row(
         name=name,
         kind=kind,
@@ -224,55 +242,43 @@ def _row(name: str, kind: Any, title: str, found: Scored, bench: Bench) -> Row:
         cpu_ms=footprint.cpu_ms,
         memory_mb=footprint.memory_mb,
         energy=asdict(footprint.energy),
-        operations=operations,
+        operations=OPERATIONS.get(name, TORCH if found.form == "torch" else SERVED),
     )
 
 
-def _with_subject(row: Row, subject: Mapping[str, Any], metric: str) -> Row:
-    """What evaluation.json says already is said once: quality, and latencies that were measured in turns."""
-    found, latency = subject["metrics"].get(metric, {}), subject["latency_ms"]
+def _with_summary(row: Row, evaluation: Mapping[str, Any], metric: str) -> Row:
+    """Quality, and latencies that were measured in turns, are those of evaluation.json."""
+    if row.problem:
+        return row
+    found, latency = evaluation[row.name]["metrics"].get(metric, {}), evaluation[row.name]["latency_ms"]
     return replace(_with_quality(row, found), p50_ms=latency["p50"], p99_ms=latency["p99"])
 
 
-def _measured(row: Row, scores: Any, test: TestSet, bench: Bench) -> Row:
-    return _with_quality(row, scoring.measure(test, scores, bench.params).get(bench.metric, {}))
+def _measured(row: Row, scores: Floats, test: TestSet, benchmark: Benchmark) -> Row:
+    return _with_quality(row, scoring.measure(test, scores, benchmark.params).get(benchmark.metric, {}))
 
 
 def _with_quality(row: Row, found: Mapping[str, float]) -> Row:
     return replace(row, quality=found.get("value"), low=found.get("low"), high=found.get("high"))
 
 
-def _against(way: Way, leader: Way | None, bench: Bench) -> Row:
+def _against(way: Way, leader: Way | None, benchmark: Benchmark) -> Row:
     """The row with its paired difference to the best one, on the rows that both answered."""
-    from tokka.evaluation.metrics.comparison import compare
-
-    if leader is None or way is leader or way.scores is None:
-        return way.row
+    if leader is None or way is leader or way.scores is None or leader.scores is None:
+        return replace(way.row, gap_low=None)
     shared = way.sample if way.sample is not None else leader.sample
-    target = bench.test.target if shared is None else bench.test.target[shared]
-    scores = [it.scores if shared is None or it.sample is not None else it.scores[shared] for it in (way, leader)]
+    target = benchmark.test.target if shared is None else benchmark.test.target[shared]
     found = compare(
-        bench.metric,
+        benchmark.metric,
         target,
-        *scores,
-        count=bench.params.evaluation.bootstrap,
-        confidence=1.0 - bench.params.gate.alpha,
-        seed=bench.params.finetuning.seed,
+        _on(shared, way, way.scores),
+        _on(shared, leader, leader.scores),
+        count=benchmark.params.evaluation.bootstrap,
+        confidence=1.0 - benchmark.params.gate.alpha,
+        seed=benchmark.params.finetuning.seed,
     )
     return replace(way.row, gap_low=found.low)
 
 
-def _part(test: TestSet, rows: Any) -> TestSet:
-    seconds = [test.pairs[row] for row in rows] if test.pairs is not None else None
-    texts = [test.texts[row] for row in rows]
-    return replace(test, table=test.table.take(rows), texts=texts, pairs=seconds, target=test.target[rows], slices=[])
-
-
-def _curve(bench: Bench, candidate: Row) -> list[dict[str, Any]]:
-    """The shares, and the candidate as the whole; empty when no share is asked for."""
-    if not bench.params.evaluation.learning_curve:
-        return []
-    points = learning_curve(bench.prepared, bench.test, bench.metric, bench.params, bench.home)
-    whole = {"share": 1.0, "rows": bench.data.train.num_rows, "seconds": None, "problem": ""}
-    whole |= {"value": candidate.quality, "low": candidate.low, "high": candidate.high}
-    return [*points, {**whole, "cpu_seconds": candidate.training_cpu_seconds}]
+def _on(rows: Integers | None, way: Way, scores: Floats) -> Floats:
+    return scores if rows is None or way.sample is not None else scores[rows]

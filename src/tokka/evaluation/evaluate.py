@@ -2,29 +2,38 @@
 
 evaluation = evaluate(prepared, model, Champion("none", "", None, ""), params, out)
 out / "report.html", out / "evaluation.json"
+
+What the gate judges is measured here; what is nice to know besides, `complete.py` measures once the endpoint answers.
 """
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from tokka import progress
+from tokka.data.preparation import prepared as prepared_rows
+from tokka.data.preparation.prepared import Prepared
 from tokka.errors import TokkaError
+from tokka.evaluation import alternatives, behaviour, complete, evidence
+from tokka.evaluation.alternatives import Benchmark
+from tokka.evaluation.gate import rules, schema
+from tokka.evaluation.gate.schema import Champion
+from tokka.evaluation.metrics import test_set
+from tokka.evaluation.metrics.comparison import compare
+from tokka.evaluation.metrics.cost import Latency, latency_in_turns
+from tokka.evaluation.metrics.metrics import HIGHER_IS_BETTER
+from tokka.evaluation.metrics.slices import by_confidence
+from tokka.evaluation.metrics.test_set import TestSet
+from tokka.evaluation.models import scoring
+from tokka.evaluation.models.scoring import OpenedModel, Scored
 from tokka.params import Params
+from tokka.registry import metrics as run_metrics
+from tokka.settings import Settings
 
 STEP = "evaluate"
-
-
-@dataclass(frozen=True)
-class Champion:
-    """What serves now. "none" means that nothing does; "unreachable" that nobody could tell, or fetch it."""
-
-    status: Literal["none", "present", "unreachable"]
-    version: str
-    folder: Path | None
-    reason: str
 
 
 def evaluate(
@@ -36,7 +45,7 @@ def evaluate(
     *,
     cache: Path | None = None,
 ) -> dict[str, Any]:
-    """Write evaluation.json, details.json, report.html and the row files into `out`; return the evaluation.
+    """Write the evidence folder `out`, its details still to be completed; return the evaluation.
 
     Args:
         cache: where a base model from the hub is kept; default, the folder of the settings.
@@ -45,62 +54,66 @@ def evaluate(
         TokkaError: the candidate, the data or the base model cannot be used. A champion that cannot be used does
             not raise: it makes the status "unreachable", which the gate refuses.
     """
-    from tokka.data.preparation.prepared import load
-    from tokka.evaluation import behaviour, evidence
-    from tokka.evaluation.metrics.test_set import open_test
-    from tokka.evaluation.models import scoring
-
-    began = time.monotonic()
+    began, cache = time.monotonic(), cache or default_cache()
     behaviour.wanted_behaviour(params)  # a wrong file is said now, not after everything has been measured
-    data = load(prepared)
-    offered = scoring.open_specialist("candidate", "", candidate)
+    data = prepared_rows.load(prepared)
+    offered = scoring.open_model("candidate", "", candidate)
     champion, serving = _open_champion(champion, data.task)
     models = [offered, *([serving] if serving else [])]
     known = [label for model in models for label in model.predictor.labels]
-    test = open_test(data, known, params.evaluation.slices_minimum_rows)
-    progress.report(STEP, f"{len(models)} models on {test.rows} test rows", fraction=0.1)
+    test = test_set.open_test(data, known, params.evaluation.slices_minimum_rows)
+    general = " and the general baseline" if params.evaluation.general.measure else ""
+    progress.report(STEP, f"{len(models)} models{general} on {test.rows} test rows", fraction=0.1)
     scored, lost = _score(models, data, test, params, cache)
     if lost:
         champion, models = _unreachable(champion, lost), [offered]
     test = _sliced_by_confidence(test, scored, params)
     progress.report(STEP, f"intervals from {params.evaluation.bootstrap} resamples", fraction=0.7)
     evaluation = _evaluation(data, test, scored, _latencies(models, scored, test), champion, params)
-    more: dict[str, Any] = {"decision": _decision(prepared, data, test, evaluation, scored, models, params, cache)}
-    more |= _quality(data, test, evaluation, models, params, cache)
-    more["training_curves"] = _training_curves(offered, cache)
-    evidence.write(out, evaluation, data, test, scored, offered, params, seconds=time.monotonic() - began, more=more)
+    benchmark = Benchmark(data, test, params, cache, cache.parent, evaluation["metric"])
+    opened = {model.name: model for model in models}
+    details = {
+        "decision": alternatives.decision(alternatives.known_ways(benchmark, evaluation, scored, opened), benchmark),
+        "training_curves": _training_curves(offered, cache),
+        "pending": complete.wanted(params),
+    }
+    evidence.write(out, evaluation, data, test, scored, offered, params, details, seconds=time.monotonic() - began)
     return evaluation
 
 
-def _score(
-    models: Sequence[Any], data: Any, test: Any, params: Params, cache: Path | None
-) -> tuple[dict[str, Any], str]:
-    """Every model's and the general baseline's answers, by subject; and why there are none of the champion's."""
-    from tokka.evaluation.models import scoring
+def default_cache() -> Path:
+    """Where base models from the hub are kept."""
+    return Settings.from_environment().home / "base"
 
+
+def _score(
+    models: Sequence[OpenedModel], data: Prepared, test: TestSet, params: Params, cache: Path
+) -> tuple[dict[str, Scored], str]:
+    """Every model's and the general baseline's answers, by name; and why there are none of the champion's."""
     country, lost = params.evaluation.country, ""
-    scored = {"candidate": scoring.score(models[0], test, country)}
-    for serving in models[1:]:
-        try:
-            scored["champion"] = scoring.score(serving, test, country)
-        except TokkaError as error:
-            lost = error.message
-    if params.evaluation.general.measure:
-        progress.report(STEP, "the general baseline", fraction=0.4)
-        scored["general"] = scoring.score_general(test, data, params, cache or _default_cache())
+    with ThreadPoolExecutor(1) as beside:
+        # It takes longest, in a process of its own: on the second core meanwhile.
+        measure = params.evaluation.general.measure
+        general = beside.submit(scoring.score_general, test, data, params, cache) if measure else None
+        scored = {"candidate": scoring.score(models[0], test, country)}
+        for serving in models[1:]:
+            try:
+                scored["champion"] = scoring.score(serving, test, country)
+            except TokkaError as error:
+                lost = error.message
+        if general is not None:
+            scored["general"] = general.result()
     return scored, lost
 
 
-def _open_champion(champion: Champion, task: str) -> tuple[Champion, Any]:
+def _open_champion(champion: Champion, task: str) -> tuple[Champion, OpenedModel | None]:
     """The champion's model, or a status that says why there is none to compare with."""
-    from tokka.evaluation.models.scoring import open_specialist
-
     if champion.status != "present":
         return champion, None
     if champion.folder is None:
         return _unreachable(champion, "its model folder was not given"), None
     try:
-        opened = open_specialist("champion", champion.version, champion.folder)
+        opened = scoring.open_model("champion", champion.version, champion.folder)
     except TokkaError as error:
         return _unreachable(champion, error.message), None
     if opened.predictor.task != task:
@@ -108,10 +121,12 @@ def _open_champion(champion: Champion, task: str) -> tuple[Champion, Any]:
     return champion, opened
 
 
-def _sliced_by_confidence(test: Any, scored: dict[str, Any], params: Params) -> Any:
-    """The test with two slices more: where the champion, or the first version itself, is least sure and surest."""
-    from tokka.evaluation.metrics.slices import by_confidence
+def _unreachable(champion: Champion, reason: str) -> Champion:
+    return replace(champion, status="unreachable", reason=reason)
 
+
+def _sliced_by_confidence(test: TestSet, scored: Mapping[str, Scored], params: Params) -> TestSet:
+    """The test with two slices more: where the champion, or the first version itself, is least sure and surest."""
     if not test.classification:
         return test
     whose = "champion" if "champion" in scored else "candidate"
@@ -119,52 +134,28 @@ def _sliced_by_confidence(test: Any, scored: dict[str, Any], params: Params) -> 
     return replace(test, slices=[*test.slices, *found])
 
 
-def _quality(
-    data: Any, test: Any, evaluation: dict[str, Any], models: Sequence[Any], params: Params, cache: Path | None
-) -> dict[str, Any]:
-    """What details.behaviour and details.insight hold: they inform, and no rule reads them."""
-    from tokka.evaluation.behaviour import evaluate_behaviour
-    from tokka.evaluation.label_quality import evaluate_insight
-
-    progress.report(STEP, "behaviour and data insight", fraction=0.9)
-    found: dict[str, Any] = {"behaviour": evaluate_behaviour(params, test, models), "insight": None}
-    if params.evaluation.insight:
-        found["insight"] = evaluate_insight(data, params, evaluation["overlap"], cache or _default_cache())
-    return found
-
-
-def _training_curves(candidate: Any, cache: Path | None) -> list[dict[str, float]]:
+def _training_curves(candidate: OpenedModel, cache: Path) -> list[dict[str, float]]:
     """One entry per epoch; empty when the model was trained elsewhere."""
-    from tokka.registry import metrics as run_metrics
-
-    found = run_metrics.find_training((cache or _default_cache()).parent, candidate.predictor.digest) or {}
+    found = run_metrics.find_training(cache.parent, candidate.predictor.digest) or {}
     return list(found.get("curves") or [])
 
 
-def _unreachable(champion: Champion, reason: str) -> Champion:
-    return Champion("unreachable", champion.version, champion.folder, reason)
-
-
-def _latencies(models: Sequence[Any], scored: dict[str, Any], test: Any) -> dict[str, Any]:
+def _latencies(models: Sequence[OpenedModel], scored: Mapping[str, Scored], test: TestSet) -> dict[str, Latency]:
     """Candidate and champion in turns; the general baseline as its own process measured it."""
-    from tokka.evaluation.metrics.cost import latency_in_turns
-
     found = latency_in_turns({model.name: model.ask for model in models}, test.texts, test.pairs)
     return {name: found.get(name, part.footprint.latency) for name, part in scored.items()}
 
 
 def _evaluation(
-    data: Any, test: Any, scored: dict[str, Any], latencies: dict[str, Any], champion: Champion, params: Params
+    data: Prepared,
+    test: TestSet,
+    scored: Mapping[str, Scored],
+    latencies: Mapping[str, Latency],
+    champion: Champion,
+    params: Params,
 ) -> dict[str, Any]:
-    from tokka.evaluation.gate import rules, schema
-    from tokka.evaluation.metrics import test_set
-    from tokka.evaluation.metrics.metrics import HIGHER_IS_BETTER
-    from tokka.evaluation.models import scoring
-
     metric = rules.gated_metric(params, data.task)
-    found: dict[str, Any] = {
-        name: scoring.subject(part, test, latencies[name], params) for name, part in scored.items()
-    }
+    found = {name: scoring.summarise(part, test, latencies[name], params) for name, part in scored.items()}
     tree = {
         "format": 1,
         "task": data.task,
@@ -181,9 +172,9 @@ def _evaluation(
     return schema.dump(schema.Evaluation.model_validate(tree))
 
 
-def _compare(name: str, metric: str, test: Any, scored: dict[str, Any], params: Params) -> dict[str, Any] | None:
-    from tokka.evaluation.metrics.comparison import compare
-
+def _compare(
+    name: str, metric: str, test: TestSet, scored: Mapping[str, Scored], params: Params
+) -> dict[str, Any] | None:
     if name not in scored:
         return None
     found = compare(
@@ -197,27 +188,3 @@ def _compare(name: str, metric: str, test: Any, scored: dict[str, Any], params: 
         seed=params.finetuning.seed,
     )
     return found.as_dict()
-
-
-def _decision(
-    prepared: Path,
-    data: Any,
-    test: Any,
-    evaluation: dict[str, Any],
-    scored: dict[str, Any],
-    models: Sequence[Any],
-    params: Params,
-    cache: Path | None,
-) -> dict[str, Any]:
-    """Specialised or general? What details.decision holds."""
-    from tokka.evaluation.alternatives import Bench, weigh
-
-    place = cache or _default_cache()
-    bench = Bench(prepared, data, test, params, place, place.parent, evaluation["metric"])
-    return weigh(bench, evaluation, scored, {model.name: model for model in models})
-
-
-def _default_cache() -> Path:
-    from tokka.settings import Settings
-
-    return Settings.from_environment().home / "base"

@@ -5,6 +5,7 @@
 | evaluation.json     | the gate, the registry: every figure that decides                                |
 | details.json        | the report: per class, calibration, confusions, what was measured where          |
 | report.html         | people                                                                           |
+| scores.npz          | what is measured later: every model's scores on every test row                  |
 | predictions.parquet | every test row with every model's answer                                         |
 | reference.parquet   | drift: held-out validation rows with prediction, confidence, length, embedding   |
 | replay.parquet      | replayed traffic: test rows with their truth                                     |
@@ -20,49 +21,55 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tokka import files
+from tokka.data.preparation.prepared import Prepared
+from tokka.evaluation.gate.gate import decide
 from tokka.evaluation.metrics import cost, curves, metrics, resampling, temperature
 from tokka.evaluation.metrics.intervals import intervals
 from tokka.evaluation.metrics.test_set import TestSet, pairs
-from tokka.evaluation.models import forms
-from tokka.evaluation.models.scoring import Scored, Specialist
+from tokka.evaluation.models.scoring import OpenedModel, Scored
+from tokka.evaluation.report.report import render
+from tokka.model.predictor import Predictor
 from tokka.params import Params
+
+SCORES = "scores.npz"
 
 
 def write(
     out: Path,
     evaluation: Mapping[str, Any],
-    data: Any,
+    data: Prepared,
     test: TestSet,
     scored: Mapping[str, Scored],
-    candidate: Specialist,
+    candidate: OpenedModel,
     params: Params,
+    more: Mapping[str, Any],
     *,
     seconds: float,
-    more: Mapping[str, Any] | None = None,
 ) -> None:
     """Write every file; evaluation.json comes last, so that a folder that has it is whole. `more` joins the details."""
-    from tokka.evaluation.gate.gate import decide
-    from tokka.evaluation.report.report import render
-
     out.mkdir(parents=True, exist_ok=True)
-    found = (
-        details(data, test, scored, params)
-        | _of_candidate(candidate, test, scored, params)
-        | dict(more or {})
-        | {"seconds": round(seconds, 2)}
-    )
+    found = details(data, test, scored, candidate, params) | dict(more) | {"seconds": round(seconds, 2)}
     pq.write_table(predictions(test, scored), out / "predictions.parquet")
     pq.write_table(reference(data.validation, candidate.predictor), out / "reference.parquet")
     pq.write_table(replay(test), out / "replay.parquet")
+    arrays: dict[str, Any] = {name: part.scores for name, part in scored.items()}
+    np.savez_compressed(out / SCORES, **arrays)
     files.write_json(out / "confusion.json", found["confusion"])
     files.write_json(out / "roc.json", found["roc"])
-    files.write_json(out / "details.json", found)
-    files.write_text(out / "report.html", render(evaluation, found, decide(evaluation, params).as_dict()))
+    write_page(out, evaluation, found, params)
     files.write_json(out / "evaluation.json", evaluation)
 
 
-def details(data: Any, test: TestSet, scored: Mapping[str, Scored], params: Params) -> dict[str, Any]:
-    """What the report shows and no rule reads."""
+def write_page(out: Path, evaluation: Mapping[str, Any], found: Mapping[str, Any], params: Params) -> None:
+    """The page and, last, the details that it shows."""
+    files.write_text(out / "report.html", render(evaluation, found, decide(evaluation, params).as_dict()))
+    files.write_json(out / "details.json", found)
+
+
+def details(
+    data: Prepared, test: TestSet, scored: Mapping[str, Scored], candidate: OpenedModel, params: Params
+) -> dict[str, Any]:
+    """What the report shows and no rule reads, as far as it follows from the scores."""
     scores = scored["candidate"].scores
     found: dict[str, Any] = {
         "model": params.registry.model,
@@ -84,6 +91,7 @@ def details(data: Any, test: TestSet, scored: Mapping[str, Scored], params: Para
         "confused": curves.confused(test, scores),
         "per_class": per_class(target, scores.argmax(axis=1), test.classes, params),
         "calibration": {name: metrics.calibration(target, part.scores) for name, part in scored.items()},
+        "temperature": temperature.before_and_after(target, scores, candidate.predictor.config.temperature, params),
     }
 
 
@@ -105,15 +113,6 @@ def per_class(
     return rows
 
 
-def _of_candidate(candidate: Specialist, test: TestSet, scored: Mapping[str, Scored], params: Params) -> dict[str, Any]:
-    """What needs the opened model: its forms, and its calibration before and after the temperature."""
-    found: dict[str, Any] = {"forms": forms.compare_forms(candidate, test, scored["candidate"], params)}
-    if test.classification:
-        target, by = test.target.astype(np.int64), candidate.predictor.config.temperature
-        found["temperature"] = temperature.before_and_after(target, scored["candidate"].scores, by, params)
-    return found
-
-
 def predictions(test: TestSet, scored: Mapping[str, Scored]) -> pa.Table:
     """Every test row with the truth and each model's answer and confidence (or value)."""
     columns: dict[str, Any] = {
@@ -130,7 +129,7 @@ def predictions(test: TestSet, scored: Mapping[str, Scored]) -> pa.Table:
     return pa.table(columns)
 
 
-def reference(validation: pa.Table, predictor: Any) -> pa.Table:
+def reference(validation: pa.Table, predictor: Predictor) -> pa.Table:
     """Held-out rows as the served model sees them: what later traffic is compared with.
 
     Validation rows, not training rows: a model is surer of what it was trained on, and every clean window would

@@ -15,8 +15,8 @@ from tokka.errors import Refused
 CONFIG = "tokka.json"
 SIGNATURE = "model.sig"
 FILES = ("model.safetensors", "config.json", "tokenizer.json", "model.onnx", "model.int8.onnx")
-FORM_FILES = {"torch": "model.safetensors", "fp32": "model.onnx", "int8": "model.int8.onnx"}
 Form = Literal["int8", "fp32", "torch"]
+FORM_FILES: dict[Form, str] = {"torch": "model.safetensors", "fp32": "model.onnx", "int8": "model.int8.onnx"}
 
 
 class Strict(BaseModel):

@@ -23,6 +23,7 @@ def model_card(
     model: str = "model",
     synthetic: bool = False,
     override: str = "",
+    details: Mapping[str, Any] | None = None,
 ) -> str:
     """The card in Markdown.
 
@@ -33,6 +34,7 @@ def model_card(
         model: the registered model's name.
         synthetic: the data was Tokka's own sample.
         override: who or what let it past a gate that refused; empty when the gate passed it.
+        details: details.json, as far as it was completed.
     """
     subjects = [evaluation.get(name) or {} for name in ("candidate", "champion", "general")]
     sign = 1 if evaluation.get("higher_is_better", True) else -1
@@ -52,6 +54,7 @@ def model_card(
         compared=[(name, found) for name, found in (evaluation.get("comparison") or {}).items() if found],
         slices=slices,
         worst=WORST_SLICES,
+        details=details or {},
         made_of=[(name, value) for name, value in short if "\n" not in str(value).strip()],
     )
 

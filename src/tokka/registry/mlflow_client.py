@@ -92,9 +92,8 @@ class Registry:
         model = tags.get(entities.MODEL_DIGEST) or files.digest_folder(folder_model)
         content = files.digest_json([files.digest_folder(folder_evidence), model])
         with self._writing(), self._translated(f"log the run of key {key}"):
-            experiment = os.environ.get("MLFLOW_EXPERIMENT_ID") or self._own_experiment()
-            log = CandidateRuns(self._client, experiment, self.model)
-            run = log.open(entities.checked_key(key), content, has_version=self._version_of)
+            log = self._candidate_runs()
+            run = log.open(entities.checked_key(key), content, has_version=self.version_of)
             if entities.LOGGED not in run.data.tags:
                 log.log(run, params=params, metrics=metrics, tags=tags, dataset=dataset)
                 self._client.log_artifacts(run.info.run_id, str(folder_evidence), entities.EVIDENCE_FOLDER)
@@ -119,6 +118,20 @@ class Registry:
         with self._translated(f"tag run {run_id}"):
             for name, value in tags.items():
                 self._client.set_tag(run_id, name, value)
+
+    def log_metrics(self, run_id: str, metrics: Mapping[str, Figure]) -> None:
+        """Add the metrics to a run that it does not have yet."""
+        with self._translated(f"add metrics to run {run_id}"):
+            self._candidate_runs().log_metrics(self._client.get_run(run_id), metrics)
+
+    def _candidate_runs(self) -> CandidateRuns:
+        experiment = os.environ.get("MLFLOW_EXPERIMENT_ID") or self._own_experiment()
+        return CandidateRuns(self._client, experiment, self.model)
+
+    def describe(self, version: str, text: str) -> None:
+        """Replace a version's description."""
+        with self._translated(f"describe version {version}"):
+            self._client.update_model_version(self.model, version, mlmodel.shortened(text))
 
     def log_artifact(self, run_id: str, path: Path, folder: str = entities.EVIDENCE_FOLDER) -> None:
         """Add a file, or every file of a folder, to a run's artifacts."""
@@ -145,7 +158,7 @@ class Registry:
         if entities.LOGGED not in run.tags:
             raise TokkaError(f"run {run_id} was cut short before its model was stored", "run the evaluation again")
         with self._writing(), self._translated(f"register run {run_id}"):
-            existing = self._version_of(run_id)
+            existing = self.version_of(run_id)
             if existing:
                 return existing
             self._make_registered_model()
@@ -159,7 +172,7 @@ class Registry:
                 description=mlmodel.shortened(description),
                 await_creation_for=0,
             )
-            first = self._version_of(run_id) or str(made.version)
+            first = self.version_of(run_id) or str(made.version)
             if int(first) < int(made.version):
                 self._client.delete_model_version(self.model, str(made.version))
             return first
@@ -190,7 +203,8 @@ class Registry:
                 with failpoints.at("tag"):
                     self._client.set_model_version_tag(self.model, version, name, value)
 
-    def _version_of(self, run_id: str) -> str | None:
+    def version_of(self, run_id: str) -> str | None:
+        """The version that was made of a run, if any."""
         found = self._client.search_model_versions(f"name = '{self.model}' and run_id = '{run_id}'")
         return min((str(version.version) for version in found), key=int, default=None)
 

@@ -67,6 +67,25 @@ def log_evaluation(
         )
 
 
+def publish_details(run_id: str, evidence: Path, params: Params, settings: Settings) -> None:
+    """Bring a run up to date with an evidence folder whose details have grown: page, figures and, if any, the card.
+
+    Raises:
+        TokkaError: MLflow does not answer.
+    """
+    registry = open_registry(params, settings)
+    for name in ("report.html", "details.json"):
+        registry.log_artifact(run_id, evidence / name)
+    registry.log_metrics(run_id, metrics.of_evidence(evidence))
+    run, version = registry.run(run_id), registry.version_of(run_id)
+    if version is not None:
+        override = registry.version(version).tags.get(entities.OVERRIDE, "")
+        with tempfile.TemporaryDirectory(dir=settings.home, prefix=".card-") as staging:
+            registry.download_evidence(run_id, Path(staging) / "evidence")
+            text = _log_card(registry, Path(staging), run, params, override)
+        registry.describe(version, text)
+
+
 def record_decision(run_id: str, decision: Mapping[str, Any], out: Path, params: Params, settings: Settings) -> None:
     """Keep the gate's decision with the run: its files first, the tag that `register_candidate` asks for last."""
     registry = open_registry(params, settings)
@@ -87,14 +106,9 @@ def register_candidate(run_id: str, params: Params, settings: Settings, override
     with tempfile.TemporaryDirectory(dir=settings.home, prefix=".register-") as staging:
         folder = Path(staging) / "evidence"
         registry.download_evidence(run_id, folder)
-        gate = folder / "gate.json"
-        decision = files.read_json(gate) if gate.is_file() else {}
-        _require_admitted(run, decision, override.strip())
+        _require_admitted(run, _decision(folder), override.strip())
         _materialised(registry, run_id, run.tags.get(entities.MODEL_DIGEST, ""))
-        text = _card(folder, decision, run, params, override.strip())
-        files.write_text(Path(staging) / CARD, text)
-        registry.log_artifact(run_id, Path(staging) / CARD)
-    registry.tag_run(run_id, {"mlflow.note.content": mlmodel.shortened(text)})
+        text = _log_card(registry, Path(staging), run, params, override.strip())
     version = registry.register(run_id, description=text, tags=_version_tags(run, params, override.strip()))
     _name_challenger(registry, version)
     return version
@@ -227,13 +241,28 @@ def _require_admitted(run: RunInfo, decision: Mapping[str, Any], override: str) 
         )
 
 
-def _card(folder: Path, decision: Mapping[str, Any], run: RunInfo, params: Params, override: str) -> str:
+def _decision(folder: Path) -> dict[str, Any]:
+    gate = folder / "gate.json"
+    return dict(files.read_json(gate)) if gate.is_file() else {}
+
+
+def _log_card(registry: Registry, staging: Path, run: RunInfo, params: Params, override: str) -> str:
+    """Write the card from `staging`/evidence, keep it with the run, and return it."""
+    text = _card(staging / "evidence", run, params, override)
+    files.write_text(staging / CARD, text)
+    registry.log_artifact(run.run_id, staging / CARD)
+    registry.tag_run(run.run_id, {"mlflow.note.content": mlmodel.shortened(text)})
+    return text
+
+
+def _card(folder: Path, run: RunInfo, params: Params, override: str) -> str:
     provenance: dict[str, Any] = files.read_json(folder / "provenance.json")
     shown = {"key": run.tags.get(entities.KEY, ""), **provenance, "run": run.run_id}
     return card.model_card(
         files.read_json(folder / "evaluation.json"),
-        decision,
+        _decision(folder),
         shown,
+        details=files.read_json(folder / "details.json") if (folder / "details.json").is_file() else {},
         model=params.registry.model,
         synthetic=is_synthetic(provenance),
         override=override,

@@ -86,16 +86,18 @@ class CandidateRuns(Runs):
         dataset: Dataset,
     ) -> None:
         """Log what is missing: params are write-once in MLflow, and a run cut short has some of them already."""
+        texts = {name: str(value) for name, value in params.items() if name not in run.data.params}
+        self.write(run.info.run_id, tags=tags, params=texts, points=[])
+        self.log_metrics(run, metrics)
+        self.client.log_inputs(run.info.run_id, datasets=[_input(dataset)])
+
+    def log_metrics(self, run: Foreign, metrics: Mapping[str, Figure]) -> None:
+        """Log the metrics that the run lacks; those that are not finite are named in a tag."""
         missing = {name: value for name, value in metrics.items() if name not in run.data.metrics}
         points = [(name, *point) for name, value in missing.items() for point in as_curve(value)]
         odd = sorted({name for name, _, value in points if not math.isfinite(value)})
-        self.write(
-            run.info.run_id,
-            tags={**tags, **({"tokka.metrics_not_finite": ", ".join(odd)} if odd else {})},
-            params={name: str(value) for name, value in params.items() if name not in run.data.params},
-            points=[point for point in points if point[0] not in odd],
-        )
-        self.client.log_inputs(run.info.run_id, datasets=[_input(dataset)])
+        tags = {"tokka.metrics_not_finite": ", ".join(odd)} if odd else {}
+        self.write(run.info.run_id, tags=tags, params={}, points=[one for one in points if one[0] not in odd])
 
     def finish(self, run: Foreign) -> None:
         """Mark the run as whole; kfp ends its own."""

@@ -12,18 +12,19 @@ from pydantic import BaseModel
 
 from tokka.data.sample import make_sample, make_traffic
 from tokka.deployment.record.record import Record
+from tokka.deployment.record.state import State
 from tokka.params import Params
 from tokka.runs.demo_traffic import Background, send
 from tokka.runs.execute import Request, execute
 from tokka.settings import Settings
 from tokka.stack.stack import ensure_up
 
-ROWS = 4000
+ROWS = 3000
 # Small and quick, and otherwise as a user runs it.
 OVERRIDES = (
     "registry.model=demo",
     "finetuning.epochs=3",
-    # Two more trainings for each version would double the life of the demo.
+    "evaluation.bootstrap=1000",
     "evaluation.learning_curve=[]",
     "retraining.cool_down_hours=0",
     "canary.steps=[0.1, 0.5]",
@@ -87,7 +88,7 @@ class Life:
         self.say("Act 3. The world changes: two new intents, new words, other shares; users correct wrong answers.")
         answers = send(self._endpoint(), self.settings.home, make_traffic(800, seed=200, drift=True))
         yield self._fact("every drifted request is answered", _unanswered(answers), "0 of 800 failed")
-        with Background(self._endpoint(), self.settings.home, seed=1000, drift=True) as traffic:
+        with Background(self._endpoint(), self.settings.home, 1000, self._on_trial) as traffic:
             final = self._run(Request(params=self.params, cause="drift"))
         yield self._fact("the drift is seen and the policy starts a retraining", _verdict(final, "drift"), "retrain")
         yield self._fact("the gate passes version 2", _verdict(final, "gate"), "pass")
@@ -105,7 +106,7 @@ class Life:
         yield self._fact("version 2 still serves", self._champion(), "2")
         self.say("Act 5. The same one is forced past the gate, under live traffic.")
         forced = Request(params=bad, pipeline="rollout", run_id=final["run_id"], override="demo: forced past the gate")
-        with Background(self._endpoint(), self.settings.home, seed=5000, drift=True) as traffic:
+        with Background(self._endpoint(), self.settings.home, 5000, self._on_trial) as traffic:
             final = self._run(forced)
         yield self._fact("the canary rolls it back", _verdict(final, "canary"), "rolled_back")
         yield self._fact("version 2 still serves", self._champion(), "2")
@@ -118,8 +119,14 @@ class Life:
                 self.say(f"    {name}: {reason}")
         return final
 
+    def _state(self) -> State:
+        return Record(self.settings.record_url).read(self.params.registry.model)
+
+    def _on_trial(self) -> bool:
+        return self._state().phase != "idle"
+
     def _champion(self) -> str:
-        champion = Record(self.settings.record_url).read(self.params.registry.model).champion
+        champion = self._state().champion
         return champion.version if champion else "none"
 
     def _endpoint(self) -> str:

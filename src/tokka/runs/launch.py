@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tokka import files
+from tokka import files, pending
 from tokka.errors import TokkaError
 from tokka.runs import kubeflow, summary
 from tokka.settings import Settings
@@ -41,6 +41,11 @@ class Launch:
         self._read = 0
 
     @property
+    def temporary(self) -> Path:
+        """The temporary folder of every task: kfp's runner leaves a folder for each."""
+        return self.folder / pending.TEMPORARY
+
+    @property
     def log(self) -> Path:
         """Everything that the tasks printed."""
         return self.folder / "log.txt"
@@ -60,14 +65,16 @@ class Launch:
         except BaseException:
             end_group(child)
             raise
+        finally:
+            shutil.rmtree(self.temporary, ignore_errors=True)
         self._drain(on_event)
         if child.returncode != 0:
             raise summary.failure(self.events) or self._died()
         return self.events
 
     def _start(self) -> subprocess.Popen[bytes]:
-        self.folder.mkdir(parents=True)
-        _prune(self.folder.parent)
+        self.temporary.mkdir(parents=True)
+        _prune(self.settings, self.folder)
         ir = kubeflow.compile_pipelines(self.settings.root, self.folder / "ir")
         launch = {
             "ir": str(next(path for path in ir if path.stem == self.pipeline)),
@@ -80,6 +87,8 @@ class Launch:
             **os.environ,
             **self.settings.environment(),
             "TOKKA_EVENTS": str(self.folder / "events.jsonl"),
+            pending.RUN_FOLDER: str(self.folder),
+            "TMPDIR": str(self.temporary),
             "PYTHONUNBUFFERED": "1",
         }
         command = [sys.executable, "-m", "tokka.runs.kubeflow", str(self.folder / "launch.json")]
@@ -125,7 +134,16 @@ def _tail(log: Path) -> str:
     return lines[-1][:300] if lines else "it printed nothing"
 
 
-def _prune(runs: Path) -> None:
-    """Keep the last few run folders: each holds a copy of a model."""
-    for folder in sorted(path for path in runs.iterdir() if path.is_dir())[:-KEPT_RUNS]:
-        shutil.rmtree(folder, ignore_errors=True)
+def _prune(settings: Settings, own: Path) -> None:
+    """Keep the last few run folders, each with a copy of a model, and those of evaluations that are to be completed.
+
+    The temporary folder of a run that was killed goes as well.
+    """
+    waiting = "".join(path.read_text() for path in pending.waiting(settings.home))
+    runs = sorted(path for path in own.parent.iterdir() if path.is_dir())
+    for folder in runs[:-KEPT_RUNS]:
+        if folder.name not in waiting:
+            shutil.rmtree(folder, ignore_errors=True)
+    for folder in runs:
+        if folder != own and not pending.goes_on(folder):
+            shutil.rmtree(folder / pending.TEMPORARY, ignore_errors=True)

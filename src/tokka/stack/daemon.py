@@ -17,6 +17,7 @@ import sys
 import time
 from types import FrameType
 
+from tokka import pending
 from tokka.database import Commits
 from tokka.deployment import rollout_files
 from tokka.deployment.reconcile import Silence, end_abandoned, is_abandoned
@@ -194,6 +195,7 @@ class Daemon:
             missing=self._reconciler.missing(wanted),
             registered=services.has_registry(self._settings),
             unseen=rollout_files.has_unseen_answers(self._settings.home, self._state),
+            incomplete=pending.is_time(self._settings.home),
         )
 
     def _publish(self) -> None:

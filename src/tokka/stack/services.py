@@ -55,6 +55,8 @@ class Facts:
     registered: bool = False
     # The last rollout left answers of both models that nobody has compared.
     unseen: bool = False
+    # Details of an evaluation are to be measured, and no run goes on.
+    incomplete: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,9 +66,10 @@ class Service:
     Args:
         name: of its log, its pid file, and in messages.
         command: `{rollout}` in it stands for the record's rollout.
-        wanted: whether to start it when it does not run; it is not ended when it is not wanted any more.
+        wanted: whether to start it when it does not run; a running one goes on when it is not wanted any more.
         retry_s: least time in seconds from one start to the next.
         once: start it only once per rollout.
+        interrupted: it is killed instead.
         niceness: 0 for what users wait for.
         lifetime: `daemon` ends with the daemon, `stack` with the supervisor, and the daemon's successor takes it over.
         environment: variables of its own.
@@ -84,6 +87,7 @@ class Service:
     environment: Mapping[str, str] = field(default_factory=dict)
     port: int = 0
     problem: str = ""
+    interrupted: bool = False
 
 
 def table(settings: Settings, params: Params, exposure: Exposure) -> tuple[Service, ...]:
@@ -97,6 +101,7 @@ def table(settings: Settings, params: Params, exposure: Exposure) -> tuple[Servi
         Service("archive", _module("tokka.stack.archive_log"), wants_archive, retry_s=ARCHIVE_SECONDS),
         Service("rollout-view", _module("tokka.monitoring.rollout_view", "{rollout}"), wants_view, once=True),
         Service("drive", _module("tokka.stack.drive"), wants_driver, retry_s=1.0, niceness=0),
+        Service("details", _module("tokka.steps.complete_evaluation"), wants_details, niceness=19, interrupted=True),
     ]
     if has_own_page(settings):
         found.append(_page(settings))
@@ -134,6 +139,11 @@ def wants_archive(state: State, facts: Facts) -> bool:
 def wants_view(state: State, facts: Facts) -> bool:
     """Once a rollout has ended and left something to compare."""
     return facts.calm and facts.unseen
+
+
+def wants_details(state: State, facts: Facts) -> bool:
+    """Beside no rollout and no run: it takes all the processor time that is left, and goes on later."""
+    return facts.incomplete and facts.calm and state.phase in ("idle", "ab")
 
 
 def wants_driver(state: State, facts: Facts) -> bool:
@@ -246,6 +256,9 @@ class Services:
             if run.process is not None and (code := run.process.poll()) is not None:
                 run.process = None
                 run.problem = f"the process ended with code {code}: see logs/{service.name}.log" if code else ""
+            if service.interrupted and run.process is not None and not service.wanted(state, facts):
+                run.process.stop(signal.SIGKILL, STOP_SECONDS)
+                run.process = None
             if is_due(service, run, state, facts, now):
                 run.started, run.rollout = now, state.rollout
                 self._start(service, run)

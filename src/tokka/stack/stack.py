@@ -16,6 +16,7 @@ import sys
 import time
 from pathlib import Path
 
+from tokka import pending
 from tokka.errors import TokkaError
 from tokka.gateway.exposure import Exposure
 from tokka.gateway.gateway import require_free
@@ -29,7 +30,14 @@ STOP_SECONDS = 25.0
 # A daemon that has written nothing for so long is stuck.
 STUCK_SECONDS = 30.0
 # Variables of the run that starts the stack, which the daemon must not inherit.
-OF_A_RUN = ("TOKKA_EVENTS", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_CONTEXT")
+OF_A_RUN = (
+    "TOKKA_EVENTS",
+    pending.RUN_FOLDER,
+    "MLFLOW_RUN_ID",
+    "MLFLOW_EXPERIMENT_ID",
+    "MLFLOW_EXPERIMENT_NAME",
+    "MLFLOW_RUN_CONTEXT",
+)
 
 
 def ensure_up(settings: Settings, params: Params, timeout: float = 120.0) -> StackInfo:
@@ -84,7 +92,8 @@ def _start_daemon(settings: Settings, params: Params) -> None:
     log = _log(settings)
     log.parent.mkdir(parents=True, exist_ok=True)
     state_file.forget(settings)
-    own = {name: value for name, value in os.environ.items() if name not in OF_A_RUN}
+    belongs = (*OF_A_RUN, "TMPDIR") if pending.RUN_FOLDER in os.environ else OF_A_RUN
+    own = {name: value for name, value in os.environ.items() if name not in belongs}
     environment = {**own, **settings.environment(), "PYTHONUNBUFFERED": "1"}
     state_file.write_params(settings, params)
     command = [sys.executable, "-P", "-m", "tokka.stack.daemon"]

@@ -43,11 +43,15 @@ def finetune(params: Params, settings: Settings, folder: Path) -> None:
 
 def evaluate(params: Params, settings: Settings, folder: Path) -> None:
     """Measure build/model against the champion and the general baseline; logs to no server."""
+    from tokka.evaluation.complete import complete
+    from tokka.evaluation.evaluate import default_cache
     from tokka.evaluation.evaluate import evaluate as measure
     from tokka.steps.evaluate import find_champion
 
-    champion = find_champion(params, settings)
-    measure(folder / "build/prepared", folder / "build/model", champion, params, _fresh(folder / "build/evidence"))
+    champion, evidence = find_champion(params, settings), _fresh(folder / "build/evidence")
+    prepared, model = folder / "build/prepared", folder / "build/model"
+    measure(prepared, model, champion, params, evidence)
+    complete(evidence, prepared, model, champion.folder, params, default_cache())
 
 
 def _fresh(folder: Path) -> Path:

@@ -5,7 +5,7 @@ from typing import Any
 
 from tokka import files, progress, provenance
 from tokka.errors import TokkaError
-from tokka.evaluation.evaluate import Champion
+from tokka.evaluation.gate.schema import Champion
 from tokka.params import Params
 from tokka.settings import Settings
 

@@ -1,18 +1,25 @@
 """How measurements become rows: the language model's sample beside the specialist, and what cannot be measured."""
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from tests.unit.evaluation.models.test_prompted import reply, server  # noqa: F401  (a fixture)
 from tokka.data.preparation.prepared import load
-from tokka.evaluation.alternatives import Bench, Way, _against, _other_form, _prompted
+from tokka.evaluation.alternatives import (
+    BEING_MEASURED,
+    Benchmark,
+    Way,
+    _against,
+    _other_forms,
+    _prompted,
+    measured_ways,
+)
 from tokka.evaluation.gate.recommendation import Row, as_dict
 from tokka.evaluation.metrics.test_set import open_test
 from tokka.evaluation.models import prompted
-from tokka.evaluation.models.scoring import open_specialist
+from tokka.evaluation.models.scoring import open_model
 
 
 @pytest.fixture
@@ -20,7 +27,7 @@ def bench(prepared, params, tmp_path):
     def make(**general):
         rules = params(evaluation={"general": general})
         data = load(prepared)
-        return Bench(prepared, data, open_test(data, [], 20), rules, tmp_path, tmp_path, "accuracy")
+        return Benchmark(data, open_test(data, [], 20), rules, tmp_path, tmp_path, "accuracy")
 
     return make
 
@@ -37,7 +44,7 @@ def test_the_sample_of_a_language_model_stands_beside_the_specialist_on_the_same
         return reply("refund" if number % 5 == 0 else truth[body["messages"][-1]["content"]])
 
     server.script = script
-    way = _prompted(here, SimpleNamespace(scores=perfect(here.test)))
+    way = _prompted(here, perfect(here.test))
     assert way.row.rows == len(way.sample) == 30
     assert 0.8 <= way.row.quality < 1.0
     assert way.row.low <= way.row.quality <= way.row.high
@@ -52,7 +59,7 @@ def test_the_sample_of_a_language_model_stands_beside_the_specialist_on_the_same
 
 def test_without_prices_a_language_model_costs_nothing_known(bench, server):  # noqa: F811
     here = bench(endpoint=server.endpoint.url, rows=5)
-    row = _prompted(here, SimpleNamespace(scores=perfect(here.test))).row
+    row = _prompted(here, perfect(here.test)).row
     assert row.token_price is None
     assert "no price per token is set" in row.note
     assert as_dict(row, here.params.evaluation.prices)["per_month"] is None
@@ -61,13 +68,15 @@ def test_without_prices_a_language_model_costs_nothing_known(bench, server):  # 
 def test_an_unreachable_endpoint_is_a_row_that_says_so(bench, monkeypatch):
     monkeypatch.setattr(prompted, "FIRST_PAUSE_S", 0.01)
     here = bench(endpoint="http://127.0.0.1:9/v1", rows=5)
-    row = _prompted(here, SimpleNamespace(scores=None)).row
+    asked = {**vars(Row("prompted", "general", "General: prompted", problem=BEING_MEASURED))}
+    (way,) = measured_ways(here, [asked], {"candidate": perfect(here.test)}, None)
+    row = way.row
     assert "does not answer: ConnectError" in row.problem
     assert json.dumps(as_dict(row, here.params.evaluation.prices))
 
 
-def test_a_model_with_one_onnx_form_has_no_other_one(bench, specialist):
-    assert list(_other_form(open_specialist("candidate", "", specialist), bench())) == []
+def test_a_model_with_one_onnx_form_has_no_other_one(specialist):
+    assert list(_other_forms(open_model("candidate", "", specialist))) == []
 
 
 def test_the_margin_is_in_units_of_the_metric(bench):

@@ -223,7 +223,8 @@ def test_a_wrong_file_is_refused_with_what_is_right(tmp_path, content, says):
 
 
 def test_a_missing_file_is_said_before_anything_is_measured(tmp_path, params, monkeypatch):
-    from tokka.evaluation.evaluate import Champion, evaluate
+    from tokka.evaluation.evaluate import evaluate
+    from tokka.evaluation.gate.schema import Champion
     from tokka.steps import preflight
 
     rules = params(evaluation={"behaviour": "data/none.yaml"})

@@ -13,8 +13,10 @@ import pytest
 from tests.unit.evaluation.conftest import make_specialist
 from tokka import files
 from tokka.errors import TokkaError
-from tokka.evaluation.evaluate import Champion, evaluate
+from tokka.evaluation.complete import complete
+from tokka.evaluation.evaluate import default_cache, evaluate
 from tokka.evaluation.gate.gate import decide
+from tokka.evaluation.gate.schema import Champion
 from tokka.evaluation.report.kubeflow import show_classification, show_metrics
 
 NONE = Champion("none", "", None, "nothing serves yet")
@@ -31,7 +33,9 @@ def first(tmp_path_factory, prepared, specialist, base):
     out = tmp_path_factory.mktemp("evidence") / "out"
     rules = parse_params({"model": {"base": str(base), "max_tokens": 48},
                           "evaluation": {"bootstrap": 200, "slices_minimum_rows": 20}})  # fmt: skip
-    return evaluate(prepared, specialist, NONE, rules, out), out, rules
+    evaluation = evaluate(prepared, specialist, NONE, rules, out)
+    complete(out, prepared, specialist, None, rules, default_cache())
+    return evaluation, out, rules
 
 
 def test_the_first_version_passes_on_absolute_rules_and_beats_the_general_model(first):
@@ -227,3 +231,14 @@ def test_hostile_labels_and_texts_stay_text_in_the_report(first):
     page = render(json.loads(json.dumps(evaluation).replace("refund", attack)), details, decide({}, rules).as_dict())
     assert "<script" not in page
     assert "&lt;script&gt;" in page
+
+
+def test_until_it_is_completed_the_report_says_what_is_being_measured(tmp_path, prepared, specialist, params):
+    rules = params(evaluation={"behaviour": "data/behaviour.yaml", "insight": True, "learning_curve": [0.5]})
+    evaluate(prepared, specialist, NONE, rules, tmp_path / "out")
+    page, details = (tmp_path / "out" / "report.html").read_text(), files.read_json(tmp_path / "out" / "details.json")
+    assert details["pending"] == ["behaviour", "alternatives", "insight", "learning_curve"]
+    assert "Still being measured: behaviour, alternatives, insight, learning curve" in page
+    for title in ("Behaviour", "Its forms", "What the data may be wrong about", "How much labelled data"):
+        assert "being measured" in page[page.index(title) :][:400]
+    assert {row["name"] for row in details["decision"]["rows"]} == {"candidate", "general"}

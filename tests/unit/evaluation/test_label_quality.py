@@ -9,7 +9,7 @@ import pytest
 from tokka.evaluation import label_quality
 from tokka.evaluation.label_quality import duplicates, label_errors, look_into, value_errors
 from tokka.evaluation.metrics.slices import by_confidence
-from tokka.evaluation.report.quality_page import insight_view
+from tokka.evaluation.report.sections import insight_view
 
 NO_OVERLAP = {"row_ids": 0, "texts": 0}
 
@@ -141,7 +141,8 @@ def test_equally_sure_rows_make_no_overlapping_slices():
 def test_the_champion_decides_the_confidence_slices(tmp_path, prepared_folder, specialist, base, params):
     """Two candidates against one champion are judged on the same rows."""
     from tests.unit.evaluation.conftest import make_specialist
-    from tokka.evaluation.evaluate import Champion, evaluate
+    from tokka.evaluation.evaluate import evaluate
+    from tokka.evaluation.gate.schema import Champion
 
     rules = params(evaluation={"general": False, "behaviour": None}, gate={"beat_general": False})
     spoilt = make_specialist(tmp_path / "spoilt", base, prepared_folder, blur=3.0)

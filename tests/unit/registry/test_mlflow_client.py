@@ -99,9 +99,9 @@ def test_a_racer_on_another_machine_withdraws(
 ) -> None:
     """The other one registers between our look and our creation, which no lock of ours can prevent."""
     run = log(registry, tmp_path / "a")
-    looked = registry._version_of
+    looked = registry.version_of
     answers = iter([None])
-    monkeypatch.setattr(registry, "_version_of", lambda run_id: next(answers, looked(run_id)))
+    monkeypatch.setattr(registry, "version_of", lambda run_id: next(answers, looked(run_id)))
     rival = Registry(registry.settings, registry.model)
     assert rival.register(run, description="", tags={}) == "1"
     assert registry.register(run, description="", tags={}) == "1"

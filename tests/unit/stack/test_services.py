@@ -3,6 +3,7 @@
 import socket
 import sys
 import time
+from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -23,7 +24,7 @@ CHAMPION, CHALLENGER = Revision(version="1", digest="a"), Revision(version="2", 
 SECONDS = st.floats(0, 1e6)
 FACTS = st.builds(
     Facts, uptime_s=SECONDS, settled=st.booleans(), calm=st.booleans(), abandoned=st.booleans(),
-    missing=st.booleans(), registered=st.booleans(), unseen=st.booleans(),
+    missing=st.booleans(), registered=st.booleans(), unseen=st.booleans(), incomplete=st.booleans(),
 )  # fmt: skip
 PHASE = st.sampled_from(get_args(Phase))
 
@@ -66,14 +67,21 @@ def test_a_service_is_due_when_it_is_wanted_and_does_not_run_and_not_too_soon(
     assert is_due(service, Run(), in_phase("idle"), facts, now) == wanted
 
 
+@given(FACTS, PHASE)
+def test_details_are_never_measured_beside_a_rollout(facts, phase):
+    wanted = services.wants_details(in_phase(phase), facts)
+    assert not wanted or (facts.incomplete and facts.calm)
+    assert not wanted or phase in ("idle", "ab")
+
+
 def test_the_table_has_what_the_settings_ask_for(tmp_path):
     _, found = make_table(tmp_path, asynchronous={"broker": "amqp://127.0.0.1/"})
     names = {one.name for one in found}
-    assert names == {"upkeep", "archive", "rollout-view", "drive", "mlflow", "authority", "jobs"}
+    assert names == {"upkeep", "archive", "rollout-view", "drive", "details", "mlflow", "authority", "jobs"}
     assert {one.name for one in found if one.lifetime == "stack"} == {"upkeep", "mlflow"}
     settings = Settings.from_environment({"TOKKA_HOME": str(tmp_path), "MLFLOW_TRACKING_URI": "http://there:5000"})
     found = table(settings, parse_params({}), Exposure(grpc_port=1))
-    assert not names & {one.name for one in found} - {"upkeep", "archive", "rollout-view", "drive"}
+    assert not names & {one.name for one in found} - {"upkeep", "archive", "rollout-view", "drive", "details"}
     assert services.page_url(settings) == "http://there:5000" and services.has_registry(settings)
 
 
@@ -123,6 +131,15 @@ def test_at_most_one_runs_and_it_is_ended_with_the_others(tmp_path):
         loop.services.step(in_phase("idle"), Facts())
         assert loop.services.pids == pids
     loop.services.stop()
+    assert loop.services.pids == []
+
+
+def test_one_that_may_be_interrupted_is_killed_when_it_is_not_wanted(tmp_path):
+    loop = Loop(tmp_path, "time.sleep(60)", interrupted=True)
+    loop.service = replace(loop.service, wanted=lambda state, facts: state.phase == "idle")
+    loop.services = loop.make()
+    loop.until(lambda: loop.services.pids)
+    loop.services.step(in_phase("shadow"), Facts())
     assert loop.services.pids == []
 
 

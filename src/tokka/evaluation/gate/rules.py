@@ -6,7 +6,7 @@ classification, and in standard deviations of the test target for regression, so
 
 from collections.abc import Callable
 
-from tokka.evaluation.gate.schema import Comparison, Evaluation, Subject
+from tokka.evaluation.gate.schema import Comparison, Evaluation, ModelScores
 from tokka.model.profile import budgets
 from tokka.params import GATED, Params
 
@@ -50,10 +50,10 @@ def metric_is_the_asked_one(evaluation: Evaluation, params: Params) -> Answer:
 
 def metrics_complete(evaluation: Evaluation, params: Params) -> Answer:
     """Every metric of the task is there for every model that was evaluated."""
-    for subject in _subjects(evaluation):
-        missing = [name for name in REQUIRED[evaluation.task] if name not in subject.metrics]
+    for model in _models(evaluation):
+        missing = [name for name in REQUIRED[evaluation.task] if name not in model.metrics]
         if missing:
-            return False, f"the {subject.name} has no {', '.join(missing)}"
+            return False, f"the {model.name} has no {', '.join(missing)}"
     return True, "every metric of the task was measured"
 
 
@@ -66,9 +66,9 @@ def enough_rows(evaluation: Evaluation, params: Params) -> Answer:
 def same_rows(evaluation: Evaluation, params: Params) -> Answer:
     """Every model and every comparison saw the same frozen test rows."""
     test = evaluation.test
-    for subject in _subjects(evaluation):
-        if subject.rows != test.rows or subject.test_digest != test.digest:
-            return False, f"the {subject.name} was measured on other rows than the test set"
+    for model in _models(evaluation):
+        if model.rows != test.rows or model.test_digest != test.digest:
+            return False, f"the {model.name} was measured on other rows than the test set"
     for comparison in (evaluation.comparison.champion, evaluation.comparison.general):
         if comparison and (comparison.rows != test.rows or comparison.metric != evaluation.metric):
             return False, "a comparison was made on other rows, or by another metric, than the evaluation"
@@ -221,9 +221,9 @@ RULES: dict[str, Callable[[Evaluation, Params], Answer]] = {
 }
 
 
-def _subjects(evaluation: Evaluation) -> list[Subject]:
-    subjects = (evaluation.candidate, evaluation.champion, evaluation.general)
-    return [subject for subject in subjects if subject is not None]
+def _models(evaluation: Evaluation) -> list[ModelScores]:
+    models = (evaluation.candidate, evaluation.champion, evaluation.general)
+    return [model for model in models if model is not None]
 
 
 def _gain(found: Comparison) -> str:

@@ -4,6 +4,8 @@ The gate reads an evaluation through these models alone, so a field that is miss
 refusal before any rule is asked.
 """
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -11,6 +13,16 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0.0)]
 Name = Annotated[str, Field(min_length=1)]
+
+
+@dataclass(frozen=True)
+class Champion:
+    """What serves now. "none" means that nothing does; "unreachable" that nobody could tell, or fetch it."""
+
+    status: Literal["none", "present", "unreachable"]
+    version: str
+    folder: Path | None
+    reason: str
 
 
 class Strict(BaseModel):
@@ -49,7 +61,7 @@ class Latency(Strict):
     p99: Positive
 
 
-class Subject(Strict):
+class ModelScores(Strict):
     """One model on the test set. `labels` is what it can answer; sizes are in MB of 10^6 bytes."""
 
     name: Name
@@ -142,11 +154,11 @@ class Evaluation(Strict):
     test: Test
     data_digest: Name
     overlap: Overlap
-    candidate: Subject
-    champion: Subject | None
+    candidate: ModelScores
+    champion: ModelScores | None
     champion_status: Literal["none", "present", "unreachable"]
     champion_reason: str
-    general: Subject | None
+    general: ModelScores | None
     comparison: Comparisons
 
 

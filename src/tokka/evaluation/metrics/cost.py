@@ -7,6 +7,7 @@ Memory, start and processor time are measured in a process of its own: this one 
 Latencies that are compared are measured in turns, text by text, so that a busy machine is busy for both alike.
 """
 
+import functools
 import json
 import os
 import platform
@@ -24,6 +25,7 @@ import numpy as np
 
 from tokka.errors import TokkaError
 from tokka.evaluation.metrics.energy import Energy
+from tokka.processes import process
 
 LATENCY_REQUESTS = 200
 WARM_UP_REQUESTS = 10
@@ -95,8 +97,9 @@ def probe(job: Mapping[str, Any], scores: Path | None = None) -> Footprint:
     command = [sys.executable, "-m", "tokka.evaluation.models.probe", *([str(scores)] if scores else [])]
     try:
         done = subprocess.run(
-            command, input=json.dumps(dict(job)), capture_output=True, text=True, timeout=PROBE_SECONDS, check=False
-        )
+            command, input=json.dumps(dict(job)), capture_output=True, text=True, timeout=PROBE_SECONDS, check=False,
+            preexec_fn=functools.partial(process.die_with_parent, os.getpid()),
+        )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise TokkaError(
             f"measuring {job['folder']} took over {PROBE_SECONDS:.0f} s", "use a smaller test set"

@@ -5,7 +5,7 @@ test.align(scores, labels)         # any model's scores over the classes of this
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -47,6 +47,13 @@ class TestSet:
     def classification(self) -> bool:
         """Whether the truths are classes."""
         return bool(self.classes)
+
+    def take(self, rows: Integers) -> "TestSet":
+        """Some of the rows, by number and without slices."""
+        seconds = [self.pairs[row] for row in rows] if self.pairs is not None else None
+        texts = [self.texts[row] for row in rows]
+        table, target = self.table.take(pa.array(rows)), self.target[rows]
+        return replace(self, table=table, texts=texts, pairs=seconds, target=target, slices=[])
 
     def align(self, scores: Floats, labels: Sequence[str]) -> Floats:
         """Scores over `classes`, matched by name: a class that the model does not know is a column of zeros.

@@ -1,12 +1,13 @@
 """The forms of one model on the same test rows: what a smaller form costs in quality, and what it saves.
 
-    forms = compare_forms(candidate, test, scored, params)      # details.forms, or None when there is one form only
+    forms = compare_forms(candidate, test, {"int8": scores}, params)      # details.forms; None when there is one form
 
 The served form is what the gate judges. Another is offered as its own candidate: `tokka run --set export.serve=fp32`
 exports the same weights anew, without training, and takes that form through evaluation, gate, register and canary.
 The torch form runs only where there is no ONNX: the export refuses a float32 ONNX that differs from it.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,32 +20,34 @@ from tokka.evaluation.metrics.intervals import intervals
 from tokka.evaluation.metrics.metrics import Floats
 from tokka.evaluation.metrics.test_set import TestSet
 from tokka.evaluation.models import scoring
-from tokka.evaluation.models.scoring import Scored, Specialist
-from tokka.model.folder import FORM_FILES
+from tokka.evaluation.models.scoring import OpenedModel
+from tokka.model.folder import FORM_FILES, Form
 from tokka.model.profile import describe
 from tokka.params import Params
 
 # The one that the others are compared with, and then those that it is compared with.
-ORDER = ("fp32", "torch", "int8")
+ORDER: tuple[Form, ...] = ("fp32", "torch", "int8")
 
 
-def compare_forms(candidate: Specialist, test: TestSet, scored: Scored, params: Params) -> dict[str, Any] | None:
+def compare_forms(
+    candidate: OpenedModel, test: TestSet, known: Mapping[str, Floats], params: Params
+) -> dict[str, Any] | None:
     """Every form that can run, with quality, size and latency, and int8 against the reference form, paired.
 
     Args:
         candidate: the model folder, opened in the served form.
-        scored: what the served form gave on the test rows.
+        known: scores on the test rows, by form, of the forms that were measured before.
     """
     names = runnable(candidate)
     if len(names) < 2:
         return None
     models = {name: _open(candidate, name) for name in names}
-    scores = {name: scored.scores if name == scored.form else _scores(models[name], test) for name in names}
+    scores = {name: known[name] if name in known else model.scores(test) for name, model in models.items()}
     latencies = cost.latency_in_turns({name: model.ask for name, model in models.items()}, test.texts, test.pairs)
     metric = gated_metric(params, params.task.type)
     return {
         "metric": metric,
-        "served": scored.form,
+        "served": candidate.predictor.form,
         "reference": names[0],
         "profile": describe(params),
         "rows": [
@@ -55,30 +58,25 @@ def compare_forms(candidate: Specialist, test: TestSet, scored: Scored, params: 
     }
 
 
-def runnable(candidate: Specialist) -> list[str]:
+def runnable(candidate: OpenedModel) -> list[Form]:
     """The forms to run, the reference first; torch only where float32 ONNX is missing."""
     found = [name for name in ORDER if name in _present(candidate)]
     return [name for name in found if not (name == "torch" and "fp32" in found and candidate.predictor.form != "torch")]
 
 
-def _present(candidate: Specialist) -> list[str]:
+def _present(candidate: OpenedModel) -> list[Form]:
     return [name for name, file in FORM_FILES.items() if (candidate.folder / file).is_file()]
 
 
-def _open(candidate: Specialist, name: str) -> Specialist:
+def _open(candidate: OpenedModel, name: Form) -> OpenedModel:
     if name == candidate.predictor.form:
         return candidate
-    return scoring.open_specialist(name, candidate.version, candidate.folder, name)
-
-
-def _scores(model: Specialist, test: TestSet) -> Floats:
-    found = model.predictor.predict(test.texts, test.pairs)
-    return test.align(found.scores, model.predictor.labels)
+    return scoring.open_model(name, candidate.version, candidate.folder, name)
 
 
 def _row(
-    candidate: Specialist,
-    name: str,
+    candidate: OpenedModel,
+    name: Form,
     metric: str,
     test: TestSet,
     scores: Floats,

@@ -1,8 +1,8 @@
 """The models that are measured: the candidate, the champion and the general baseline, each on the same test rows.
 
-candidate = open_specialist("candidate", "", folder)
-scored = score(candidate, test)                       # scores over the test's classes, embeddings, lengths
-subject(scored, test, latency, params)                # SUBJECT of evaluation.json
+candidate = open_model("candidate", "", folder)
+scored = score(candidate, test)                       # scores over the test's classes, and what the model costs
+summarise(scored, test, latency, params)              # ModelScores of evaluation.json
 """
 
 import tempfile
@@ -12,13 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
+from tokka.data.preparation.prepared import Prepared
 from tokka.evaluation.metrics import cost, metrics, resampling
+from tokka.evaluation.metrics.comparison import paired_mean_interval
 from tokka.evaluation.metrics.cost import Footprint, Latency
 from tokka.evaluation.metrics.intervals import intervals
-from tokka.evaluation.metrics.metrics import Floats
+from tokka.evaluation.metrics.metrics import Floats, Integers
 from tokka.evaluation.metrics.test_set import TestSet, pairs
 from tokka.evaluation.models import linear_probe, zero_shot
+from tokka.model.base import resolve_base, weight_files
+from tokka.model.folder import FORM_FILES, Form
+from tokka.model.predictor import Predictor, load_predictor
 from tokka.params import Params
 
 # Enough texts to warm caches and to average over lengths; the cost of a text does not depend on the other thousands.
@@ -26,18 +32,32 @@ PROBE_TEXTS = 256
 
 
 @dataclass(frozen=True, eq=False)
-class Specialist:
-    """A fine-tuned model folder, opened in the form that it is served in."""
+class OpenedModel:
+    """A fine-tuned model folder, opened in one of its forms."""
 
     name: str
     version: str
     folder: Path
-    predictor: Any
-    data_digest: str
+    predictor: Predictor
+
+    @property
+    def data_digest(self) -> str:
+        """The data set that it was trained on."""
+        return self.predictor.config.data_digest
 
     def ask(self, text: str, pair: str | None) -> object:
         """One text, as a server would."""
         return self.predictor.predict([text], None if pair is None else [pair])
+
+    def scores(self, test: TestSet) -> Floats:
+        """Every test row's scores over the test's classes.
+
+        Raises:
+            TokkaError: a score is not finite, or the model does not take such rows.
+        """
+        found = self.predictor.predict(test.texts, test.pairs).scores
+        metrics.check_scores(found, test.rows, f"the {self.name}")
+        return test.align(found, self.predictor.labels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,19 +75,16 @@ class Scored:
     parameters: int
 
 
-def open_specialist(name: str, version: str, folder: Path, form: Any = None) -> Specialist:
+def open_model(name: str, version: str, folder: Path, form: Form | None = None) -> OpenedModel:
     """Open a model folder in the form that it is served in, or in the form named.
 
     Raises:
         TokkaError: the folder is damaged or was altered.
     """
-    from tokka.model.predictor import load_predictor
-
-    predictor = load_predictor(folder, form)
-    return Specialist(name, version, folder, predictor, predictor.config.data_digest)
+    return OpenedModel(name, version, folder, load_predictor(folder, form))
 
 
-def score(model: Specialist, test: TestSet, country: str = "") -> Scored:
+def score(model: OpenedModel, test: TestSet, country: str = "") -> Scored:
     """Predict every test row, and measure the model alone in a process.
 
     Args:
@@ -76,13 +93,8 @@ def score(model: Specialist, test: TestSet, country: str = "") -> Scored:
     Raises:
         TokkaError: a score is not finite, or the model cannot be measured.
     """
-    from tokka.model.folder import FORM_FILES
-
-    predictions = model.predictor.predict(test.texts, test.pairs)
-    metrics.check_scores(predictions.scores, test.rows, f"the {model.name}")
-    form = str(model.predictor.form)
+    scores, form = model.scores(test), model.predictor.form
     job = _job("specialist", model.folder, test.texts[:PROBE_TEXTS], test.pairs)
-    job |= {"form": form, "country": country}
     served = [FORM_FILES[form], "tokenizer.json", "config.json", "tokka.json"]
     return Scored(
         name=model.name,
@@ -90,14 +102,14 @@ def score(model: Specialist, test: TestSet, country: str = "") -> Scored:
         form=form,
         labels=tuple(model.predictor.labels),
         data_digest=model.data_digest,
-        scores=test.align(predictions.scores, model.predictor.labels),
-        footprint=cost.probe(job),
+        scores=scores,
+        footprint=cost.probe(job | {"form": form, "country": country}),
         size_mb=cost.size_mb([model.folder / name for name in served if (model.folder / name).is_file()]),
         parameters=cost.parameter_count([model.folder / "model.safetensors"]),
     )
 
 
-def score_general(test: TestSet, data: Any, params: Params, cache: Path) -> Scored:
+def score_general(test: TestSet, data: Prepared, params: Params, cache: Path) -> Scored:
     """The un-tuned encoder on the same rows; everything happens in a process of its own, torch included.
 
     Raises:
@@ -109,7 +121,7 @@ def score_general(test: TestSet, data: Any, params: Params, cache: Path) -> Scor
     return _score_base("general", zero_shot.NAMES[data.task], known, test, data, params, cache)
 
 
-def score_linear(test: TestSet, data: Any, params: Params, cache: Path) -> Scored:
+def score_linear(test: TestSet, data: Prepared, params: Params, cache: Path) -> Scored:
     """The un-tuned encoder with a linear head fitted on the training rows, in a process of its own.
 
     Raises:
@@ -120,10 +132,8 @@ def score_linear(test: TestSet, data: Any, params: Params, cache: Path) -> Score
 
 
 def _score_base(
-    kind: str, form: str, known: dict[str, Any] | None, test: TestSet, data: Any, params: Params, cache: Path
+    kind: str, form: str, known: dict[str, Any] | None, test: TestSet, data: Prepared, params: Params, cache: Path
 ) -> Scored:
-    from tokka.model.base import resolve_base, weight_files
-
     base = resolve_base(params.model, cache)
     job = _job(kind, base.path, test.texts, test.pairs)
     job |= {"max_tokens": params.model.max_tokens, "labels": list(data.labels), "known": known}
@@ -147,9 +157,8 @@ def _score_base(
     )
 
 
-def subject(scored: Scored, test: TestSet, latency: Latency, params: Params) -> dict[str, Any]:
-    """SUBJECT of evaluation.json: every metric with its interval, slices and cost."""
-    found = measure(test, scored.scores, params)
+def summarise(scored: Scored, test: TestSet, latency: Latency, params: Params) -> dict[str, Any]:
+    """ModelScores of evaluation.json: every metric with its interval, slices and cost."""
     return {
         "name": scored.name,
         "version": scored.version,
@@ -158,7 +167,7 @@ def subject(scored: Scored, test: TestSet, latency: Latency, params: Params) -> 
         "data_digest": scored.data_digest,
         "test_digest": test.digest,
         "rows": len(scored.scores),
-        "metrics": found,
+        "metrics": measure(test, scored.scores, params),
         "slices": slice_metrics(test, scored.scores, params.evaluation.confidence),
         "latency_ms": {"p50": latency.p50, "p99": latency.p99},
         "throughput": scored.footprint.throughput,
@@ -209,8 +218,6 @@ def _share_bounds(right: Floats, confidence: float) -> dict[str, float]:
 
 
 def _mean_bounds(errors: Floats, confidence: float) -> dict[str, float]:
-    from tokka.evaluation.metrics.comparison import paired_mean_interval
-
     value, low, high = paired_mean_interval(errors, confidence)
     return {"value": value, "low": max(low, 0.0), "high": high}
 
@@ -220,7 +227,7 @@ def _job(kind: str, folder: Path, texts: Sequence[str], seconds: Sequence[str] |
     return {"kind": kind, "folder": str(folder), "texts": list(texts), "pairs": second}
 
 
-def _known(train: Any, rows: Any) -> dict[str, Any]:
+def _known(train: pa.Table, rows: Integers) -> dict[str, Any]:
     chosen = train.take(rows)
     targets = chosen.column("target").to_pylist()
     return {"texts": chosen.column("text").to_pylist(), "pairs": pairs(chosen), "targets": targets}

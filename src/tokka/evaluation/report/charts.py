@@ -1,16 +1,19 @@
-"""The learning curve as SVG: quality over training rows, and the un-tuned ways as lines to get above.
+"""Two figures of an evaluation as SVG: quality over training rows, and how the training went.
 
 curve_figure(points, rows, "accuracy")
+training_figures(outcome["curves"], "classification")     # {"losses": svg, "metric": svg}
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tokka.evaluation.report.figures import CANDIDATE, CARD, GENERAL, INK, LINE, _Canvas, _percent, _plain
+from tokka.evaluation.report.figures import CANDIDATE, CARD, GENERAL, INK, LINE, SOFT, Canvas, percent_tick, plain_tick
 from tokka.evaluation.report.wording import interval, is_share, metric_name
+from tokka.training.fit.validation import STEERING
 
 Tree = Mapping[str, Any]
 COMPARED = {"linear": "linear head, un-tuned", "general": "un-tuned"}
+LOSSES = {"train_loss": ("training", CANDIDATE), "validation_loss": ("validation", GENERAL)}
 
 
 def curve_figure(points: Sequence[Tree], rows: Sequence[Tree], metric: str) -> str:
@@ -18,7 +21,7 @@ def curve_figure(points: Sequence[Tree], rows: Sequence[Tree], metric: str) -> s
     known = [point for point in points if not point["problem"] and point["low"] is not None]
     if len(known) < 2:
         return ""
-    with _Canvas(440, 270, scale=1.5) as canvas:
+    with Canvas(440, 270, scale=1.5) as canvas:
         axes = canvas.axes
         counts = [point["rows"] for point in known]
         axes.plot(counts, [point["value"] for point in known], color=CANDIDATE, linewidth=1.8, alpha=0.8)
@@ -27,16 +30,16 @@ def curve_figure(points: Sequence[Tree], rows: Sequence[Tree], metric: str) -> s
         for row in rows:
             if row["name"] in COMPARED and row["low"] is not None:
                 axes.axhline(row["quality"], color=GENERAL, linewidth=1.2, linestyle=(0, (4, 3)))
-                _name(canvas, row, known, counts[-1])
+                _label_line(canvas, row, known, counts[-1])
         axes.set(xlabel="training rows", ylabel=metric_name(metric).lower(), xlim=(0, counts[-1] * 1.04))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-        axes.yaxis.set_major_formatter(_percent if is_share(metric) else _plain)
+        axes.yaxis.set_major_formatter(percent_tick if is_share(metric) else plain_tick)
         axes.tick_params(labelcolor=INK)
         axes.grid(color=LINE, linewidth=0.6)
         return canvas.svg("learning curve")
 
 
-def _name(canvas: _Canvas, row: Tree, known: Sequence[Tree], most: int) -> None:
+def _label_line(canvas: Canvas, row: Tree, known: Sequence[Tree], most: int) -> None:
     """Write who a line is at the end that the curve is farther from."""
     left, right = (abs(point["value"] - row["quality"]) for point in (known[0], known[-1]))
     at = (most * 0.02, "left") if left > right else (most, "right")
@@ -46,7 +49,7 @@ def _name(canvas: _Canvas, row: Tree, known: Sequence[Tree], most: int) -> None:
     )  # fmt: skip
 
 
-def _point(canvas: _Canvas, point: Tree, metric: str) -> None:
+def _point(canvas: Canvas, point: Tree, metric: str) -> None:
     value, bounds = interval(metric, point)
     tip = f"{point['rows']:,} training rows: {value}, {bounds}"
     places = [point["rows"]] * 2
@@ -56,3 +59,46 @@ def _point(canvas: _Canvas, point: Tree, metric: str) -> None:
     )
     canvas.tip(bar[0], tip)
     canvas.tip(dot[0], tip)
+
+
+def training_figures(curves: Sequence[Tree], task: str) -> dict[str, str]:
+    """Both figures; none for a model whose training is not known here, or that saw a single epoch."""
+    if len(curves) < 2:
+        return {}
+    name = STEERING[task][0]
+    return {
+        "losses": _by_epoch(curves, LOSSES, "loss", "losses by epoch", percent=False),
+        "metric": _by_epoch(
+            curves,
+            {f"validation_{name}": ("validation", CANDIDATE)},
+            f"{metric_name(name).lower()} on validation rows",
+            "validation metric by epoch",
+            percent=is_share(name),
+        ),
+    }
+
+
+def _by_epoch(
+    curves: Sequence[Tree], lines: Mapping[str, tuple[str, str]], label: str, name: str, *, percent: bool
+) -> str:
+    with Canvas(340, 240, scale=1.2) as canvas:
+        axes = canvas.axes
+        for key, (title, colour) in lines.items():
+            _draw_line(canvas, [(row["epoch"], row[key]) for row in curves if key in row], title, colour)
+        axes.set(xlabel="epoch", ylabel=label)
+        axes.locator_params(axis="x", integer=True, nbins=8)
+        axes.yaxis.set_major_formatter(percent_tick if percent else plain_tick)
+        axes.tick_params(labelcolor=SOFT)
+        axes.grid(color=LINE, linewidth=0.6)
+        return canvas.svg(name)
+
+
+def _draw_line(canvas: Canvas, points: Sequence[tuple[float, float]], title: str, colour: str) -> None:
+    if not points:
+        return
+    epochs, values = zip(*points, strict=True)
+    canvas.axes.plot(epochs, values, color=colour, linewidth=1.8, alpha=0.8)
+    canvas.axes.annotate(title, points[-1], (-2, 5), textcoords="offset points", color=colour, ha="right", fontsize=9)
+    for epoch, value in points:
+        dot = canvas.axes.plot([epoch], [value], "o", color=colour, markersize=5)
+        canvas.tip(dot[0], f"epoch {epoch:.0f}, {title}: {value:.4f}")

@@ -69,7 +69,7 @@ class Line(NamedTuple):
 
 def forest(lines: Sequence[Line], *, percent: bool, zero: bool = False, margin: float | None = None) -> str:
     """Intervals under each other; `zero` draws the line of no difference, `margin` the most that may be lost."""
-    with _Canvas(640, 46 + 32 * len(lines), scale=1.3) as canvas:
+    with Canvas(640, 46 + 32 * len(lines), scale=1.3) as canvas:
         axes = canvas.axes
         if zero:
             axes.axvline(0, color=SOFT, linewidth=1)
@@ -86,7 +86,7 @@ def forest(lines: Sequence[Line], *, percent: bool, zero: bool = False, margin: 
                 canvas.tip(dot[0], mark.tip)
         axes.set_yticks(range(len(lines)), [_short(line.label, 38) for line in lines])
         axes.set_ylim(len(lines) - 0.4, -0.6)
-        axes.xaxis.set_major_formatter(_plain if not percent else _points if zero else _percent)
+        axes.xaxis.set_major_formatter(plain_tick if not percent else points_tick if zero else percent_tick)
         if percent and zero:
             axes.set_xlabel("percentage points")
         return canvas.svg("intervals")
@@ -97,7 +97,7 @@ def reliability(calibration: Mapping[str, Sequence[Mapping[str, float]]]) -> str
 
     `before`, where it is given, are the candidate's bins before its temperature: a dotted line.
     """
-    with _Canvas(340, 320, scale=1.2) as canvas:
+    with Canvas(340, 320, scale=1.2) as canvas:
         axes = canvas.axes
         axes.plot([0, 1], [0, 1], color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
         before = calibration.get("before", [])
@@ -126,7 +126,7 @@ def reliability(calibration: Mapping[str, Sequence[Mapping[str, float]]]) -> str
 
 def roc(curve: Mapping[str, Sequence[float]]) -> str:
     """The micro-averaged ROC curve of the candidate."""
-    with _Canvas(340, 320, scale=1.2) as canvas:
+    with Canvas(340, 320, scale=1.2) as canvas:
         canvas.axes.plot([0, 1], [0, 1], color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
         canvas.axes.plot(curve["fpr"], curve["tpr"], color=CANDIDATE, linewidth=2)
         return _unit_square(canvas, "false positives", "true positives", "ROC curve")
@@ -134,14 +134,14 @@ def roc(curve: Mapping[str, Sequence[float]]) -> str:
 
 def scatter(residuals: Mapping[str, Sequence[float]]) -> str:
     """Predicted value against the truth."""
-    with _Canvas(460, 420, scale=1.2) as canvas:
+    with Canvas(460, 420, scale=1.2) as canvas:
         axes = canvas.axes
         both = [*residuals["target"], *residuals["value"]]
         axes.plot([min(both), max(both)], [min(both), max(both)], color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
         axes.plot(residuals["target"], residuals["value"], "o", color=CANDIDATE, markersize=3.5, alpha=0.45)
         axes.set(xlabel="truth", ylabel="predicted")
-        axes.xaxis.set_major_formatter(_plain)
-        axes.yaxis.set_major_formatter(_plain)
+        axes.xaxis.set_major_formatter(plain_tick)
+        axes.yaxis.set_major_formatter(plain_tick)
         return canvas.svg("predicted against true values")
 
 
@@ -156,7 +156,7 @@ def confusion(labels: Sequence[str], matrix: Sequence[Sequence[int]]) -> str:
         7.0 * min(30, max(len(labels[number]) for number in shown)) * min(1.0, cell / 15 + 0.25),
         cell * len(shown),
     )
-    with _Canvas(margin + side + 8, margin + side + 8, edges=(margin, 4, 4, margin)) as canvas:
+    with Canvas(margin + side + 8, margin + side + 8, edges=(margin, 4, 4, margin)) as canvas:
         from matplotlib.patches import Rectangle
 
         for row, truth in enumerate(shown):
@@ -199,25 +199,28 @@ def _name_cells(axes: Any, names: Sequence[str], cell: float) -> None:
         axes.axvline(number, color=LINE, linewidth=0.4, zorder=0)
 
 
-def _unit_square(canvas: "_Canvas", x: str, y: str, name: str) -> str:
+def _unit_square(canvas: "Canvas", x: str, y: str, name: str) -> str:
     axes = canvas.axes
     axes.set(xlabel=x, ylabel=y, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-    axes.xaxis.set_major_formatter(_percent)
-    axes.yaxis.set_major_formatter(_percent)
+    axes.xaxis.set_major_formatter(percent_tick)
+    axes.yaxis.set_major_formatter(percent_tick)
     axes.tick_params(labelcolor=SOFT)
     axes.grid(color=LINE, linewidth=0.6)
     return canvas.svg(name)
 
 
-def _percent(value: float, _: Any = None) -> str:
+def percent_tick(value: float, _: Any = None) -> str:
+    """An axis label: a share as a percentage."""
     return f"{100 * value:.10g} %"
 
 
-def _points(value: float, _: Any = None) -> str:
+def points_tick(value: float, _: Any = None) -> str:
+    """An axis label: a difference of shares in percentage points."""
     return f"{100 * value:+.10g}" if value else "0"
 
 
-def _plain(value: float, _: Any = None) -> str:
+def plain_tick(value: float, _: Any = None) -> str:
+    """An axis label: four digits."""
     return f"{value:.4g}"
 
 
@@ -225,7 +228,7 @@ def _short(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-class _Canvas:
+class Canvas:
     """One figure with one pair of axes, in pixels of the page; `edges` (left, right, bottom, top) fixes the margins.
 
     A page that is wide enough shows it `scale` times as large.
@@ -236,7 +239,7 @@ class _Canvas:
     ) -> None:
         self._size, self._edges, self._scale, self._tips = (width, height), edges, scale, list[str]()
 
-    def __enter__(self) -> "_Canvas":
+    def __enter__(self) -> "Canvas":
         import matplotlib
         from matplotlib.figure import Figure
 

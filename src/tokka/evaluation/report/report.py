@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tokka.evaluation.report import figures, forms_page, quality_page, sections, training_figure
+from tokka.evaluation.report import charts, figures, sections
 from tokka.evaluation.report.figures import Line, Mark
-from tokka.evaluation.report.wording import METRICS, difference, interval, is_share, metric_name, subject_title
+from tokka.evaluation.report.wording import METRICS, difference, interval, is_share, metric_name, p_value, subject_title
 
 Tree = Mapping[str, Any]
 SUBJECTS = ("candidate", "champion", "general")
@@ -52,15 +52,17 @@ def render(evaluation: Tree, details: Tree, decision: Tree) -> str:
         differences=difference_rows(evaluation),
         slices=slice_rows(evaluation),
         costs=cost_rows(subjects),
-        weighed=sections.view(details),
-        behaviour=quality_page.behaviour_view(details),
-        insight=quality_page.insight_view(details),
-        forms=forms_page.view(details),
-        temperature=forms_page.temperature_rows(details),
+        weighed=sections.decision_view(details),
+        behaviour=sections.behaviour_view(details),
+        insight=sections.insight_view(details),
+        forms=sections.forms_view(details),
+        temperature=sections.temperature_rows(details),
         figures=draw(evaluation, details, subjects),
-        training=training_figure.training_figures(details.get("training_curves") or [], evaluation["task"]),
+        training=charts.training_figures(details.get("training_curves") or [], evaluation["task"]),
         provenance=provenance_rows(evaluation, details),
         percent=is_share(evaluation["metric"]),
+        pending=details.get("pending", []),
+        problems=details.get("problems", {}),
     )
 
 
@@ -101,9 +103,8 @@ def difference_rows(evaluation: Tree) -> list[dict[str, str]]:
     for name in ("champion", "general"):
         if compared := evaluation["comparison"][name]:
             value, bounds = difference(evaluation["metric"], compared)
-            p = compared["p_value"]
-            shown = "< 0.0001" if p < 1e-4 else f"{p:.4f}"
-            rows.append({"name": subject_title(name, evaluation[name]), "value": value, "bounds": bounds, "p": shown})
+            p = p_value(compared["p_value"])
+            rows.append({"name": subject_title(name, evaluation[name]), "value": value, "bounds": bounds, "p": p})
     return rows
 
 

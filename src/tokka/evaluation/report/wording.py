@@ -52,6 +52,11 @@ def difference(metric: str, found: Mapping[str, float]) -> tuple[str, str]:
     return f"{middle} points" if is_share(metric) else middle, f"{low} to {high}"
 
 
+def p_value(p: float) -> str:
+    """A p-value with four digits, or that it is below them."""
+    return "< 0.0001" if p < 1e-4 else f"{p:.4f}"
+
+
 def subject_title(name: str, subject: Mapping[str, Any]) -> str:
     """What a column of the report is called."""
     if name == "champion":

@@ -13,7 +13,7 @@ from tokka.data.preparation.prepared import load
 from tokka.evaluation.metrics import metrics, temperature
 from tokka.evaluation.metrics.test_set import open_test
 from tokka.evaluation.models import forms, scoring
-from tokka.evaluation.report import forms_page
+from tokka.evaluation.report import sections
 from tokka.model.folder import CONFIG, write_model_config
 from tokka.training.calibration import expected_calibration_error
 from tokka.training.onnx_forms import write_int8
@@ -30,11 +30,10 @@ def with_int8(source, target, serve="int8"):
 
 
 def measured(folder, prepared, params):
-    data, model = load(prepared), scoring.open_specialist("candidate", "", folder)
+    data, model = load(prepared), scoring.open_model("candidate", "", folder)
     test = open_test(data, model.predictor.labels, 20)
     scores = test.align(model.predictor.predict(test.texts, test.pairs).scores, model.predictor.labels)
-    scored = scoring.Scored("candidate", "", model.predictor.form, (), "", scores, None, 1.0, 1)
-    return forms.compare_forms(model, test, scored, params), test, model
+    return forms.compare_forms(model, test, {model.predictor.form: scores}, params), test, model
 
 
 @pytest.mark.parametrize("task", ["classification", "regression"])
@@ -53,7 +52,7 @@ def test_int8_is_compared_with_fp32_row_by_row(task, base, prepared, prepared_re
     gap = small["quality"]["value"] - reference["quality"]["value"]
     assert against["difference"] == pytest.approx(gap if task == "classification" else -gap, abs=1e-6)
     if task == "classification":
-        answers = [scoring.open_specialist("", "", folder, name).predictor.predict(test.texts) for name in
+        answers = [scoring.open_model("", "", folder, name).predictor.predict(test.texts) for name in
                    ("fp32", "int8")]  # fmt: skip
         right = [np.array(answer.labels) == np.array(test.table["target"].to_pylist()) for answer in answers]
         better, worse = int((right[1] & ~right[0]).sum()), int((right[0] & ~right[1]).sum())
@@ -62,14 +61,14 @@ def test_int8_is_compared_with_fp32_row_by_row(task, base, prepared, prepared_re
         assert against["disagreement"] == pytest.approx(
             np.mean(np.array(answers[0].labels) != np.array(answers[1].labels))
         )
-    shown = forms_page.view({"forms": found})
+    shown = sections.forms_view({"forms": found})
     assert shown["others"] == ["fp32"]
     assert shown["rows"][1]["change"]
 
 
 def test_one_form_has_nothing_to_be_compared_with(specialist, prepared, params):
     assert measured(specialist, prepared, params())[0] is None
-    assert forms_page.view({"forms": None}) is None
+    assert sections.forms_view({"forms": None}) is None
 
 
 def test_the_temperature_is_taken_back_exactly_and_moves_the_calibration_only(params):
@@ -82,7 +81,7 @@ def test_the_temperature_is_taken_back_exactly_and_moves_the_calibration_only(pa
     assert found["before"]["ece"]["value"] == pytest.approx(expected_calibration_error(logits, target), abs=1e-6)
     assert found["after"]["ece"]["value"] == pytest.approx(metrics.classification(target, served)["ece"], abs=1e-6)
     assert found["after"]["ece"]["value"] < found["before"]["ece"]["low"]
-    assert forms_page.temperature_rows({"temperature": found})[0]["name"].startswith("Calibration")
+    assert sections.temperature_rows({"temperature": found})[0]["name"].startswith("Calibration")
 
 
 def test_the_calibration_error_with_intervals_is_torchmetrics_own():

@@ -1,0 +1,73 @@
+"""A run on this machine, on a pipeline of one task: what it leaves behind, however it ends."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tokka.errors import TokkaError
+from tokka.pending import TEMPORARY
+from tokka.runs import kubeflow
+from tokka.runs.launch import Launch
+from tokka.settings import Settings
+
+PIPELINE = """
+import sys
+from kfp import compiler, dsl
+
+@dsl.component(base_image="python", install_kfp_package=False)
+def work(fails: bool):
+    import pathlib, tempfile
+    pathlib.Path(tempfile.mkdtemp(), "left").write_text("here")
+    if fails:
+        raise RuntimeError("broken")
+
+@dsl.pipeline(name="retrain")
+def retrain(fails: bool = False):
+    work(fails=fails)
+
+compiler.Compiler().compile(retrain, sys.argv[1])
+"""
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pipeline")
+    (folder / "write.py").write_text(PIPELINE)
+    subprocess.run([sys.executable, folder / "write.py", folder / "retrain.yaml"], check=True)
+    return folder / "retrain.yaml"
+
+
+@pytest.fixture
+def launch(tmp_path, pipeline, monkeypatch):
+    def make(**arguments):
+        settings = Settings.from_environment({"TOKKA_ROOT": str(tmp_path), "TOKKA_HOME": str(tmp_path / "home")})
+        return Launch(settings, "retrain", arguments)
+
+    (tmp_path / "system").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "system"))
+    monkeypatch.setattr(kubeflow, "compile_pipelines", lambda root, folder: [pipeline])
+    return make
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_run_leaves_nothing_in_the_systems_temporary_folder(launch, tmp_path, fails):
+    run = launch(fails=fails)
+    if fails:
+        with pytest.raises(TokkaError, match="could not start"):
+            run.run(on_event=print)
+    else:
+        run.run(on_event=print)
+    assert "Executing task" in run.log.read_text()
+    assert list((tmp_path / "system").iterdir()) == []
+    assert not (run.folder / TEMPORARY).exists()
+
+
+def test_what_a_killed_run_left_goes_with_the_next(launch, tmp_path):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    killed = tmp_path / "home" / "runs" / f"20260101-000000-{gone.pid}-retrain"
+    (killed / TEMPORARY / "left").mkdir(parents=True)
+    launch().run(on_event=print)
+    assert killed.is_dir()
+    assert not (killed / TEMPORARY).exists()
