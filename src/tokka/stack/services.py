@@ -66,14 +66,14 @@ class Service:
     Args:
         name: of its log, its pid file, and in messages.
         command: `{rollout}` in it stands for the record's rollout.
-        wanted: whether to start it when it does not run; a running one goes on when it is not wanted any more.
+        wanted: whether to start it when it does not run; one that runs goes on, unless `interrupted`.
         retry_s: least time in seconds from one start to the next.
         once: start it only once per rollout.
-        interrupted: it is killed instead.
         niceness: 0 for what users wait for.
         lifetime: `daemon` ends with the daemon, `stack` with the supervisor, and the daemon's successor takes it over.
         environment: variables of its own.
         port: on loopback; must be free before the start.
+        interrupted: whether it is killed when it is not wanted any more.
         problem: what a failure costs, for the stack's problems; empty when it costs users nothing.
     """
 
