@@ -37,6 +37,8 @@ def onnx_engine(content: bytes, threads: int) -> Engine:
         )  # fmt: skip
     except Exception as error:  # the runtime's errors share no base class
         raise Refused(f"the ONNX model cannot be loaded: {str(error)[:160]}", "train the model again") from None
+    # The wrapper keeps what it was made from, for a fallback to other providers: as large as the model once more.
+    session._model_bytes = None
 
     def run(inputs: dict[str, Ids]) -> tuple[Floats, Floats]:
         outputs, embedding = session.run(["logits", "embedding"], inputs)

@@ -4,6 +4,7 @@ config = verify_model(folder)          # every listed file has its size and sha2
 model_digest(folder)                   # the identity of a model, the same for everyone who asks
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -96,8 +97,11 @@ def read_model_config(folder: Path) -> ModelConfig:
         raise Refused(f"{folder / CONFIG}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
 
 
-def verify_model(folder: Path) -> ModelConfig:
+def verify_model(folder: Path, digests: Mapping[str, str] | None = None) -> ModelConfig:
     """Check that the folder holds exactly what tokka.json lists, byte for byte (a signature may lie beside it).
+
+    Args:
+        digests: the sha256 of its files by name, if they have just been read.
 
     Raises:
         Refused: a file is extra, missing, a link, or has changed.
@@ -110,7 +114,8 @@ def verify_model(folder: Path) -> ModelConfig:
         path = folder / name
         if path.is_symlink() or not path.is_file():
             raise Refused(f"{path} is missing or no plain file", "fetch or train the model again")
-        if path.stat().st_size != entry.bytes or files.digest_file(path) != entry.sha256:
+        digest = digests.get(name) if digests else files.digest_file(path)
+        if path.stat().st_size != entry.bytes or digest != entry.sha256:
             raise Refused(f"{path} has changed since the model was made", "fetch or train the model again")
     return config
 

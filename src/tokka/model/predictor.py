@@ -8,7 +8,7 @@ The ONNX forms need tokenizers, onnxruntime and numpy; torch is imported for the
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -111,14 +111,19 @@ class Predictor:
         return scores
 
 
-def load_predictor(folder: Path, form: Form | None = None, threads: int = 1) -> Predictor:
+def load_predictor(
+    folder: Path, form: Form | None = None, threads: int = 1, digests: Mapping[str, str] | None = None
+) -> Predictor:
     """Verify a model folder and load one form of it: what tokka.json says is served, or the one named.
+
+    Args:
+        digests: see `verify_model`.
 
     Raises:
         Refused: a byte changed, a file is extra or missing, or a configuration key is not on the allow-list.
         UsageError: the folder does not hold this form.
     """
-    config = verify_model(folder)
+    config = verify_model(folder, digests)
     form = form or config.serve
     if FORM_FILES[form] not in config.files:
         raise UsageError(f"{folder} holds no {form} form", "set export.onnx and export.int8, and train again")

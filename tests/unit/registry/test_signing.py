@@ -1,5 +1,8 @@
 """A signature holds for exactly the folder that was signed, with exactly the key that signed it."""
 
+import base64
+import hashlib
+import json
 import os
 import shutil
 from pathlib import Path
@@ -163,3 +166,28 @@ def test_a_lost_private_key_is_not_replaced_in_silence(tmp_path: Path) -> None:
 def test_without_a_public_key_nothing_verifies(copy: Path, tmp_path: Path) -> None:
     with pytest.raises(TokkaError, match="no key"):
         signing.verify(copy, make_settings(tmp_path / "empty"))
+
+
+def test_the_signing_library_agrees_about_what_was_signed(copy: Path, signed: tuple[Path, Settings]) -> None:
+    from model_signing import hashing, verifying
+
+    listed = hashing.Config().set_ignored_paths(paths=[signing.SIGNATURE], ignore_git_paths=False)
+    key = signed[1].home / "keys" / signing.PUBLIC_KEY
+    checker = verifying.Config().use_elliptic_key_verifier(public_key=key).set_hashing_config(listed)
+    checker.verify(copy, copy / signing.SIGNATURE)
+    assert set(signing.verify(copy, signed[1])) == {one.name for one in copy.iterdir()} - {signing.SIGNATURE}
+
+
+def test_a_statement_that_was_altered_is_refused(copy: Path, signed: tuple[Path, Settings]) -> None:
+    """The list of files is changed with the file, so that only the signature itself can tell."""
+    path = copy / signing.SIGNATURE
+    bundle = json.loads(path.read_text())
+    before = hashlib.sha256((copy / "tokenizer.json").read_bytes()).hexdigest()
+    (copy / "tokenizer.json").write_text("another")
+    after = hashlib.sha256(b"another").hexdigest()
+    payload = base64.b64decode(bundle["dsseEnvelope"]["payload"]).decode()
+    assert before in payload
+    bundle["dsseEnvelope"]["payload"] = base64.b64encode(payload.replace(before, after).encode()).decode()
+    path.write_text(json.dumps(bundle))
+    with pytest.raises(Refused, match="not what was signed"):
+        signing.verify(copy, signed[1])
