@@ -27,7 +27,7 @@ from tokka.serving import predict_api
 from tokka.serving.engine import Row
 from tokka.serving.predict_api import BadRequest
 from tokka.serving.service import ID
-from tokka.serving.v2_json import BINARY, INPUTS, parse_infer, require_outputs
+from tokka.serving.v2_json import BINARY, parse_infer
 
 logger = logging.getLogger("tokka.jobs")
 
@@ -147,14 +147,12 @@ def job_of(
         raise BadRequest(f"there is one model here: POST /v2/models/{model}/infer", 404)
     if BINARY in headers:
         raise BadRequest("a request with binary tensors cannot wait: send them as JSON")
-    asked = parse_infer(body)
+    call = parse_infer(body)
     if interface is not None:
-        require_outputs(asked, interface.outputs)
-    texts, partners = (asked.columns.get(name) for name in INPUTS)
-    rows = predict_api.make_rows(
-        texts, partners, max_rows, _takes_pairs(interface, partners is not None), asked.top_k
-    )  # fmt: skip
-    return _with_rows(replace(job, shape="infer", outputs=asked.outputs, request_id=asked.request_id), rows, interface)
+        call.tensors("regression" if "value" in interface.outputs else "classification")
+    rows = call.rows(max_rows, _takes_pairs(interface, "text_pair" in call.columns))
+    job = replace(job, shape="infer", outputs=list(call.outputs) or None, request_id=call.request_id)
+    return _with_rows(job, rows, interface)
 
 
 def _with_rows(job: Job, rows: Sequence[Row], interface: Interface | None) -> Job:

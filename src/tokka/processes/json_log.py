@@ -23,8 +23,8 @@ from tokka.errors import TokkaError
 # What every record has by itself; the rest came with `extra`.
 _USUAL = {*logging.makeLogRecord({}).__dict__, "message", "asctime", "taskName"}
 _FRAMES = 12
-# Ours from INFO on, others' from WARNING on; KServe logs every mistake of a client with a traceback.
-_LEVELS = {"": logging.WARNING, "tokka": logging.INFO, "kserve": logging.CRITICAL}
+# Ours from INFO on, others' from WARNING on.
+_LEVELS = {"": logging.WARNING, "tokka": logging.INFO}
 
 
 class JsonLines(logging.Formatter):

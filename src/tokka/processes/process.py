@@ -54,10 +54,13 @@ def rename(name: str) -> None:
         LIBC.prctl(_SET_NAME, name.encode()[:15])
 
 
-def at_low_priority(work: Callable[[], Result]) -> Result:
-    """Do work in a thread of low priority (Linux: a thread has its own niceness)."""
-    with ThreadPoolExecutor(max_workers=1, initializer=_lower_priority) as pool:
-        return pool.submit(work).result()
+def at_low_priority(work: Callable[[], Result], *beside: Callable[[], object]) -> Result:
+    """Do work in a thread of low priority, and what is beside it in others (Linux: a thread has its own niceness)."""
+    with ThreadPoolExecutor(max_workers=1 + len(beside), initializer=_lower_priority) as pool:
+        found = pool.submit(work)
+        for other in [pool.submit(one) for one in beside]:
+            other.result()
+        return found.result()
 
 
 def _lower_priority() -> None:

@@ -84,13 +84,12 @@ class Engine:
             TokkaError: the folder is damaged or missing.
             Refused: it is not the model that was promised, or its signature does not hold.
         """
+        from tokka.registry import signing
+
+        digests = signing.verify(folder, settings) if settings is not None else None
         from tokka.model.predictor import load_predictor
 
-        if settings is not None:
-            from tokka.registry import signing
-
-            signing.verify(folder, settings)
-        predictor = load_predictor(folder, form=form, threads=1)
+        predictor = load_predictor(folder, form=form, threads=1, digests=digests)
         if digest and predictor.digest != digest:
             raise Refused(
                 f"{folder} holds the model {predictor.digest[:12]}, the deployment record says {digest[:12]}",

@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from tokka.serving.engine import Row
 
@@ -24,6 +24,25 @@ MAX_TEXT_CHARACTERS = 20_000
 MAX_TOP_K = 20
 # At the start, in the middle and at the end of a row; every other token stands for a letter at least.
 SPECIAL_TOKENS = 4
+
+
+class ClassScore(TypedDict):
+    """One class and its probability."""
+
+    label: str
+    score: float
+
+
+class Answer(TypedDict, total=False):
+    """One prediction, as POST /predict gives it; `value` is a regression's, in place of `label` and `score`."""
+
+    prediction_id: str
+    model_version: str
+    canary: bool
+    label: str
+    score: float
+    top: list[ClassScore]
+    value: float
 
 
 class BadRequest(ValueError):

@@ -1,159 +1,125 @@
-"""The worker's front door: /predict, /feedback and plain v2 requests by hand, everything else to KServe, within limits.
+"""REST: POST /predict and /feedback, the Open Inference Protocol v2, GET /health and /openapi.json, within limits.
 
-An ASGI application. What is plain does not pass the framework: at 2 CPU-milliseconds a prediction, its share would be
-a third. No answer is a 500 and none holds a traceback.
+An ASGI application without a framework, whose share of a request would be a third. No answer is a 500 and none holds
+a traceback: a refusal is {"error": "…"}.
 """
 
-import contextlib
 import json
 import logging
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+import signal
+import socket
+from collections.abc import Callable
+from importlib import resources
 from typing import Any
 
-from tokka.serving import predict_api, service
-from tokka.serving.batching import Overloaded
-from tokka.serving.infer_answer import infer_answer
-from tokka.serving.predict_api import BadRequest
-from tokka.serving.service import Context, Service
-from tokka.serving.v2_json import BINARY, INPUTS, Asked, parse_infer
+import uvicorn
+from starlette.types import Receive, Scope, Send
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+from tokka.serving import predict_api
+from tokka.serving.batching import Overloaded
+from tokka.serving.predict_api import BadRequest
+from tokka.serving.service import CANARY, ID, VERSION, Context, Service
+from tokka.serving.v2_json import parse_infer, server_metadata, to_json, write_answer
+
+Headers = dict[str, str]
+# Status, body (bytes, or what becomes JSON) and further headers.
+Reply = tuple[int, object, Headers]
 
 logger = logging.getLogger("tokka.serving")
 
-_VERSIONED = re.compile(r"(/v2/models/[^/]+)/versions/([^/]*)(/.*)?", re.DOTALL)
+_MODEL = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]*))?(/ready|/infer)?/?")
+# What a request carries whose answer may come later.
+_WAIT = ("Prefer", "Idempotency-Key")
 # Without Retry-After: what failed once is likely to fail again, unlike what came at a busy moment.
 FAILED = {"error": "the model server could not answer"}
 
 
-class FrontDoor:
-    """Limits and the plain routes in front of another ASGI application.
+class RestApp:
+    """The routes of one worker."""
 
-    Args:
-        service: answers.
-        inner: gets every other path, with the same limit on body bytes.
-    """
-
-    def __init__(self, service: Service, inner: Application) -> None:
+    def __init__(self, service: Service) -> None:
         self._service = service
-        self._inner = inner
-        self._routes = {"/predict": self._predict, "/feedback": self._feedback}
-        self._infer_path = f"/v2/models/{service.options.name}/infer"
+        name = service.options.name
+        self._pages: dict[str, object] = {
+            "/v2": server_metadata(),
+            "/v2/health/live": {"live": True},
+            "/v2/health/ready": {"ready": True},
+            "/v2/models": {"models": [name]},
+            "/openapi.json": describe_api(jobs=service.options.jobs),
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
-            await self._inner(scope, receive, send)
             return
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        context = Context.from_headers(headers)
+        canary = str(int(self._service.is_canary(context)))
+        # On refusals too: a revision that refuses what the other one answers must be known by it.
+        marks = {VERSION: self._service.options.version, CANARY: canary}
         try:
-            await self._dispatch(scope, receive, send)
+            status, answer, more = await self._answer(scope, headers, context, receive)
+            await reply(send, status, answer, marks | more)
         except BadRequest as error:
-            # Marked like an answer: a revision that refuses what the other one answers must be known by it.
-            await _reply(send, error.status, {"error": str(error)}, self._marks(Context.from_headers(_headers(scope))))
+            await reply(send, error.status, {"error": str(error)}, marks)
         except Overloaded as error:
-            await _reply(send, 503, {"error": f"overloaded: {error}"}, {"retry-after": "1"})
+            await reply(send, 503, {"error": f"overloaded: {error}"}, {"retry-after": "1"})
         except ConnectionError:
             # The client went away: there is nobody to answer.
             return
         except Exception:
-            logger.exception("a request failed", extra=_facts(scope))
-            await _reply(send, 503, FAILED)
+            facts = {"prediction_id": headers.get(ID, "")[:80], "path": scope["path"][:80]}
+            logger.exception("a request failed", extra=facts)
+            await reply(send, 503, FAILED)
 
-    async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"].startswith("/v2/repository"):
-            # Loading and unloading: what serves is the deployment record's to say.
-            raise BadRequest("models are deployed by the deployment record alone", 404)
-        if scope["path"] == "/health":
+    async def _answer(self, scope: Scope, headers: Headers, context: Context, receive: Receive) -> Reply:
+        path, method = scope["path"], scope["method"]
+        if path == "/predict":
+            return await self._predict(await self._read(method, headers, receive), context)
+        if path == "/feedback":
+            body = await self._read(method, headers, receive)
+            self._service.record_feedback(predict_api.parse_feedback(body, self._service.engine.task))
+            return 200, {"accepted": True}, {}
+        if found := _MODEL.fullmatch(path):
+            name, version, verb = found.groups()
+            if version == "":
+                raise BadRequest("no version is named", 404)
+            self._service.require_served(name, version or "")
+            if verb == "/infer":
+                return await self._infer(await self._read(method, headers, receive), headers, context)
+            _require_get(method)
+            return 200, {"name": name, "ready": True} if verb else self._service.metadata(), {}
+        return self._page(path, method)
+
+    def _page(self, path: str, method: str) -> Reply:
+        if path == "/health":
             # For those who look after this worker; what users see under this path is the gateway's.
             well = self._service.is_well()
-            await _reply(send, 200 if well else 503, {"status": "ok" if well else "the model gives no answer"})
-            return
-        route = self._routes.get(scope["path"])
-        if route is None:
-            await self._pass_on(self._as_kserve_takes_it(scope), receive, send)
-            return
-        if scope["method"] != "POST":
-            raise BadRequest("use POST", 405)
-        headers = _headers(scope)
-        await route(headers, await self._read(receive, headers), send)
+            return (200 if well else 503), {"status": "ok" if well else "the model gives no answer"}, {}
+        if path.startswith("/v2/repository"):
+            # Loading and unloading: what serves is the deployment record's to say.
+            raise BadRequest("models are deployed by the deployment record alone", 404)
+        if path not in self._pages:
+            raise BadRequest("no such path", 404)
+        _require_get(method)
+        return 200, self._pages[path], {}
 
-    async def _predict(self, headers: dict[str, str], body: bytes, send: Send) -> None:
+    async def _predict(self, body: bytes, context: Context) -> Reply:
         options = self._service.options
         inputs = predict_api.parse_predict(body, max_rows=options.max_rows, pairs=self._service.engine.pairs)
-        context = Context.from_headers(headers)
         answers = await self._service.answer(inputs.rows, context)
-        tree = {"predictions": answers} if inputs.several else answers[0]
-        await _reply(send, 200, tree, self._marks(context))
+        return 200, {"predictions": answers} if inputs.several else answers[0], {}
 
-    async def _feedback(self, headers: dict[str, str], body: bytes, send: Send) -> None:
-        self._service.record_feedback(predict_api.parse_feedback(body, self._service.engine.task))
-        await _reply(send, 200, {"accepted": True})
+    async def _infer(self, body: bytes, headers: Headers, context: Context) -> Reply:
+        call = parse_infer(body, headers)
+        tensors, answers = await self._service.infer(call, context)
+        return 200, *write_answer(call, answers, tensors, name=self._service.options.name)
 
-    def _plain(self, scope: Scope, headers: dict[str, str], body: bytes) -> Asked | None:
-        """A v2 request that needs nothing of KServe; what is wrong with one is KServe's to say."""
-        if scope["method"] != "POST" or scope["path"] != self._infer_path or BINARY in headers:
-            return None
-        with contextlib.suppress(BadRequest):
-            asked = parse_infer(body)
-            return asked if asked.plain else None
-        return None
-
-    async def _infer(self, asked: Asked, headers: dict[str, str], send: Send) -> None:
-        options, engine = self._service.options, self._service.engine
-        texts, partners = (asked.columns.get(name) for name in INPUTS)
-        rows = predict_api.make_rows(texts, partners, options.max_rows, engine.pairs, asked.top_k)
-        context = Context.from_headers(headers)
-        answers = await self._service.answer(rows, context)
-        tree = infer_answer(asked, answers, task=engine.task, name=options.name)
-        await _reply(send, 200, tree, self._marks(context))
-
-    def _marks(self, context: Context) -> dict[str, str]:
-        """Which version answers, and whether it is the canary."""
-        canary = self._service.is_canary(context)
-        return {service.VERSION: self._service.options.version, service.CANARY: str(int(canary))}
-
-    def _as_kserve_takes_it(self, scope: Scope) -> Scope:
-        """Without the version, if it is the one served here: KServe answers 501 where one is named, in a query too."""
-        scope = {**scope, "query_string": b""}
-        found = _VERSIONED.fullmatch(scope["path"])
-        if found is None:
-            return scope
-        model, version, rest = found.groups(default="")
-        if not version or self._service.refusal_of(version):
-            raise BadRequest(self._service.refusal_of(version) or "no version is named", 404)
-        return {**scope, "path": model + rest}
-
-    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let KServe answer; the body is read here first, so that its size has a limit."""
-        headers = _headers(scope)
-        messages: list[Message] = []
-        if scope["method"] in ("POST", "PUT", "PATCH"):
-            body = await self._read(receive, headers)
-            if asked := self._plain(scope, headers, body):
-                await self._infer(asked, headers, send)
-                return
-            messages.append({"type": "http.request", "body": body, "more_body": False})
-
-        async def replay() -> Message:
-            return messages.pop() if messages else await receive()
-
-        answer = _Answer(send, self._marks(Context.from_headers(headers)))
-        try:
-            await self._inner(scope, replay, answer.send)
-        except Exception:
-            if answer.started:
-                raise
-            logger.exception("a request failed", extra=_facts(scope))
-            answer.failed = True
-        if answer.failed:
-            await _reply(send, 503, FAILED)
-
-    async def _read(self, receive: Receive, headers: dict[str, str]) -> bytes:
+    async def _read(self, method: str, headers: Headers, receive: Receive) -> bytes:
+        """The body of a POST."""
+        if method != "POST":
+            raise BadRequest("use POST", 405)
         limit = self._service.options.max_body_bytes
         announced = headers.get("content-length", "0")
         if announced.isdigit() and int(announced) > limit:
@@ -171,38 +137,60 @@ class FrontDoor:
                 return b"".join(parts)
 
 
-def _headers(scope: Scope) -> dict[str, str]:
-    return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+class _Server(uvicorn.Server):
+    """Says that it listens."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_ready()
 
 
-class _Answer:
-    """Another application's answer on its way out: marked with the version, and withheld when it is a 500."""
+async def serve(service: Service, listener: socket.socket, on_ready: Callable[[], None], drain: int) -> None:
+    """Answer until SIGTERM or SIGINT.
 
-    def __init__(self, send: Send, marks: dict[str, str]) -> None:
-        self._send = send
-        self._marks = [(name.encode(), value.encode()) for name, value in marks.items()]
-        self.started = False
-        self.failed = False
-
-    async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.failed = message["status"] == 500
-            later = [(b"retry-after", b"1")] if message["status"] == 503 else []
-            message = {**message, "headers": [*message.get("headers", ()), *self._marks, *later]}
-        if not self.failed:
-            self.started = True
-            await self._send(message)
+    Args:
+        listener: a bound socket.
+        drain: seconds that running requests have after the signal.
+    """
+    config = uvicorn.Config(
+        RestApp(service), log_config=None, access_log=False, lifespan="off", ws="none", server_header=False,
+        timeout_graceful_shutdown=drain, timeout_keep_alive=65,
+    )  # fmt: skip
+    # uvicorn raises the signal that stopped it once more when it is done: by then there is nothing left to do.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    await _Server(config, on_ready).serve([listener])
 
 
-def _facts(scope: Scope) -> dict[str, str]:
-    """What a log line says about a request: its prediction id and its path, nothing that was sent."""
-    names = [value.decode("latin-1")[:80] for name, value in scope["headers"] if name == service.ID.encode()]
-    return {"prediction_id": names[0] if names else "", "path": scope["path"][:80]}
+def describe_api(*, jobs: bool) -> dict[str, Any]:
+    """The OpenAPI description of what the gateway lets through.
+
+    Args:
+        jobs: whether it takes requests that can wait.
+    """
+    tree: dict[str, Any] = json.loads(resources.files("tokka.serving").joinpath("openapi.json").read_bytes())
+    if not jobs:
+        del tree["paths"]["/jobs/{id}"]
+        for path in ("/predict", "/v2/models/{model_name}/infer"):
+            operation = tree["paths"][path]["post"]
+            del operation["responses"]["202"]
+            kept = [one for one in operation["parameters"] if one["name"] not in _WAIT]
+            operation["parameters"] = kept
+    return tree
 
 
-async def _reply(send: Send, status: int, tree: Any, headers: dict[str, str] | None = None) -> None:
-    body = json.dumps(tree, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
-    fixed = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    more = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
-    await send({"type": "http.response.start", "status": status, "headers": [*fixed, *more]})
+def _require_get(method: str) -> None:
+    if method != "GET":
+        raise BadRequest("use GET", 405)
+
+
+async def reply(send: Send, status: int, answer: object, headers: Headers | None = None) -> None:
+    """Send a whole answer: bytes as they are, anything else as JSON."""
+    body = answer if isinstance(answer, bytes) else to_json(answer)
+    fixed = {"content-type": "application/json", "content-length": str(len(body)), **(headers or {})}
+    encoded = [(name.encode(), value.encode()) for name, value in fixed.items()]
+    await send({"type": "http.response.start", "status": status, "headers": encoded})
     await send({"type": "http.response.body", "body": body})

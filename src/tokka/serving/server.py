@@ -3,57 +3,56 @@
     python -m tokka.serving.server '{"model_dir": ".tokka/models/DIGEST", "ready_file": "ready.json"}'
 
 Verify, load, warm up, and only then listen: whoever can connect gets an answer. SIGTERM drains: no new connection
-is taken, and what was taken is answered.
+is taken, and what was taken is answered. What is imported late is imported at low priority, beside the model's files
+being read.
 """
 
+import asyncio
+import importlib
 import logging
 import os
-import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 
 from tokka import files
 from tokka.errors import TokkaError
 from tokka.processes import json_log, process
 from tokka.request_log.log import Writer
 from tokka.serving.engine import Engine
-from tokka.serving.kserve_import import load_transport
 from tokka.serving.options import WorkerOptions
 from tokka.serving.service import Service
 from tokka.settings import Settings
 
 logger = logging.getLogger("tokka.serving")
 
+HOST = "127.0.0.1"
 DRAIN_SECONDS = 10
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(options: WorkerOptions) -> int:
     """Serve until SIGTERM; returns the exit code."""
     began = time.perf_counter()
-    options = WorkerOptions.model_validate_json(arguments[0])
     process.rename("tokka-worker")
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     revision = f"{options.version}@{options.digest[:12]}"
     json_log.start("worker", quoting=options.store_text, model=options.name, revision=revision)
     try:
-        service = process.at_low_priority(lambda: make_service(options))
+        service = process.at_low_priority(lambda: make_service(options), import_endpoints)
     except TokkaError as error:
         logger.error(error.message, extra={"hint": error.hint})
-        _report(options, {"error": error.message, "hint": error.hint})
+        _report(options, error=error.message, hint=error.hint)
         return error.exit_code
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = load_transport().Server(service, listener, grpc_host="127.0.0.1", drain=DRAIN_SECONDS)
 
-    def announce() -> None:
-        _report(options, {
-            "port": listener.getsockname()[1], "grpc_port": server.grpc_port,
-            "digest": service.engine.digest, "version": options.version, "form": service.engine.form,
-            "seconds": round(time.perf_counter() - began, 3),
-        })  # fmt: skip
+    def announce(port: int, grpc_port: int) -> None:
+        seconds, engine = round(time.perf_counter() - began, 3), service.engine
+        facts = {"digest": engine.digest, "version": options.version, "form": engine.form, "seconds": seconds}
+        _report(options, port=port, grpc_port=grpc_port, **facts)
 
-    server.run(announce)
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(service, announce))
     return 0
 
 
@@ -70,9 +69,29 @@ def make_service(options: WorkerOptions) -> Service:
     return Service(engine, options, Writer(options.requests, "worker") if options.requests else None)
 
 
-def _report(options: WorkerOptions, facts: dict[str, object]) -> None:
+async def serve(service: Service, on_ready: Callable[[int, int], None]) -> None:
+    """Answer over REST and gRPC until SIGTERM or SIGINT, and then until what was taken is answered.
+
+    Args:
+        on_ready: is given both ports once they can be connected to.
+    """
+    from tokka.serving import rest, v2_grpc
+
+    listener = socket.create_server((HOST, 0))
+    grpc_server, grpc_port = await v2_grpc.start(service, HOST)
+    await rest.serve(service, listener, lambda: on_ready(listener.getsockname()[1], grpc_port), DRAIN_SECONDS)
+    await grpc_server.stop(DRAIN_SECONDS)
+
+
+def import_endpoints() -> None:
+    """Import what `serve` and the model need."""
+    for name in ("uvloop", "tokka.model.predictor", "onnxruntime", "tokka.serving.rest", "tokka.serving.v2_grpc"):
+        importlib.import_module(name)
+
+
+def _report(options: WorkerOptions, **facts: object) -> None:
     files.write_json(options.ready_file, {"pid": os.getpid(), **facts})
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(WorkerOptions.model_validate_json(sys.argv[1])))

@@ -15,7 +15,8 @@ from tokka.request_log.log import Writer
 from tokka.serving.batching import Batcher
 from tokka.serving.engine import Engine, Prepared, Result, Row
 from tokka.serving.options import WorkerOptions
-from tokka.serving.predict_api import require_classes, require_few_tokens
+from tokka.serving.predict_api import Answer, BadRequest, require_classes, require_few_tokens
+from tokka.serving.v2_json import INPUTS, InferCall, ModelMetadata, describe_tensors, output_types
 
 logger = logging.getLogger("tokka.serving")
 
@@ -87,13 +88,38 @@ class Service:
         """Whether the model still answers: a run that never ends leaves the rest of the process as lively as ever."""
         return self._batcher.stalled_seconds() < STALLED_SECONDS
 
-    def refusal_of(self, version: str) -> str:
-        """Why a version by name is not answered here; empty when it is, or when none is named."""
-        if version in ("", self.options.version):
-            return ""
-        return f"version {version[:40]!r} of {self.options.name} is not served here: version {self.options.version} is"
+    def require_served(self, name: str, version: str) -> None:
+        """See that a request is for this model, in this version or in none.
 
-    async def answer(self, rows: Sequence[Row], context: Context) -> list[dict[str, Any]]:
+        Raises:
+            BadRequest: 404, it is not.
+        """
+        served = self.options
+        if name != served.name:
+            raise BadRequest(f"model {name[:40]!r} is not served here: {served.name} is", 404)
+        if version not in ("", served.version):
+            words = f"version {version[:40]!r} of {name} is not served here: version {served.version} is"
+            raise BadRequest(words, 404)
+
+    def metadata(self) -> ModelMetadata:
+        """What the model takes and gives, as the v2 protocol has it."""
+        inputs = dict.fromkeys(INPUTS if self.engine.pairs else INPUTS[:1], "BYTES")
+        return {
+            "name": self.options.name, "versions": [self.options.version], "platform": "",
+            "inputs": describe_tensors(inputs), "outputs": describe_tensors(output_types(self.engine.task)),
+        }  # fmt: skip
+
+    async def infer(self, call: InferCall, context: Context) -> tuple[dict[str, str], list[Answer]]:
+        """The answers to a request of the v2 protocol, and the tensors that are wanted of them as {name: datatype}.
+
+        Raises:
+            BadRequest: an output is asked for that there is not, or see `make_rows` and `answer`.
+            Overloaded: too much waits already.
+        """
+        tensors = call.tensors(self.engine.task)
+        return tensors, await self.answer(call.rows(self.options.max_rows, self.engine.pairs), context)
+
+    async def answer(self, rows: Sequence[Row], context: Context) -> list[Answer]:
         """Predictions for rows, in order: prediction_id, model_version, canary, label and score, or value.
 
         A row that wants classes named gets `top` too: [{"label", "score"}, …], the most probable first; all there are
@@ -134,11 +160,11 @@ class Service:
         if self._writer is not None:
             self._writer.append([{"kind": "feedback", "time": time.time(), **feedback}])
 
-    def _answer(self, name: str, result: Result, canary: bool) -> dict[str, Any]:
-        answer: dict[str, Any] = {"prediction_id": name, "model_version": self.options.version, "canary": canary}
+    def _answer(self, name: str, result: Result, canary: bool) -> Answer:
+        answer: Answer = {"prediction_id": name, "model_version": self.options.version, "canary": canary}
         if result.value is not None:
             return {**answer, "value": result.value}
-        answer |= {"label": result.label, "score": result.score}
+        answer |= {"label": result.label, "score": result.score or 0.0}
         if result.top:
             answer["top"] = [{"label": label, "score": score} for label, score in result.top]
         return answer
@@ -155,7 +181,7 @@ class Service:
             "latency_ms": round(latency, 3),
         }
 
-    def _record(self, facts: dict[str, Any], answer: dict[str, Any], result: Result, row: Row) -> dict[str, Any]:
+    def _record(self, facts: dict[str, Any], answer: Answer, result: Result, row: Row) -> dict[str, Any]:
         record = {
             **facts,
             "prediction_id": answer["prediction_id"],

@@ -1,178 +1,168 @@
-"""KServe's gRPC service, whose answers carry as metadata what a REST answer's headers carry.
+"""The Open Inference Protocol v2 over gRPC; answers and refusals carry as metadata what a REST answer's headers carry.
 
-servicer = MarkingServicer(service, dataplane, repository)
+server, port = await start(service, "127.0.0.1")
 
-A plain request (one or two string tensors, every output wanted) is answered without KServe's own types, which cost a
-third of it; whatever is less plain goes KServe's way, and is answered in the same words.
+Prediction id, version and canary stand behind an answer, so that a refusal, which has no message, carries them in its
+head; of an answer the gateway makes a head from the message. REST's 400, 413 and 422 are INVALID_ARGUMENT, 404 is
+NOT_FOUND, 503 is UNAVAILABLE.
 """
 
 import logging
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
 
-from grpc import StatusCode  # type: ignore[import-untyped]
-from grpc.aio import AbortError  # type: ignore[import-untyped]
-from kserve import InferRequest
-from kserve.errors import InferenceError, InvalidInput, ModelNotFound
-from kserve.protocol.grpc.grpc_predict_v2_pb2 import InferParameter, ModelInferResponse
-from kserve.protocol.grpc.interceptors import ExceptionToStatusInterceptor
-from kserve.protocol.grpc.servicer import InferenceServicer
+import grpc
+from google.protobuf.message import DecodeError, Message
 
-from tokka.serving import predict_api
-from tokka.serving.infer_answer import answer_id, answer_types, column
-from tokka.serving.model import Busy, VersionNotServed, as_the_request_s_fault, in_kserve_words, top_k_of
+from tokka.serving import open_inference_pb2 as pb
+from tokka.serving.batching import Overloaded
+from tokka.serving.predict_api import BadRequest, parse_top_k
 from tokka.serving.service import CANARY, ID, VERSION, Context, Service
+from tokka.serving.v2_json import (
+    InferCall,
+    answer_id,
+    column,
+    read_strings,
+    read_text,
+    require_input,
+    require_shape,
+    server_metadata,
+    write_tensor,
+)  # fmt: skip
 
 logger = logging.getLogger("tokka.serving")
 
+SERVICE = "inference.GRPCInferenceService"
 # What gRPC's own retries go by, in milliseconds: REST's Retry-After.
 PUSHBACK = "grpc-retry-pushback-ms"
 _FIELDS = {"BYTES": "bytes_contents", "FP64": "fp64_contents"}
 
+Request = TypeVar("Request", bound=Message)
+Method = Callable[[Request, grpc.aio.ServicerContext], Awaitable[Message]]
 
-class MarkingServicer(InferenceServicer):  # type: ignore[misc]
-    """Prediction id, version and canary as metadata behind the answer; models cannot be loaded or unloaded.
 
-    Behind it, so that a refusal, which has no answer, carries them too, in its head; of an answer the gateway makes a
-    head from the message.
-    """
+class InferenceServicer:
+    """The six methods of the protocol for one model; models cannot be loaded or unloaded."""
 
-    def __init__(self, service: Service, dataplane: Any, repository: Any) -> None:
-        super().__init__(dataplane, repository)
+    def __init__(self, service: Service) -> None:
         self._service = service
 
-    async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Answer one request; the head is sent with the answer only, so that a refusal's status stands in its head."""
-        asked = Context.from_headers({item.key: str(item.value) for item in context.invocation_metadata()})
-        marks = {VERSION: self._service.options.version, CANARY: str(int(self._service.is_canary(asked)))}
-        context.set_trailing_metadata(((ID, asked.request_id), *marks.items()))
-        self._require_served(request.model_version)
-        texts = plain_texts(request, self._service.options.name)
-        if texts is None:
-            return await self._answer_kserve_s_way(request, context)
-        return await self._answer(request, texts, asked)
-
-    async def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Whether the model is ready, in the version that is named."""
-        self._require_served(request.version)
-        return await super().ModelReady(request, context)
-
-    async def ModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """What the model takes and gives, in the version that is named."""
-        self._require_served(request.version)
-        return await super().ModelMetadata(request, context)
-
-    def _require_served(self, version: str) -> None:
-        if self._service.refusal_of(version):
-            raise VersionNotServed(self._service, version)
-
-    async def _answer_kserve_s_way(self, request: Any, context: Any) -> Any:
-        with as_the_request_s_fault():
-            self.validate_grpc_request(request)
-            asked = InferRequest.from_grpc(request)
-        headers = {item.key: str(item.value) for item in context.invocation_metadata()}
-        answer, _ = await self._data_plane.infer(request=asked, headers=headers, model_name=request.model_name)
-        return answer.to_grpc()
-
-    async def _answer(self, request: Any, texts: dict[str, list[str]], asked: Context) -> Any:
-        options, engine = self._service.options, self._service.engine
-        with in_kserve_words(options.name):
-            top_k = top_k_of(request.parameters)
-            rows = predict_api.make_rows(
-                texts.get("text"), texts.get("text_pair"), options.max_rows, engine.pairs, top_k
-            )
-            answers = await self._service.answer(rows, asked)
-        response = ModelInferResponse(
-            model_name=options.name,
-            model_version=options.version,
-            id=answer_id(request.id, answers),
-            parameters={"canary": InferParameter(bool_param=self._service.is_canary(asked))},
+    def handlers(self) -> grpc.GenericRpcHandler:
+        """What a gRPC server calls, by method."""
+        return grpc.method_handlers_generic_handler(
+            SERVICE,
+            {
+                "ServerLive": _handler(pb.ServerLiveRequest, self._server_live),
+                "ServerReady": _handler(pb.ServerReadyRequest, self._server_ready),
+                "ServerMetadata": _handler(pb.ServerMetadataRequest, self._server_metadata),
+                "ModelReady": _handler(pb.ModelReadyRequest, self._model_ready),
+                "ModelMetadata": _handler(pb.ModelMetadataRequest, self._model_metadata),
+                "ModelInfer": _handler(pb.ModelInferRequest, self._model_infer),
+            },
         )
-        for name, datatype in answer_types(engine.task, top_k).items():
+
+    async def _server_live(self, request: pb.ServerLiveRequest, context: grpc.aio.ServicerContext) -> Message:
+        return pb.ServerLiveResponse(live=True)
+
+    async def _server_ready(self, request: pb.ServerReadyRequest, context: grpc.aio.ServicerContext) -> Message:
+        return pb.ServerReadyResponse(ready=True)
+
+    async def _server_metadata(self, request: pb.ServerMetadataRequest, context: grpc.aio.ServicerContext) -> Message:
+        return pb.ServerMetadataResponse(**server_metadata())
+
+    async def _model_ready(self, request: pb.ModelReadyRequest, context: grpc.aio.ServicerContext) -> Message:
+        self._service.require_served(request.name, request.version)
+        return pb.ModelReadyResponse(ready=True)
+
+    async def _model_metadata(self, request: pb.ModelMetadataRequest, context: grpc.aio.ServicerContext) -> Message:
+        self._service.require_served(request.name, request.version)
+        return pb.ModelMetadataResponse(**self._service.metadata())
+
+    async def _model_infer(self, request: pb.ModelInferRequest, context: grpc.aio.ServicerContext) -> Message:
+        """Answer one request; the head is sent with the answer only, so that a refusal's status stands in its head."""
+        service, asked = self._service, Context.from_headers(_headers(context))
+        canary = service.is_canary(asked)
+        marks = ((ID, asked.request_id), (VERSION, service.options.version), (CANARY, str(int(canary))))
+        context.set_trailing_metadata(marks)
+        service.require_served(request.model_name, request.model_version)
+        call = read_request(request)
+        tensors, answers = await service.infer(call, asked)
+        response = pb.ModelInferResponse(
+            model_name=service.options.name, model_version=service.options.version,
+            id=answer_id(call.request_id, answers), parameters={"canary": pb.InferParameter(bool_param=canary)},
+        )  # fmt: skip
+        for name, datatype in tensors.items():
             shape, values = column(name, answers)
             tensor = response.outputs.add(name=name, datatype=datatype, shape=shape)
-            encoded = [value.encode() for value in values] if datatype == "BYTES" else values
-            getattr(tensor.contents, _FIELDS[datatype]).extend(encoded)
+            if call.binary:
+                response.raw_output_contents.append(write_tensor(datatype, values))
+            else:
+                contents = [value.encode() if isinstance(value, str) else value for value in values]
+                getattr(tensor.contents, _FIELDS[datatype]).extend(contents)
         return response
 
-    async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Refuse: what serves is the deployment record's to say."""
-        await context.abort(StatusCode.UNIMPLEMENTED, "models are deployed by the deployment record alone")
 
-    async def RepositoryModelUnload(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Refuse, as for loading."""
-        await context.abort(StatusCode.UNIMPLEMENTED, "models are deployed by the deployment record alone")
+async def start(service: Service, host: str) -> tuple[grpc.aio.Server, int]:
+    """Listen on a free port; returns the server and the port."""
+    limit = service.options.max_body_bytes
+    server = grpc.aio.server(options=[("grpc.max_receive_message_length", limit), ("grpc.so_reuseport", 0)])
+    server.add_generic_rpc_handlers([InferenceServicer(service).handlers()])
+    port = server.add_insecure_port(f"{host}:0")
+    await server.start()
+    return server, port
 
 
-class StatusInterceptor(ExceptionToStatusInterceptor):  # type: ignore[misc]
-    """KServe's exceptions as statuses; bytes that are no message are the client's mistake, the rest is logged."""
+def read_request(request: pb.ModelInferRequest) -> InferCall:
+    """What a message says; whose inputs are raw gets raw outputs, as Triton's client expects.
 
-    def __init__(self) -> None:
-        super().__init__()
-        # A handler depends on its method alone: making one for each request costs a fortieth of it.
-        self._handlers: dict[str, Any] = {}
+    Raises:
+        BadRequest: its tensors are not strings of their shape, or there is an input that the protocol has not.
+    """
+    inputs, raw = list(request.inputs), list(request.raw_input_contents)
+    if raw and (len(raw) != len(inputs) or any(item.HasField("contents") for item in inputs)):
+        raise BadRequest("raw_input_contents must hold each input, and no input may have contents beside them")
+    columns = {item.name: _strings(item, part) for item, part in zip(inputs, raw or [None] * len(inputs), strict=True)}
+    outputs = {output.name: False for output in request.outputs}
+    return InferCall(columns, outputs, request.id or None, _top_k(request.parameters), binary=bool(raw))
 
-    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
-        """The method's handler, which is made once."""
-        method = handler_call_details.method
-        handler = self._handlers.get(method) or await self._handler(continuation, handler_call_details)
-        if handler is not None:
-            self._handlers[method] = handler
-        return handler
 
-    async def _handler(self, continuation: Any, handler_call_details: Any) -> Any:
-        """Have a message that cannot be read reach `intercept`: grpc itself would answer UNKNOWN."""
+def _strings(item: pb.ModelInferRequest.InferInputTensor, raw: bytes | None) -> list[str]:
+    require_input(item.name, item.datatype)
+    texts = [read_text(one) for one in item.contents.bytes_contents] if raw is None else read_strings(raw)
+    return require_shape(item.name, item.shape, texts)
 
-        async def tolerant(details: Any) -> Any:
-            handler = await continuation(details)
-            return handler and handler._replace(request_deserializer=_read_or_none(handler.request_deserializer))
 
-        return await super().intercept_service(tolerant, handler_call_details)
+def _top_k(parameters: Mapping[str, pb.InferParameter]) -> int:
+    if "top_k" not in parameters:
+        return 0
+    chosen = parameters["top_k"].WhichOneof("parameter_choice")
+    return parse_top_k(getattr(parameters["top_k"], chosen) if chosen else "")
 
-    async def intercept(self, method: Any, request_or_iterator: Any, context: Any, method_name: str) -> Any:
-        """Answer one call."""
-        if request_or_iterator is None:
+
+def _headers(context: grpc.aio.ServicerContext) -> dict[str, str]:
+    return {item.key: str(item.value) for item in context.invocation_metadata()}
+
+
+def _handler(kind: type[Request], method: Method[Request]) -> grpc.RpcMethodHandler:
+    """A unary method that ends with a status whatever happens: grpc itself would answer UNKNOWN."""
+
+    async def answer(content: bytes, context: grpc.aio.ServicerContext) -> Message:
+        try:
+            return await method(kind.FromString(content), context)
+        except DecodeError:
             await context.abort(
-                StatusCode.INVALID_ARGUMENT, "the message cannot be read: it is not of this method's kind"
+                grpc.StatusCode.INVALID_ARGUMENT, f"the message cannot be read: it is no {kind.__name__}"
             )
-        return await super().intercept(method, request_or_iterator, context, method_name)
-
-    async def handle_exception(self, ex: Exception, request_or_iterator: Any, context: Any, method_name: str) -> None:
-        """Turn an exception into a status; over REST what fails here is a 503 as well."""
-        if isinstance(ex, AbortError):
-            raise ex
-        if isinstance(ex, Busy):
+        except BadRequest as error:
+            code = grpc.StatusCode.NOT_FOUND if error.status == 404 else grpc.StatusCode.INVALID_ARGUMENT
+            await context.abort(code, str(error))
+        except Overloaded as error:
             marks = (*(context.trailing_metadata() or ()), (PUSHBACK, "1000"))
-            await context.abort(StatusCode.UNAVAILABLE, ex.reason, trailing_metadata=marks)
-        if isinstance(ex, InvalidInput | InferenceError | ModelNotFound):
-            await super().handle_exception(ex, request_or_iterator, context, method_name)
-        ids = [str(item.value)[:80] for item in context.invocation_metadata() if item.key == ID]
-        logger.error("a request failed", exc_info=ex, extra={"prediction_id": "".join(ids[:1]), "path": method_name})
-        await context.abort(StatusCode.UNAVAILABLE, "the model server could not answer")
-
-
-def _read_or_none(read: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-    def attempt(content: bytes) -> Any:
-        try:
-            return read(content)
+            await context.abort(grpc.StatusCode.UNAVAILABLE, f"overloaded: {error}", trailing_metadata=marks)
         except Exception:
-            return None
+            facts = {"prediction_id": _headers(context).get(ID, "")[:80], "path": kind.__name__}
+            logger.exception("a request failed", extra=facts)
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the model server could not answer")
+        raise AssertionError("abort raises")
 
-    return attempt
-
-
-def plain_texts(request: Any, model: str) -> dict[str, list[str]] | None:
-    """The texts of a `ModelInferRequest` by tensor; None unless it is a plain one for this model."""
-    if request.model_name != model or request.raw_input_contents or request.outputs:
-        return None
-    found: dict[str, list[str]] = {}
-    for tensor in request.inputs:
-        values = tensor.contents.bytes_contents
-        known = tensor.name in ("text", "text_pair") and tensor.datatype == "BYTES"
-        if not known or list(tensor.shape) != [len(values)]:
-            return None
-        try:
-            found[tensor.name] = [value.decode() for value in values]
-        except UnicodeDecodeError:
-            return None
-    return found
+    return grpc.unary_unary_rpc_method_handler(answer, None, lambda message: message.SerializeToString())

@@ -18,7 +18,6 @@ logger = logging.getLogger("tokka.serving")
 logger.info("two\\nlines", extra={{"prediction_id": "p1"}})
 logger.debug("too much")
 logging.getLogger("uvicorn").warning("not ours: %s", "odd")
-logging.getLogger("kserve").error("a client's mistake")
 warnings.warn("deprecated")
 try:
     int("a secret")

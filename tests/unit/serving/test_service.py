@@ -13,7 +13,7 @@ from tokka.serving.batching import Overloaded
 from tokka.serving.engine import Engine, Row
 from tokka.serving.options import WorkerOptions
 from tokka.serving.predict_api import BadRequest
-from tokka.serving.rest import FrontDoor
+from tokka.serving.rest import RestApp
 from tokka.serving.service import Context, Service
 
 OPTIONS = WorkerOptions(model_dir=Path("model"), ready_file=Path("ready.json"), name="helpdesk", version="7")
@@ -133,8 +133,8 @@ def test_rows_with_their_tokens_and_rows_without_are_answered_alike(engines):
         ("pairs", {"text": ["my card"], "text_pair": ["my order"]}, ["prediction_id", "label", "score"]),
     ],
 )
-def test_a_plain_v2_request_needs_no_kserve(engines, model, texts, names):
-    door = FrontDoor(Service(engines[model], OPTIONS, None), None)
+def test_a_v2_request_names_what_it_answers_with(engines, model, texts, names):
+    door = RestApp(Service(engines[model], OPTIONS, None))
     inputs = [{"name": name, "datatype": "BYTES", "shape": [len(rows)], "data": rows} for name, rows in texts.items()]
     body, sent = json.dumps({"id": "mine", "inputs": inputs}).encode(), []
 
@@ -166,7 +166,7 @@ def test_what_is_refused_is_not_even_read(engines, monkeypatch):
 
 def test_a_worker_whose_model_gives_nothing_says_that_it_is_not_well(engines, monkeypatch):
     service = Service(engines["classes"], OPTIONS, None)
-    door = FrontDoor(service, None)
+    door = RestApp(service)
 
     async def ask():
         sent = []
