@@ -63,7 +63,8 @@ class JobsApi:
         try:
             response = await self._respond(Request(scope, receive))
         except BadRequest as error:
-            response = JSONResponse({"error": str(error)}, error.status)
+            # It may quote half a surrogate pair of the request.
+            response = JSONResponse({"error": str(error).encode(errors="replace").decode()}, error.status)
         except Unconfirmed as error:
             logger.warning("no job was taken: %s", error)
             response = JSONResponse({"error": "the queue takes nothing now"}, 503, {"retry-after": "5"})
