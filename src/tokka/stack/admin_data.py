@@ -10,7 +10,7 @@ report_path(home, "runs/…/report.html")
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -109,20 +109,14 @@ class AdminData(Collector):
         if told is None:
             return
         info, state = told
-        share = GaugeMetricFamily("tokka_share", "The challenger's share of live traffic.", labels=["kind"])
-        share.add_metric(["wanted"], state.share)
-        share.add_metric(["in_force"], info.share)
         seen = self.live.share_seen(state.share, time.time()) if state.share else None
-        if seen:
-            share.add_metric(["observed"], seen[0])
-        yield share
-        yield GaugeMetricFamily("tokka_generation", "The record's generation in force.", value=info.generation)
-        yield GaugeMetricFamily("tokka_worker_restarts", "Workers that were replaced.", value=info.restarts)
-        ready = GaugeMetricFamily("tokka_workers_ready", "Workers that answer.", labels=["version", "role"])
-        for role in ROLES:
-            if revision := getattr(state, role):
-                ready.add_metric([revision.version, role], _ready(revision.digest, info))
-        yield ready
+        shares = {("wanted",): state.share, ("in_force",): info.share, **({("observed",): seen[0]} if seen else {})}
+        named = {role: revision for role in ROLES if (revision := getattr(state, role))}
+        ready = {(revision.version, role): _ready(revision.digest, info) for role, revision in named.items()}
+        yield _gauges("tokka_share", "The challenger's share of live traffic.", ["kind"], shares.items())
+        yield _gauges("tokka_generation", "The record's generation in force.", [], [((), info.generation)])
+        yield _gauges("tokka_worker_restarts", "Workers that were replaced.", [], [((), info.restarts)])
+        yield _gauges("tokka_workers_ready", "Workers that answer.", ["version", "role"], ready.items())
         yield from _judge_gauges(_judge([look for _, look in looks], state, time.time()))
 
     def _slow_facts(self, endpoint: str) -> dict[str, Any]:
@@ -172,14 +166,18 @@ def _judge(looks: list[dict[str, Any]], state: State, now: float) -> dict[str, A
 
 
 def _judge_gauges(judge: dict[str, Any] | None) -> Iterator[Metric]:
-    labels = ["version", "phase", "metric"]
-    values = GaugeMetricFamily("tokka_judge_e_value", "Evidence of the judge of a running rollout.", labels=labels)
-    limits = GaugeMetricFamily("tokka_judge_e_value_threshold", "Where that evidence decides.", labels=labels)
-    for entry in judge["metrics"] if judge else ():
-        names = [judge["version"], judge["phase"], entry["metric"]] if judge else []
-        values.add_metric(names, entry["e_value"])
-        limits.add_metric(names, entry["limit"])
-    yield from (values, limits)
+    labels, found = ["version", "phase", "metric"], judge or {"metrics": ()}
+    rows = {(found["version"], found["phase"], one["metric"]): one for one in found["metrics"]}
+    values, limits = ({key: row[name] for key, row in rows.items()} for name in ("e_value", "limit"))
+    yield _gauges("tokka_judge_e_value", "Evidence of the judge of a running rollout.", labels, values.items())
+    yield _gauges("tokka_judge_e_value_threshold", "Where that evidence decides.", labels, limits.items())
+
+
+def _gauges(name: str, text: str, labels: list[str], rows: Iterable[tuple[tuple[str, ...], float]]) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=labels)
+    for key, value in rows:
+        family.add_metric(list(key), value)
+    return family
 
 
 def reports(home: Path) -> list[dict[str, Any]]:

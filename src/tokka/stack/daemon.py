@@ -72,7 +72,7 @@ class Daemon:
     def __init__(self, settings: Settings, params: Params, supervisor: int, log: socket.socket) -> None:
         self._settings, self._params = settings, params
         self._supervisor, self._log = supervisor, log
-        self._name = params.registry.model
+        self._name, self._started = params.registry.model, process.identity(os.getpid())
         self._exposure = Exposure.of(settings, params.serving)
         self._state, self._record_problem = State(endpoint=self._name), ""
         self._silence, self._abandoned, self._ending, self._ended = Silence(), False, False, False
@@ -152,7 +152,7 @@ class Daemon:
         else:
             seconds = IDLE_SECONDS if self._commits.is_watchable and self._state.phase == "idle" else ROLLOUT_SECONDS
         until = time.monotonic() + seconds
-        pids = {*self._reconciler.pids, *self._services.pids}
+        pids = {*self._reconciler.processes, *self._services.processes}
         while True:
             self._ended = self._exits.wait(pids, min(seconds, WATCH_SECONDS))
             self._moved = time.monotonic() if self._ended else self._moved
@@ -221,8 +221,6 @@ class Daemon:
         state, reconciler, admin = self._state, self._reconciler, self._admin
         record = [self._record_problem] if self._record_problem else []
         workers = reconciler.fleet.problems(reconciler.wanted(state))
-        known = {info.pid: info.started for info in reconciler.fleet.infos}
-        others = {os.getpid(), *reconciler.pids, *self._services.pids} - set(known)
         return {
             **reconciler.describe(),
             "mlflow": services.page_url(self._settings),
@@ -230,7 +228,7 @@ class Daemon:
             "admin_problem": admin.problem,
             "wanted_champion": state.champion.digest if state.champion else None,
             "problems": (*record, *workers, *self._services.problems),
-            "processes": known | {pid: process.identity(pid) for pid in others},
+            "processes": {os.getpid(): self._started} | reconciler.processes | self._services.processes,
         }
 
     def _is_due(self, what: str, seconds: float) -> bool:

@@ -22,6 +22,7 @@ from tokka.gateway.exposure import Exposure
 from tokka.gateway.gateway import require_free
 from tokka.params import Params
 from tokka.processes import json_log, process
+from tokka.processes.detached import DetachedProcess
 from tokka.settings import Settings
 from tokka.stack import state_file
 from tokka.stack.state_file import StackInfo, held, last_word
@@ -57,13 +58,8 @@ def ensure_up(settings: Settings, params: Params, timeout: float = 120.0) -> Sta
     with held(settings, "start", timeout):
         info = status(settings)
         wanted = (state_file.configuration(params), state_file.endpoint(settings), exposure.authentication)
-        if info is not None and (
-            info.silent_s > STUCK_SECONDS or (info.configuration, info.endpoint, info.authentication) != wanted
-        ):
+        if info is None or info.silent_s > STUCK_SECONDS or _told(info) != wanted:
             _down(settings)
-            info = None
-        if info is None:
-            _end_leftovers(settings)
             require_free(settings.port, settings.host)
             require_free(settings.grpc_port, settings.host, "TOKKA_GRPC_PORT")
             _start_daemon(settings, params)
@@ -125,32 +121,27 @@ def _wait_settled(settings: Settings, deadline: float) -> StackInfo:
         time.sleep(0.05)
 
 
+def _told(info: StackInfo) -> tuple[str, str, bool]:
+    return info.configuration, info.endpoint, info.authentication
+
+
 def _down(settings: Settings) -> bool:
-    info = status(settings)
-    if info is None:
-        return _end_leftovers(settings) > 0
-    process.send(info.pid, info.started, signal.SIGTERM)
-    if process.wait_gone({info.pid: info.started}, STOP_SECONDS):
-        # Its children die with it.
-        process.send(info.pid, info.started, signal.SIGKILL)
-        process.wait_gone({info.pid: info.started}, 5.0)
-    _end_leftovers(settings, {**info.processes, info.pid: info.started})
-    return True
-
-
-def _end_leftovers(settings: Settings, more: dict[int, float] | None = None) -> int:
-    """End what a killed supervisor may have left, by pid and start time; returns how many there were."""
+    """End the supervisor and whatever it may have left, known by pid and start; whether there was anything."""
     info = last_word(settings)
-    known = {**(info.processes if info else {}), **(more or {})}
+    if info is None:
+        return False
+    runs = process.is_same(info.pid, info.started)
+    if runs:
+        DetachedProcess(info.pid, info.started).stop(signal.SIGTERM, STOP_SECONDS)
+    known = {**info.processes, **(last_word(settings) or info).processes}
     # The kernel kills the children of a killed supervisor, but not in no time.
     left = found = process.wait_gone(known, 1.0)
     for pid, started in left.items():
         process.send(pid, started, signal.SIGKILL)
-    left = process.wait_gone(left, 5.0)
-    if left:
+    if left := process.wait_gone(left, 5.0):
         raise TokkaError(f"processes {sorted(left)} of the stack cannot be ended", "end them by hand")
     state_file.forget(settings)
-    return len(found)
+    return runs or bool(found)
 
 
 def _tail(log: Path) -> str:

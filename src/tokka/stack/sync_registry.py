@@ -49,10 +49,11 @@ def work(params: Params, settings: Settings) -> int:
     while True:
         try:
             late = time.monotonic() >= due
+            due = time.monotonic() + REPAIR_SECONDS if late else due
             if _has_moved(record, written, known, params) or (late and _needs_repair(known, tagged, settings)):
                 written.mark()
                 tagged.mark()
-                known, due = None, time.monotonic() + REPAIR_SECONDS
+                known = None
                 known = bring_in_line(record, registry, params, settings)
         except TokkaError as error:
             error.report()

@@ -125,13 +125,13 @@ def test_one_that_fails_is_a_problem_and_is_tried_again_after_a_while(tmp_path):
 
 def test_at_most_one_runs_and_it_is_ended_with_the_others(tmp_path):
     loop = Loop(tmp_path, "time.sleep(60)")
-    loop.until(lambda: loop.services.pids)
-    pids = loop.services.pids
+    loop.until(lambda: loop.services.processes)
+    pids = list(loop.services.processes)
     for _ in range(3):
         loop.services.step(in_phase("idle"), Facts())
-        assert loop.services.pids == pids
+        assert list(loop.services.processes) == pids
     loop.services.stop()
-    assert loop.services.pids == []
+    assert loop.services.processes == {}
 
 
 def test_one_that_may_be_interrupted_is_killed_when_it_is_not_wanted(tmp_path):
@@ -145,11 +145,11 @@ def test_one_that_may_be_interrupted_is_killed_when_it_is_not_wanted(tmp_path):
 
 def test_one_of_the_stack_is_taken_over_by_a_successor(tmp_path):
     loop = Loop(tmp_path, "time.sleep(60)", lifetime="stack")
-    loop.until(lambda: loop.services.pids)
+    loop.until(lambda: loop.services.processes)
     successor = loop.make()
-    assert successor.pids == loop.services.pids
+    assert successor.processes == loop.services.processes
     successor.stop()
-    assert loop.make().pids == []
+    assert loop.make().processes == {}
 
 
 def test_a_taken_port_is_a_problem_and_nothing_is_started(tmp_path):
@@ -159,6 +159,6 @@ def test_a_taken_port_is_a_problem_and_nothing_is_started(tmp_path):
         port = holder.getsockname()[1]
         loop = Loop(tmp_path, "time.sleep(60)", port=port, problem="no page", retry_s=0.0)
         loop.services.step(in_phase("idle"), Facts())
-        assert loop.services.pids == [] and f"no page: port {port} is taken" in loop.services.problems[0]
-    loop.until(lambda: loop.services.pids)
+        assert loop.services.processes == {} and f"no page: port {port} is taken" in loop.services.problems[0]
+    loop.until(lambda: loop.services.processes)
     loop.services.stop()
