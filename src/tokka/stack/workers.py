@@ -49,21 +49,19 @@ class ReadyFile(TypedDict, total=False):
 
 @dataclass
 class Worker:
-    """One worker; `since` (when its state began), `born` and `signalled` are of the monotonic clock."""
+    """One worker; `since` is when its state began (monotonic clock), `signalled` whether it was told to end."""
 
     info: WorkerInfo
     process: DetachedProcess
-    born: float
-    since: float = 0.0
-    signalled: float = 0.0
+    since: float
+    signalled: bool = False
     probe: HealthProbe | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, info: WorkerInfo) -> "Worker":
         """A worker that an earlier daemon has told of."""
-        now = time.monotonic()
         probe = HealthProbe(info.port) if info.ready else None
-        return cls(info, DetachedProcess(info.pid, info.started), born=now, since=now, probe=probe)
+        return cls(info, DetachedProcess(info.pid, info.started), time.monotonic(), probe=probe)
 
     @property
     def missed(self) -> int:
@@ -191,7 +189,7 @@ class Fleet:
             )  # fmt: skip
             worker.probe = HealthProbe(said["port"])
             self._history(worker.info.revision).problem = ""
-        elif now - worker.born > START_SECONDS:
+        elif now - worker.since > START_SECONDS:
             self._history(worker.info.revision).problem = f"not ready after {START_SECONDS:.0f} s"
             worker.process.send(signal.SIGKILL)
 
@@ -219,7 +217,7 @@ class Fleet:
             version=revision.version, digest=revision.digest, pid=started.pid, started=started.started,
             state="starting", ready_file=str(ready_file),
         )  # fmt: skip
-        self._workers.append(Worker(info, started, born=now))
+        self._workers.append(Worker(info, started, now))
 
     def _history(self, revision: Revision) -> _History:
         return self._histories.setdefault(key(revision), _History())
@@ -244,8 +242,8 @@ def _drain(worker: Worker, now: float) -> None:
     if not worker.signalled and now - worker.since > LINGER_SECONDS:
         with failpoints.at("stop"):
             worker.process.send(signal.SIGTERM)
-        worker.signalled = now
-    elif worker.signalled and now - worker.signalled > DRAIN_SECONDS:
+        worker.signalled = True
+    elif now - worker.since > LINGER_SECONDS + DRAIN_SECONDS:
         worker.process.send(signal.SIGKILL)
 
 
