@@ -96,64 +96,41 @@ def table(settings: Settings, params: Params, exposure: Exposure) -> tuple[Servi
     Raises:
         UsageError: the broker's URL is none that is known.
     """
-    found = [
-        Service("upkeep", _module("tokka.stack.sync_registry"), wants_upkeep, lifetime="stack"),
-        Service("archive", _module("tokka.stack.archive_log"), wants_archive, retry_s=ARCHIVE_SECONDS),
-        Service("rollout-view", _module("tokka.monitoring.rollout_view", "{rollout}"), wants_view, once=True),
-        Service("drive", _module("tokka.stack.drive"), wants_driver, retry_s=1.0, niceness=0),
-        Service("details", _module("tokka.steps.complete_evaluation"), wants_details, niceness=19, interrupted=True),
-    ]
-    if has_own_page(settings):
-        found.append(_page(settings))
-    if exposure.authentication:
-        # While it is away, nobody new is let in.
-        command = _module("tokka.gateway.authorizer", str(state_file.folder(settings) / AUTHORIZER_SOCKET))
-        found.append(Service("authority", command, always, retry_s=0.2, niceness=0))
-    if url := broker(settings, params):
+    folder, url = str(state_file.folder(settings)), broker(settings, params)
+    if url:
         require_known(url)
-        command, environment = _module("tokka.jobs.process", str(state_file.folder(settings))), {"TOKKA_BROKER": url}
-        found.append(
-            Service(
-                "jobs", command, always, retry_s=1.0, niceness=0, environment=environment, problem="asynchronous jobs"
-            )
-        )  # fmt: skip
-    return tuple(found)
-
-
-def always(state: State, facts: Facts) -> bool:
-    """Whatever happens."""
-    return True
+    absent = {"mlflow": not has_own_page(settings), "authority": not exposure.authentication, "jobs": not url}
+    rows = (
+        Service("upkeep", _module("tokka.stack.sync_registry"), wants_upkeep, lifetime="stack"),
+        Service("archive", _module("tokka.stack.archive_log"),
+                lambda _, facts: facts.uptime_s > FIRST_ARCHIVE_SECONDS, retry_s=ARCHIVE_SECONDS),
+        Service("rollout-view", _module("tokka.monitoring.rollout_view", "{rollout}"),
+                lambda _, facts: facts.calm and facts.unseen, once=True),
+        Service("drive", _module("tokka.stack.drive"),
+                lambda state, facts: state.phase == "ab" or (state.phase == "watch" and facts.abandoned),
+                retry_s=1.0, niceness=0),
+        # It takes all the processor time that is left: beside no rollout and no run, and it goes on later.
+        Service("details", _module("tokka.steps.complete_evaluation"),
+                lambda state, facts: facts.incomplete and facts.calm and state.phase in ("idle", "ab"),
+                niceness=19, interrupted=True),
+        # Run as MLflow's own launcher runs it, whose child nothing would end when the stack is killed.
+        Service("mlflow", _module("uvicorn", "--host", HOST, "--port", str(page_port(settings)), "--workers", "1",
+                                  "--log-level", "warning", "mlflow.server.fastapi_app:app"),
+                lambda _, facts: facts.registered and facts.settled, lifetime="stack", port=page_port(settings),
+                environment=_page_environment(settings), problem="no MLflow page"),
+        # While it is away, nobody new is let in.
+        Service("authority", _module("tokka.gateway.authorizer", f"{folder}/{AUTHORIZER_SOCKET}"),
+                lambda *_: True, retry_s=0.2, niceness=0),
+        Service("jobs", _module("tokka.jobs.process", folder), lambda *_: True, retry_s=1.0, niceness=0,
+                environment={"TOKKA_BROKER": url}, problem="asynchronous jobs"),
+    )  # fmt: skip
+    return tuple(row for row in rows if not absent.get(row.name))
 
 
 def wants_upkeep(state: State, facts: Facts) -> bool:
     """Importing MLflow costs seconds of processor time: not beside a rollout that moves, unless a model is missing."""
     calm = facts.calm or state.phase == "idle"
     return facts.registered and (facts.missing or (facts.settled and calm and state.generation > 0))
-
-
-def wants_archive(state: State, facts: Facts) -> bool:
-    """Not while the stack comes up."""
-    return facts.uptime_s > FIRST_ARCHIVE_SECONDS
-
-
-def wants_view(state: State, facts: Facts) -> bool:
-    """Once a rollout has ended and left something to compare."""
-    return facts.calm and facts.unseen
-
-
-def wants_details(state: State, facts: Facts) -> bool:
-    """Beside no rollout and no run: it takes all the processor time that is left, and goes on later."""
-    return facts.incomplete and facts.calm and state.phase in ("idle", "ab")
-
-
-def wants_driver(state: State, facts: Facts) -> bool:
-    """During an A/B test, and when the owner of a rollout died during its watch."""
-    return state.phase == "ab" or (state.phase == "watch" and facts.abandoned)
-
-
-def wants_page(state: State, facts: Facts) -> bool:
-    """Once it has something to show, and the endpoint what it needs."""
-    return facts.registered and facts.settled
 
 
 def has_own_page(settings: Settings) -> bool:
@@ -163,7 +140,12 @@ def has_own_page(settings: Settings) -> bool:
 
 def page_url(settings: Settings) -> str:
     """Where people look at MLflow."""
-    return f"http://{HOST}:{settings.port + PAGE_PORT_OFFSET}" if has_own_page(settings) else settings.tracking_uri
+    return f"http://{HOST}:{page_port(settings)}" if has_own_page(settings) else settings.tracking_uri
+
+
+def page_port(settings: Settings) -> int:
+    """The port of MLflow's page."""
+    return settings.port + PAGE_PORT_OFFSET
 
 
 def has_registry(settings: Settings) -> bool:
@@ -180,13 +162,9 @@ def _module(name: str, *arguments: str) -> tuple[str, ...]:
     return (sys.executable, "-P", "-m", name, *arguments)
 
 
-def _page(settings: Settings) -> Service:
-    """MLflow's server, run as its own launcher runs it.
-
-    Without the launcher: that one is a second process, whose child nothing would end when the stack is killed.
-    """
-    port, artifacts = settings.port + PAGE_PORT_OFFSET, (settings.home / "artifacts").as_uri()
-    environment = {
+def _page_environment(settings: Settings) -> dict[str, str]:
+    artifacts = (settings.home / "artifacts").as_uri()
+    return {
         "_MLFLOW_SERVER_FILE_STORE": settings.tracking_uri,
         "_MLFLOW_SERVER_ARTIFACT_ROOT": artifacts,
         "_MLFLOW_SERVER_ARTIFACT_DESTINATION": artifacts,
@@ -194,13 +172,6 @@ def _page(settings: Settings) -> Service:
         "_MLFLOW_SGI_NAME": "uvicorn",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
-    command = _module(
-        "uvicorn", "--host", HOST, "--port", str(port), "--workers", "1", "--log-level", "warning",
-        "mlflow.server.fastapi_app:app",
-    )  # fmt: skip
-    return Service(
-        "mlflow", command, wants_page, lifetime="stack", environment=environment, port=port, problem="no MLflow page"
-    )
 
 
 @dataclass

@@ -40,20 +40,30 @@ def make_table(tmp_path, **serving):
     return settings, table(settings, parse_params({"serving": serving}), Exposure(grpc_port=1, authentication=True))
 
 
+@pytest.fixture(scope="module")
+def wanted(tmp_path_factory):
+    """Name to rule of every service."""
+    found = make_table(tmp_path_factory.mktemp("home"), asynchronous={"broker": "amqp://127.0.0.1/"})[1]
+    return {one.name: one.wanted for one in found}
+
+
 @given(FACTS, PHASE)
-def test_what_needs_mlflow_never_runs_beside_a_rollout_that_moves_unless_a_model_is_missing(facts, phase):
-    wanted = services.wants_upkeep(in_phase(phase), facts)
-    assert not wanted or facts.registered
+def test_what_needs_mlflow_never_runs_beside_a_rollout_that_moves_unless_a_model_is_missing(wanted, facts, phase):
+    upkeep = wanted["upkeep"](in_phase(phase), facts)
+    assert not upkeep or facts.registered
     if facts.registered and facts.missing:
-        assert wanted
+        assert upkeep
     elif phase != "idle" and not facts.calm:
-        assert not wanted
+        assert not upkeep
+    assert wanted["mlflow"](in_phase(phase), facts) == (facts.registered and facts.settled)
 
 
 @given(FACTS, PHASE)
-def test_a_watch_is_taken_up_only_when_its_owner_died(facts, phase):
+def test_a_watch_is_taken_up_when_its_owner_died_and_what_is_asked_by_users_always_runs(wanted, facts, phase):
     state = in_phase(phase)
-    assert services.wants_driver(state, facts) == (phase == "ab" or (phase == "watch" and facts.abandoned))
+    assert wanted["drive"](state, facts) == (phase == "ab" or (phase == "watch" and facts.abandoned))
+    assert wanted["authority"](state, facts) and wanted["jobs"](state, facts)
+    assert not wanted["rollout-view"](state, facts) or facts.calm
 
 
 @given(FACTS, SECONDS, SECONDS, SECONDS, st.booleans(), st.booleans(), st.booleans(), st.sampled_from(["r1", "r2"]))
@@ -68,10 +78,10 @@ def test_a_service_is_due_when_it_is_wanted_and_does_not_run_and_not_too_soon(
 
 
 @given(FACTS, PHASE)
-def test_details_are_never_measured_beside_a_rollout(facts, phase):
-    wanted = services.wants_details(in_phase(phase), facts)
-    assert not wanted or (facts.incomplete and facts.calm)
-    assert not wanted or phase in ("idle", "ab")
+def test_details_are_never_measured_beside_a_rollout(wanted, facts, phase):
+    details = wanted["details"](in_phase(phase), facts)
+    assert not details or (facts.incomplete and facts.calm)
+    assert not details or phase in ("idle", "ab")
 
 
 def test_the_table_has_what_the_settings_ask_for(tmp_path):
@@ -138,9 +148,9 @@ def test_one_that_may_be_interrupted_is_killed_when_it_is_not_wanted(tmp_path):
     loop = Loop(tmp_path, "time.sleep(60)", interrupted=True)
     loop.service = replace(loop.service, wanted=lambda state, facts: state.phase == "idle")
     loop.services = loop.make()
-    loop.until(lambda: loop.services.pids)
+    loop.until(lambda: loop.services.processes)
     loop.services.step(in_phase("shadow"), Facts())
-    assert loop.services.pids == []
+    assert loop.services.processes == {}
 
 
 def test_one_of_the_stack_is_taken_over_by_a_successor(tmp_path):
