@@ -1,4 +1,4 @@
-"""From the cells of one record to one canonical row, or the reason why it is none: the only judge of a row."""
+"""From the cells of one record to one canonical row, or the reason why it is none."""
 
 import datetime
 import math
@@ -11,7 +11,7 @@ from tokka.params import Data, Task
 LABEL_CHARACTERS = 200
 # The year 2286: what is larger most likely counts milliseconds, and is refused.
 LATEST_SECONDS = 1e10
-# Seconds since 1970 in a file that knows words only: fewer digits may be a date, such as 20260531.
+# Seconds since 1970 as text: fewer digits may be a date, such as 20260531.
 SECONDS = re.compile(r"[0-9]{9,10}(\.[0-9]+)?")
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 

@@ -151,7 +151,7 @@ def open_table(path: Path, task: Task, limits: Data) -> Table:
 
 
 def check_quarantine(reading: Reading, limits: Data) -> None:
-    """Stop when more rows are bad than may be believed, or when all are.
+    """Stop when a larger share of rows is bad than data.max_quarantined_share, or when all are.
 
     Raises:
         Refused: the message has the share, the most frequent reason and the first line.

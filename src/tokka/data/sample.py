@@ -249,7 +249,7 @@ class _Desk:
         return re.sub(r"\d(?=\D*$)", lambda _: str(self.random.randrange(10)), text)
 
     def _maybe_wrong(self, label: str, drifted: bool) -> str:
-        """Somebody clicked the wrong label."""
+        """The label, or with WRONG_LABEL_SHARE another one."""
         if not self._chance(WRONG_LABEL_SHARE):
             return label
         known = [*self.texts["intents"], *(self.texts["new_intents"] if drifted else [])]

@@ -1,7 +1,7 @@
 """Evidently's comparison of two tables as one self-contained page; it shows, and decides nothing.
 
-With its default methods the predicted class alarms on every clean window of a model with many classes, so it is told to
-use chi-square on classes and Kolmogorov-Smirnov on numbers.
+It runs chi-square on classes and Kolmogorov-Smirnov on numbers: with its default methods the predicted class alarms on
+every clean window of a model with many classes.
 """
 
 import os
@@ -44,10 +44,11 @@ def compare(reference: "pd.DataFrame", current: "pd.DataFrame", alpha: float | N
 
 
 def with_rare_together(sides: Sequence["pd.DataFrame"]) -> list["pd.DataFrame"]:
-    """Tables whose classes beyond the most frequent SHOWN_CLASSES of all are `other classes`."""
+    """The tables, with the classes beyond the most frequent SHOWN_CLASSES of all as `other classes`."""
     import pandas as pd
 
+    if CLASSES not in sides[0].columns:
+        return list(sides)
     shown = set(pd.concat([frame[CLASSES] for frame in sides]).value_counts().index[:SHOWN_CLASSES])
-    return [
-        frame.assign(**{CLASSES: frame[CLASSES].where(frame[CLASSES].isin(shown), "other classes")}) for frame in sides
-    ]
+    named = (frame[CLASSES].where(frame[CLASSES].isin(shown), "other classes") for frame in sides)
+    return [frame.assign(**{CLASSES: column}) for frame, column in zip(sides, named, strict=True)]

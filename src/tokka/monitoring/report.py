@@ -54,7 +54,6 @@ def _frames(pair: Pair) -> "list[pd.DataFrame]":
     import pandas as pd
 
     sides = [pd.DataFrame({name: both[side] for name, both in pair.numbers.items()}) for side in (0, 1)]
-    if pair.classes is None:
-        return sides
-    named = [frame.assign(prediction=classes) for frame, classes in zip(sides, pair.classes, strict=True)]
-    return evidently_report.with_rare_together(named)
+    for frame, classes in zip(sides, pair.classes or (), strict=False):
+        frame[evidently_report.CLASSES] = classes
+    return evidently_report.with_rare_together(sides)

@@ -40,20 +40,28 @@ def write(home: Path, rollout: str) -> dict[str, Any]:
     folder = home / "rollouts" / rollout
     asked = files.read_json(folder / ANSWERS)
     records = log.read(home / "requests", since=float(asked["started"]))
-    live = [_of_version(records, asked[role]) for role in ("champion", "challenger")]
-    parts = {"predictions": (asked["answers"]["champion"], asked["answers"]["challenger"]), "predictions_live": live}
-    summary: dict[str, Any] = {"champion": asked["champion"], "challenger": asked["challenger"]}
-    for name, (before, after) in parts.items():
-        summary[name] = {"champion_rows": len(before), "challenger_rows": len(after), "columns": []}
-        if min(len(before), len(after)) >= LEAST_ROWS:
-            shown = evidently_report.compare(*_frames(before[-MOST_ROWS:], after[-MOST_ROWS:]))
-            metrics = shown.dict()["metrics"]
-            summary[name]["columns"] = [
-                {"metric": str(one["metric_name"]), "value": _plain(one["value"])} for one in metrics
-            ]
-            files.write_text(folder / f"{name}.html", str(shown.get_html_str(as_iframe=False)))
+    before, after = (_of_version(records, asked[role]) for role in ("champion", "challenger"))
+    summary = {
+        "champion": asked["champion"],
+        "challenger": asked["challenger"],
+        "predictions": _compare(
+            asked["answers"]["champion"], asked["answers"]["challenger"], folder / "predictions.html"
+        ),
+        "predictions_live": _compare(before, after, folder / "predictions_live.html"),
+    }
     files.write_json(folder / SUMMARY, summary)
     return summary
+
+
+def _compare(before: Answers, after: Answers, page: Path) -> dict[str, object]:
+    """Rows of both sides and Evidently's figures, with its page; no figure and no page of fewer than LEAST_ROWS."""
+    columns: list[dict[str, object]] = []
+    if min(len(before), len(after)) >= LEAST_ROWS:
+        shown = evidently_report.compare(*_frames(before[-MOST_ROWS:], after[-MOST_ROWS:]))
+        files.write_text(page, str(shown.get_html_str(as_iframe=False)))
+        metrics = shown.dict()["metrics"]
+        columns = [{"metric": str(one["metric_name"]), "value": _plain(one["value"])} for one in metrics]
+    return {"champion_rows": len(before), "challenger_rows": len(after), "columns": columns}
 
 
 def _frames(before: Answers, after: Answers) -> "list[pd.DataFrame]":
@@ -61,8 +69,7 @@ def _frames(before: Answers, after: Answers) -> "list[pd.DataFrame]":
 
     sides = [pd.DataFrame([_row(answer) for answer in side]) for side in (before, after)]
     shared = [name for name in sides[0].columns if all(frame[name].notna().any() for frame in sides)]
-    sides = [frame[shared].dropna() for frame in sides]
-    return evidently_report.with_rare_together(sides) if evidently_report.CLASSES in shared else sides
+    return evidently_report.with_rare_together([frame[shared].dropna() for frame in sides])
 
 
 def _row(answer: Mapping[str, Any]) -> dict[str, object]:

@@ -7,18 +7,19 @@ Pure: Markdown from three plain values. What is not known is called unknown, nev
 
 from collections.abc import Mapping
 from importlib.resources import files as package_files
-from typing import Any
 
 import jinja2
+
+from tokka.registry.entities import Json
 
 WORST_SLICES = 12
 UNKNOWN = "not measured"
 
 
 def model_card(
-    evaluation: Mapping[str, Any],
-    decision: Mapping[str, Any],
-    provenance: Mapping[str, Any],
+    evaluation: Json,
+    decision: Json,
+    provenance: Json,
     *,
     model: str = "model",
     synthetic: bool = False,

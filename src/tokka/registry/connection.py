@@ -57,7 +57,7 @@ class Connection:
         return (self._settings.home / "artifacts").as_uri() if local else None
 
     def locked(self, name: str, timeout: float = LOCK_SECONDS) -> AbstractContextManager[None]:
-        """One writer at a time on this machine; writers on others are told apart by `Registry` after the fact.
+        """One writer at a time on this machine; `Registry` resolves races between machines after the fact.
 
         MLflow's SQLite crashes when several processes create its tables, and neither its runs nor its versions have a
         unique key.

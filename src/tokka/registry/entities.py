@@ -1,4 +1,4 @@
-"""What the registry knows about a run and a version, as plain frozen values, and the names of its tags."""
+"""A run, a version and a dataset as frozen values, and the names of the tags and aliases in MLflow."""
 
 import re
 from collections.abc import Mapping
@@ -38,6 +38,8 @@ PREVIOUS = "previous"
 MODEL_FOLDER = "model"
 EVIDENCE_FOLDER = "evidence"
 
+# A JSON object that an earlier step wrote: evaluation.json, provenance.json, …; its shape is that step's.
+Json = Mapping[str, Any]
 
 # A metric to log: one value, or a curve of (optimizer step, value).
 Figure = float | list[tuple[int, float]]

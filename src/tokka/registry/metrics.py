@@ -9,22 +9,18 @@ Figures that were not computed are left out.
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from tokka import files
 from tokka.errors import TokkaError
-from tokka.registry.entities import Figure
+from tokka.registry.entities import Figure, Json
 
 TRAINING = "training.json"
 KEPT = ("metrics", "curves", "seconds", "cpu_seconds", "precision", "threads", "base", "digest", "training_reused")
 # What MLflow does not take in the name of a metric; a behaviour test's name is the user's own.
 FOREIGN = re.compile(r"[^\w\-. /]+", re.ASCII)
 
-# JSON as an earlier step wrote it.
-Tree = Mapping[str, Any]
 
-
-def find_training(home: Path, digest: str) -> dict[str, Any] | None:
+def find_training(home: Path, digest: str) -> Json | None:
     """The outcome of the fine-tuning that made the model with this digest; None when it was trained elsewhere.
 
     The model folder itself does not hold it: the same weights must have the same digest, however long they took.
@@ -60,7 +56,7 @@ def of_evidence(evidence: Path) -> dict[str, Figure]:
     return {**evaluation, **of_details(details), **of_training(training)}
 
 
-def of_evaluation(evaluation: Tree) -> dict[str, float]:
+def of_evaluation(evaluation: Json) -> dict[str, float]:
     """Values, interval ends, costs and comparisons as `subject/metric`."""
     flat: dict[str, object] = {}
     for name in ("candidate", "champion", "general"):
@@ -75,7 +71,7 @@ def of_evaluation(evaluation: Tree) -> dict[str, float]:
     return _numbers(flat)
 
 
-def of_details(details: Tree) -> dict[str, float]:
+def of_details(details: Json) -> dict[str, float]:
     """Of details.json: the ways compared as `ways/name_figure`, the learning curve, behaviour tests, doubtful rows."""
     decision, behaviour, insight = (details.get(name) or {} for name in ("decision", "behaviour", "insight"))
     wanted = ("quality", "p99_ms", "per_1000", "per_month", "training_cpu_seconds")
@@ -90,7 +86,7 @@ def of_details(details: Tree) -> dict[str, float]:
     return _numbers({**flat, "insight/disagreeing_near_duplicates": twins.get("pairs")})
 
 
-def of_training(training: Tree) -> dict[str, Figure]:
+def of_training(training: Json) -> dict[str, Figure]:
     """Of training.json: curves by optimizer step, and single figures, called `final_` where there is a curve."""
     rows = training.get("curves") or []
     names = sorted({name for row in rows for name in row if name != "step"})

@@ -66,7 +66,7 @@ class Registry:
         return str(found.experiment_id)
 
     def _writing(self) -> AbstractContextManager[None]:
-        # An upload to a far server takes its time; whoever waits for it must not give up early.
+        # An upload to a far server takes minutes.
         return self._connection.locked(f"registry-{self.model}", timeout=900.0)
 
     def log_run(
@@ -149,7 +149,7 @@ class Registry:
         """Make the version of a run and return its number; a run that has one keeps it.
 
         Version and tags are created in one transaction, so that no crash leaves a version without its tags. A racer
-        on another machine may create a second one: whoever finds a lower number than its own deletes its own.
+        on another machine may create a second one: the process that finds a lower number than its own deletes its own.
 
         Raises:
             TokkaError: MLflow does not answer, or the run was never logged to its end.

@@ -9,16 +9,14 @@ folder = fetch_version(version, params, settings)          # verified: signature
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from tokka import files
 from tokka.errors import Refused
 from tokka.model.folder import model_digest, read_model_config
 from tokka.params import Params
 from tokka.registry import card, entities, metrics, mlmodel, model_cache, signing
-from tokka.registry.entities import Dataset, RunInfo
+from tokka.registry.entities import Dataset, Json, RunInfo
 from tokka.registry.mlflow_client import Registry
 from tokka.settings import Settings
 
@@ -34,9 +32,7 @@ VERSION_TAGS = (*OWN_TAGS, *PROVENANCE_TAGS.values())
 CARD = "model_card.md"
 
 
-def log_evaluation(
-    evidence: Path, model: Path, params: Params, settings: Settings, key: str, provenance: Mapping[str, Any]
-) -> str:
+def log_evaluation(evidence: Path, model: Path, params: Params, settings: Settings, key: str, provenance: Json) -> str:
     """Sign the model and log it with its evaluation as one MLflow run; return the run's id.
 
     The given folders are left as they are: signature and page files go into a staged copy of hard links.
@@ -86,8 +82,8 @@ def publish_details(run_id: str, evidence: Path, params: Params, settings: Setti
         registry.describe(version, text)
 
 
-def record_decision(run_id: str, decision: Mapping[str, Any], out: Path, params: Params, settings: Settings) -> None:
-    """Keep the gate's decision with the run: its files first, the tag that `register_candidate` asks for last."""
+def record_decision(run_id: str, decision: Json, out: Path, params: Params, settings: Settings) -> None:
+    """Log the gate's decision: its files first, and last the tag that `register_candidate` requires."""
     registry = open_registry(params, settings)
     files.write_json(out / "gate.json", decision)
     registry.log_artifact(run_id, out)
@@ -146,14 +142,14 @@ def fetch_evidence(name: str, version: str, params: Params, settings: Settings) 
     return target
 
 
-def fetch_lineage(version: str, params: Params, settings: Settings) -> dict[str, Any]:
+def fetch_lineage(version: str, params: Params, settings: Settings) -> Json:
     """Everything that made a version, as `log_evaluation` was given it: params, commit, every digest.
 
     Raises:
         Refused: the stored lineage is that of another model.
         TokkaError: the version has none, or MLflow does not answer.
     """
-    lineage: dict[str, Any] = files.read_json(fetch_evidence("provenance.json", version, params, settings))
+    lineage: Json = files.read_json(fetch_evidence("provenance.json", version, params, settings))
     wanted = open_registry(params, settings).version(version).digest
     if lineage.get("model_digest", wanted) != wanted:
         raise Refused(f"the lineage of version {version} is that of another model", "its evidence was altered")
@@ -167,7 +163,7 @@ def open_registry(params: Params, settings: Settings) -> Registry:
     return registry
 
 
-def is_synthetic(provenance: Mapping[str, Any]) -> bool:
+def is_synthetic(provenance: Json) -> bool:
     """Whether the data was Tokka's generated sample."""
     return str(provenance.get("synthetic", "")).lower() == "true"
 
@@ -189,7 +185,7 @@ def _materialised(registry: Registry, run_id: str, digest: str) -> Path:
     return model_cache.materialise(registry.settings, digest, download)
 
 
-def _staged_evidence(evidence: Path, target: Path, provenance: Mapping[str, Any]) -> Path:
+def _staged_evidence(evidence: Path, target: Path, provenance: Json) -> Path:
     shutil.copytree(evidence, target, copy_function=_link)
     files.write_json(target / "provenance.json", dict(provenance))
     return target
@@ -221,7 +217,7 @@ def _link(source: str, target: str) -> str:
     return target
 
 
-def _dataset(evaluation: Mapping[str, Any], params: Params, provenance: Mapping[str, Any]) -> Dataset:
+def _dataset(evaluation: Json, params: Params, provenance: Json) -> Dataset:
     return Dataset(
         name="sample (synthetic)" if is_synthetic(provenance) else Path(params.data.source or "data").name,
         digest=str(evaluation.get("data_digest") or provenance.get("data_digest") or ""),
@@ -230,7 +226,7 @@ def _dataset(evaluation: Mapping[str, Any], params: Params, provenance: Mapping[
     )
 
 
-def _require_admitted(run: RunInfo, decision: Mapping[str, Any], override: str) -> None:
+def _require_admitted(run: RunInfo, decision: Json, override: str) -> None:
     """Tag and stored decision must both say pass: one of them alone may be left from a run that was cut short."""
     verdicts = {run.tags.get(entities.GATE, "missing"), str(decision.get("verdict", "missing"))}
     if verdicts != {"pass"} and not override:
@@ -241,7 +237,7 @@ def _require_admitted(run: RunInfo, decision: Mapping[str, Any], override: str) 
         )
 
 
-def _decision(folder: Path) -> dict[str, Any]:
+def _decision(folder: Path) -> Json:
     gate = folder / "gate.json"
     return dict(files.read_json(gate)) if gate.is_file() else {}
 
@@ -256,7 +252,7 @@ def _log_card(registry: Registry, staging: Path, run: RunInfo, params: Params, o
 
 
 def _card(folder: Path, run: RunInfo, params: Params, override: str) -> str:
-    provenance: dict[str, Any] = files.read_json(folder / "provenance.json")
+    provenance: Json = files.read_json(folder / "provenance.json")
     shown = {"key": run.tags.get(entities.KEY, ""), **provenance, "run": run.run_id}
     return card.model_card(
         files.read_json(folder / "evaluation.json"),

@@ -1,4 +1,4 @@
-"""Has somebody approved this version? The rule is pure; what it looks at are tags that people can set.
+"""The review of a version: a pure rule over its tags, which people can set.
 
     review_version("3", params, settings)                            # "approved", "refused" or "waiting"
     approve("3", "ana@example.org", "looked at the slices", params, settings)
@@ -59,7 +59,7 @@ def decide_review(mode: str, tags: Mapping[str, str]) -> Verdict:
 
 
 def was_admitted(tags: Mapping[str, str]) -> bool:
-    """The gate passed it, or somebody let it past the gate and said why."""
+    """Whether the gate passed it, or the version records a reason for overriding the gate."""
     return tags.get(entities.GATE) == "pass" or bool(tags.get(entities.OVERRIDE, "").strip())
 
 
@@ -93,7 +93,7 @@ def approve(version: str, reviewer: str, comment: str, params: Params, settings:
     """Record a person's approval.
 
     Raises:
-        Refused: no gate ever judged this version, or it refused it and nobody gave a reason to override that.
+        Refused: the gate did not pass this version, and no reason to override it was recorded.
         UsageError: no reviewer's name; no comment although the gate refused the version or a person did.
     """
     _record("approved", version, reviewer, comment, params, settings)

@@ -57,7 +57,7 @@ class GroupSync:
                     return
                 # The count is taken before the sync: what comes meanwhile waits for the next one.
                 descriptor, self._waiting = self._descriptor, 0
-            # A full or broken disk is told to whoever writes next.
+            # A full or broken disk fails the next write as well, and that one raises.
             with contextlib.suppress(OSError):
                 os.fdatasync(descriptor)
                 self.syncs += 1

@@ -33,20 +33,20 @@ def split(
 ) -> list[Split]:
     """The split of each row, with every class in every split where it has rows enough and no group forbids it.
 
-    A class without a test or validation text of its own lends its lowest-placed training text, if it has two. That
-    one may come back to training once the class has grown, but a text that was trained on is never lent later: it
-    was not the lowest-placed, and growth only finds lower ones.
+    A class that has no test or no validation text gives its lowest-placed training text, if it has two. As the class
+    grows that text may return to training; a text that was trained on never moves out of it, since growth can only add
+    lower-placed ones.
     """
     splits = [
         membership(row, validation_share=validation_share, test_share=test_share, official_test=official_test)
         for row in rows
     ]
     if not any(row.group or isinstance(row.target, float) for row in rows):
-        _lend(rows, splits, ("validation",) if official_test else ("test", "validation"))
+        _fill(rows, splits, ("validation",) if official_test else ("test", "validation"))
     return splits
 
 
-def _lend(rows: Sequence[Row], splits: list[Split], wanting: tuple[Split, ...]) -> None:
+def _fill(rows: Sequence[Row], splits: list[Split], wanting: tuple[Split, ...]) -> None:
     by_class: dict[str | float, list[int]] = {}
     for index, row in enumerate(rows):
         by_class.setdefault(row.target, []).append(index)
@@ -55,7 +55,7 @@ def _lend(rows: Sequence[Row], splits: list[Split], wanting: tuple[Split, ...]) 
             if all(splits[index] != name for index in members):
                 training = {index: place(rows[index]) for index in members if splits[index] == "train"}
                 # Every training row of one key: two rows with the same key must not stand in two splits.
-                lent = [index for index, number in training.items() if number == min(training.values())]
-                if len(lent) < len(training):
-                    for index in lent:
+                moved = [index for index, number in training.items() if number == min(training.values())]
+                if len(moved) < len(training):
+                    for index in moved:
                         splits[index] = name

@@ -80,7 +80,7 @@ def read_texts(path: Path, params: Params) -> Iterator[str]:
         UsageError: it has no column `task.text`; the message has those that it has.
     """
     limits, left = params.data, 0
-    # The reader asks for the columns that a task names: here that is the text alone.
+    # The reader requires the columns that a task names: here the text alone.
     alone = Task(text=params.task.text, target=params.task.text)
     _, found = reading.records(path, alone, limits)
     for number, record in enumerate(found, start=1):

@@ -93,7 +93,7 @@ def _reproduce(workspace: Workspace) -> Origin:
     try:
         files.verify(workspace.folder / stage.PREPARED)
     except TokkaError as error:
-        # A cache or a remote handed out changed bytes: nothing of theirs is used.
+        # A cache or a remote gave changed bytes: none of them is used.
         progress.report(STEP, f"{error.message}: made again")
         workspace.forget_cache()
         computed = workspace.reproduce("--force", "--no-run-cache")

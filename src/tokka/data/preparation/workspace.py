@@ -32,7 +32,7 @@ class Workspace:
     def make(self, validated: Path, params: Params, environment: dict[str, str]) -> None:
         """Lay out inputs, params.yaml, dvc.yaml and the configuration."""
         (self.folder / ".dvc").mkdir(parents=True)
-        # Whoever may write into DVC's folders may run code through its disk cache.
+        # Write access to DVC's folders allows running code through its disk cache.
         for folder in (self.folder, self.folder / ".dvc"):
             folder.chmod(0o700)
         (self.folder / VALIDATED).mkdir(parents=True)
@@ -115,7 +115,7 @@ class Workspace:
 
 
 def _config(remote: str) -> str:
-    # `verify`: DVC would otherwise believe whatever a remote sends. `copy`: no links into the cache.
+    # `verify`: by default DVC does not check what a remote sends. `copy`: no links into the cache.
     return (
         "[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n    remote = tokka\n"
         "[cache]\n    type = copy\n"

@@ -1,6 +1,6 @@
-"""The expectation suite: JSON in git, checked before it is believed.
+"""The expectation suite: a JSON file in git, validated before use.
 
-An emptied suite passes everything, so it is refused; so is one in which nothing is about the number of rows,
+A suite that can stop nothing is refused: an empty one, and one in which no expectation is about the number of rows,
 since Great Expectations passes `not_null` and `in_set` on no rows at all.
 """
 
@@ -79,11 +79,11 @@ def applicable(suite: list[Expectation], params: Params, columns: Collection[str
         if entry.meta.get("task", params.task.type) == params.task.type
         and not (entry.meta.get("optional") and entry.column not in columns)
     ]
-    _check_teeth(chosen, params.validation.suite, params.validation.critical)
+    _check_can_stop(chosen, params.validation.suite, params.validation.critical)
     return chosen
 
 
-def _check_teeth(chosen: list[Expectation], name: str, critical: Collection[str]) -> None:
+def _check_can_stop(chosen: list[Expectation], name: str, critical: Collection[str]) -> None:
     if not critical:
         raise UsageError(
             "validation.critical is empty: no failed expectation would stop the run", "name at least 'critical'"

@@ -65,7 +65,7 @@ def _trained(readings: dict[str, Reading]) -> list[Reading]:
 
 
 def _write_rows(readings: dict[str, Reading], params: Params, out: Path) -> None:
-    """The quarantine is written before it is judged: whoever is refused must see why."""
+    """Write the quarantine before it is judged, so that a refusal can be looked up; then the canonical rows."""
     reading.write_quarantine(out / "quarantine.jsonl", list(readings.values()))
     for found in readings.values():
         reading.check_quarantine(found, params.data)

@@ -8,8 +8,8 @@ The reference is held-out rows: against training rows, on which every model is s
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 
@@ -55,18 +55,19 @@ def detect(window: Window, reference: Columns, monitoring: Monitoring) -> Window
         UsageError: monitoring.alpha is finer than permutations can resolve.
     """
     current = from_window(window.rows)
-    facts: dict[str, Any] = {"rows": current.rows, "replayed": window.replayed, "window": window.describe()}
+    blank = WindowDrift(
+        window.number, "insufficient_data", 1.0, current.rows, window.replayed, window=window.describe()
+    )
     if current.rows < monitoring.window_rows or reference.rows < MINIMUM_REFERENCE:
-        return WindowDrift(window.number, "insufficient_data", 1.0, **facts)
+        return blank
     pair = comparable(reference, current)
     found = permutation.compare(pair, permutations=permutations(monitoring.alpha), seed=int(window.digest[:8], 16))
-    return WindowDrift(
-        window.number,
-        "drifted" if found.p < monitoring.alpha else "clean",
-        found.p,
+    return replace(
+        blank,
+        verdict="drifted" if found.p < monitoring.alpha else "clean",
+        p=found.p,
         columns=_columns(pair, found),
         quality=quality.inspect(reference, current),
-        **facts,
     )
 
 

@@ -6,7 +6,7 @@
 
 Drift alone never starts anything: it must be confirmed (hysteresis), there must be new labels to learn from, the last
 attempt must be long enough ago, and attempts that did not help stop the loop until a person starts one. What a person,
-a commit or a schedule asks for needs no drift; what the windows said is written down all the same.
+a commit or a schedule asks for needs no drift; the verdict of the windows is recorded all the same.
 
 | Rule                        | drift | schedule | git | person |
 |-----------------------------|-------|----------|-----|--------|
@@ -164,7 +164,7 @@ def _too_early(facts: Facts, state: State, monitoring: Monitoring, retraining: R
 def unhelpful_in_a_row(attempts: Sequence[Attempt]) -> int:
     """Newest attempts that a gate or a canary turned down; one that failed or waits says nothing either way.
 
-    A person's experiment that was refused is not the loop going astray; one that was promoted sets it right again.
+    A refused run of a person's does not count, a promoted one ends the series.
     """
     count = 0
     for attempt in sorted(attempts, key=lambda attempt: attempt.time, reverse=True):
