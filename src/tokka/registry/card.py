@@ -24,7 +24,7 @@ def model_card(
     model: str = "model",
     synthetic: bool = False,
     override: str = "",
-    details: Mapping[str, Any] | None = None,
+    details: Json | None = None,
 ) -> str:
     """The card in Markdown.
 
