@@ -1,11 +1,7 @@
 """An A/B test on request: a version beside the champion at a fixed share until a person names the winner.
 
-    start(rollout, 0.3)                                                           # verify, warm up, split
-    confidence_sequences.measure(read_traffic(state, params, settings), alpha)    # confidence sequences per metric
-    stop(winner, record, params, settings)                                        # one compare-and-set
-
-It is a rollout whose warm-up leads to the phase `ab`. A challenger that is proven to fail more often, or that nobody
-answers for, is taken away without asking.
+It is a rollout whose warm-up leads to the phase `ab`; what it knows is in judge/confidence_sequences.py. A challenger
+that is proven to fail more often, or that nobody answers for, is taken away without asking.
 """
 
 import math
@@ -45,8 +41,7 @@ def start(rollout: Rollout, share: float) -> State:
 
 
 def stop(winner: str, record: Record, params: Params, settings: Settings) -> State:
-    """End the test: the winner is the champion, the other one is not served any more (a new champion's predecessor
-    stays warm).
+    """End the test: the winner is the champion; of the other one only a new champion's predecessor stays warm.
 
     Raises:
         Refused: no A/B test runs.
@@ -68,11 +63,7 @@ def stop(winner: str, record: Record, params: Params, settings: Settings) -> Sta
 
 
 def read_traffic(state: State, params: Params, settings: Settings) -> Traffic:
-    """The requests since the test began. A value is not right or wrong: regression has no accuracy here.
-
-    Raises:
-        Refused: no A/B test runs.
-    """
+    """The requests since the test began; Refused when none runs. A value is not right or wrong: `wrong` is NaN then."""
     _, challenger = _both(state)
     columns = TrafficColumns(challenger=challenger.version, slow_ms=params.canary.slow_ms)
     columns.take(log.read(settings.home / "requests", since=state.started))

@@ -1,7 +1,6 @@
 """The evidence of a rollout: what each phase needs to see, fetched from the target, the request log and the registry.
 
-Nothing here decides. What cannot be had now (nothing answers, no request came) is left empty, and the phases treat
-that as no evidence.
+What cannot be had now (nothing answers, no request came) is left empty, and the phases treat that as no evidence.
 """
 
 import itertools
@@ -32,11 +31,7 @@ REPLAYED_AT_ONCE = 500
 
 
 class EvidenceCollector:
-    """Collects `Evidence` for one rollout, phase by phase.
-
-    Raises:
-        TokkaError: the registry does not give the version's held-out rows.
-    """
+    """Collects `Evidence` for one rollout; TokkaError when the registry does not give the version's held-out rows."""
 
     def __init__(self, rollout: Rollout) -> None:
         self._rollout, self._canary, self._target = rollout, rollout.params.canary, rollout.target

@@ -1,12 +1,9 @@
 """Inputs to compare two models on: live ones from the request log, and held-out rows of the challenger's own test set.
 
-    inputs = LiveInputs(params, since=registered)
-    for entry in inputs.take(records): ...          # those that are new, and those whose truth has become known
-
 No input is given that the challenger may have been trained on.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +15,7 @@ from tokka.data.preparation import splitting
 from tokka.data.rows import Row
 from tokka.deployment.judge.evidence import number
 from tokka.deployment.record.target import Question
+from tokka.deployment.traffic_columns import LogRecord, said
 from tokka.params import Params
 
 # Logged inputs older than this may come from another world than today's traffic.
@@ -48,12 +46,10 @@ class Input:
 class LiveInputs:
     """Logged live inputs that the challenger cannot have learned from, with the truth where feedback told it.
 
-    Each record is looked at once, however long the log grows.
-
     Args:
         since: when the challenger was registered; what was logged later came too late for its training. Of what
             came before only texts that the split's hash keeps for the test are used.
-        classes: labels that a model may give; any other is no truth to compare two models by. Empty: all are.
+        classes: as for `said`.
     """
 
     def __init__(self, params: Params, *, since: float, classes: Collection[str] = ()) -> None:
@@ -61,13 +57,13 @@ class LiveInputs:
         self._known: dict[str, Input] = {}
         self._truth: dict[str, str | float | None] = {}
 
-    def take(self, records: Iterable[Mapping[str, object]]) -> list[Input]:
+    def take(self, records: Iterable[LogRecord]) -> list[Input]:
         """The inputs that are new, and those whose truth has become known; live ones before replayed ones."""
         changed: dict[str, Input] = {}
         for record in records:
             name = str(record.get("prediction_id"))
             if record.get("kind") == "feedback":
-                self._truth[name] = self._told(record)
+                self._truth[name] = said(record, self._classes)
                 found = self._known.get(name)
             else:
                 found = self._input(name, record) if record.get("kind") == "prediction" else None
@@ -75,13 +71,7 @@ class LiveInputs:
                 self._known[name] = changed[name] = replace(found, target=self._truth.get(name))
         return sorted(changed.values(), key=lambda entry: entry.replayed)
 
-    def _told(self, feedback: Mapping[str, object]) -> str | float | None:
-        if feedback.get("value") is not None:
-            return number(feedback["value"])
-        label = feedback.get("label")
-        return label if isinstance(label, str) and (not self._classes or label in self._classes) else None
-
-    def _input(self, name: str, record: Mapping[str, object]) -> Input | None:
+    def _input(self, name: str, record: LogRecord) -> Input | None:
         if not record.get("text"):
             return None
         text, pair = str(record["text"]), str(record.get("text_pair") or "")

@@ -1,12 +1,10 @@
 """The labels that the judge of a shadow wants: disagreements of champion and challenger that nobody has judged.
 
-    wanted = read(settings, params)                                    # by people, through `tokka review labels`
-    answer(settings, params, {wanted[0]["id"]: "refund"})              # becomes feedback; the judge reads it
-
-Where both say the same no label is needed: it could not tell them apart. Answer them in the order in which they
-stand, or not at all: whoever leaves out what looks bad for one of them answers for the judge.
+People answer them through `tokka review labels`, as feedback: in the order in which they stand, or not at all, since
+whoever leaves out what looks bad for one of them answers for the judge.
 """
 
+import contextlib
 import difflib
 import math
 import time
@@ -23,6 +21,7 @@ from tokka.deployment.record.target import Answer
 from tokka.deployment.shadow import Pair
 from tokka.errors import TokkaError, UsageError
 from tokka.params import Params
+from tokka.request_log import log
 from tokka.settings import Settings
 
 FILE = "disagreements.json"
@@ -43,13 +42,11 @@ def publish(home: Path, state: State, wanted: Sequence[Pair]) -> None:
 
 def read(settings: Settings, params: Params) -> list[dict[str, Any]]:
     """What the judge wants to know now: id, text, text_pair, what champion and challenger said; empty when nothing."""
-    from tokka.request_log.log import read as read_log
-
     state = Record(settings.record_url).read(params.registry.model)
     path = rollout_files.folder(settings.home, state.rollout) / FILE
     if state.phase != "shadow" or not path.is_file():
         return []
-    records = read_log(settings.home / "requests", since=state.started - RECENT_S)
+    records = log.read(settings.home / "requests", since=state.started - RECENT_S)
     told = {entry["prediction_id"] for entry in records if entry["kind"] == "feedback"}
     return [entry for entry in files.read_json(path) if entry["id"] not in told]
 
@@ -57,28 +54,20 @@ def read(settings: Settings, params: Params) -> list[dict[str, Any]]:
 def answer(settings: Settings, params: Params, answers: Mapping[str, str], now: float | None = None) -> int:
     """Write answers {id, or the unique beginning of one: label or value} as feedback, all or none; how many.
 
-    Args:
-        now: seconds since 1970.
-
     Raises:
         UsageError: an id that is not wanted, a label that neither model knows, a value that is no number.
         TokkaError: the request log cannot be written.
     """
-    from tokka.request_log.log import Writer
-
     wanted, known = read(settings, params), known_labels(settings, params)
-    moment = time.time() if now is None else now
-    facts = {"kind": "feedback", "time": moment, "source": SOURCE}
+    facts = {"kind": "feedback", "time": time.time() if now is None else now, "source": SOURCE}
     records = [
         {**facts, "prediction_id": _identify(name, wanted), **_truth(said, known)} for name, said in answers.items()
     ]
-    writer = Writer(settings.home / "requests", SOURCE)
     try:
-        writer.append(records)
+        with contextlib.closing(log.Writer(settings.home / "requests", SOURCE)) as writer:
+            writer.append(records)
     except OSError as error:
         raise TokkaError(f"the answers cannot be written: {error}", "is the disk full?") from None
-    finally:
-        writer.close()
     return len(records)
 
 

@@ -1,8 +1,5 @@
 """The loop of a rollout: verify, warm up, shadow, steps of live traffic, promote; the record is changed, nothing else.
 
-    result = run_rollout(rollout)
-    result.verdict                     # promoted | rolled_back | superseded | held (it waits for a person)
-
 Every move is one compare-and-set of the deployment record together with the decision that led to it, so a rollout
 that was killed anywhere goes on from there when it is asked for again, and of two that race the one asked for last
 wins. What serves, and the registry's aliases, follow the record. A watch and an A/B test are driven by the same loop.
@@ -28,8 +25,7 @@ from tokka.registry.review import decide_review
 
 STEP = "canary"
 POLL_S = 0.5
-# A look at an A/B test goes over the whole of it: a long one is looked at less often, for a twentieth of a core at
-# most, but often enough that its owner is not taken for dead (reconcile.ABANDONED_S).
+# A look at a long A/B test takes its time: it rests between looks, and is not taken for dead (ABANDONED_S).
 REST, LONGEST_POLL_S = 20.0, 20.0
 # A rollback for these reasons was proven; the same version is not tried again unless somebody asks for it.
 PROVEN = ("quality", "live", "watch")
@@ -37,14 +33,13 @@ FRACTION = {"warm_up": 0.1, "shadow": 0.3, "step": 0.6, "watch": 0.9, "idle": 1.
 
 
 def run_rollout(rollout: Rollout, *, again: bool = False) -> RolloutResult:
-    """Roll the version out, or go on with its rollout; return when it is promoted or rolled back.
+    """Roll the version out, or go on with its rollout, until it is promoted, rolled back, or held for a person.
 
     Args:
         again: try a version once more although evidence has rolled it back before.
 
     Raises:
-        TokkaError: the registry or the record does not answer, or there is no such version. Nothing is half-way
-            that calling this again would not finish.
+        TokkaError: registry or record do not answer, or there is no such version; the same call again finishes it.
     """
     try:
         return _run(rollout, rollout.record.read(rollout.endpoint), again)
@@ -57,7 +52,9 @@ def go_on(rollout: Rollout, state: State) -> RolloutResult:
     try:
         collector = EvidenceCollector(rollout)
         # An A/B test is not written anew: that could refuse the person who ends it at this moment.
-        return _drive(rollout, state if state.phase == "ab" else _take_over(rollout, state), collector)
+        if state.phase != "ab":
+            state = rollout.record.compare_and_set(state, **restart(state, rollout.clock))
+        return _drive(rollout, state, collector)
     except Superseded as error:
         return _superseded(rollout, error)
 
@@ -70,8 +67,8 @@ def compare(rollout: Rollout, state: State, share: float) -> RolloutResult:
         Superseded: another rollout was faster.
     """
     if (verdict := _review(rollout)) != "approved":
-        hint = "see: tokka review show VERSION"
-        raise Refused(f"version {rollout.version} is not approved: its review is {verdict}", hint)
+        problem = f"version {rollout.version} is not approved: its review is {verdict}"
+        raise Refused(problem, "see: tokka review show VERSION")
     revision, collector = _verify(rollout), EvidenceCollector(rollout)
     return _drive(rollout, _begin(rollout, state, revision, ab_share=share), collector, until="ab")
 
@@ -113,11 +110,7 @@ def _review(rollout: Rollout) -> str:
 
 
 def _verify(rollout: Rollout) -> Revision:
-    """Fetch the model and check signature and digest before anything is changed.
-
-    Raises:
-        Refused: one of them does not hold.
-    """
+    """Fetch the model, and check signature and digest before anything is changed; Refused when one does not hold."""
     progress.report(STEP, f"version {rollout.version}: signature and digest", fraction=0.05)
     folder = (rollout.fetch or (lambda name: fetch_version(name, rollout.params, rollout.settings)))(rollout.version)
     snapshot = rollout.registry.version(rollout.version).tags.get(SNAPSHOT, "")
@@ -128,9 +121,8 @@ def _refused(rollout: Rollout, state: State, reason: str) -> RolloutResult:
     decision = Action("roll_back", "refused", (reason,)).describe(state, rollout.clock.time())
     decision |= {"version": rollout.version, "phase": "verify"}
     rollout.record.add_decision(state, decision)
-    return replace(
-        _finish(rollout, "rolled_back", (f"refused before anything was changed: {reason}",)), phases=(decision,)
-    )
+    result = _finish(rollout, "rolled_back", (f"refused before anything was changed: {reason}",))
+    return replace(result, phases=(decision,))
 
 
 def _begin(rollout: Rollout, state: State, revision: Revision, *, ab_share: float = 0.0) -> State:
@@ -138,7 +130,7 @@ def _begin(rollout: Rollout, state: State, revision: Revision, *, ab_share: floa
     other = state.challenger
     if other == revision and not state.ab_share:
         progress.report(STEP, f"version {rollout.version}: going on from phase {state.phase}")
-        return _take_over(rollout, state)
+        return rollout.record.compare_and_set(state, **restart(state, rollout.clock))
     if other is not None and int(other.version) > int(rollout.version) and not owner.is_dead(state):
         raise Superseded(f"version {other.version} is newer and rolls out now")
     name = files.digest_json([rollout.endpoint, revision.version, revision.digest, state.generation])[:16]
@@ -147,10 +139,6 @@ def _begin(rollout: Rollout, state: State, revision: Revision, *, ab_share: floa
         state, challenger=revision, share=0.0, ab_share=ab_share, phase="warm_up", rollout=name, reason="",
         started=rollout.clock.time(),
     )  # fmt: skip
-
-
-def _take_over(rollout: Rollout, state: State) -> State:
-    return rollout.record.compare_and_set(state, **restart(state, rollout.clock))
 
 
 def _drive(rollout: Rollout, state: State, collector: EvidenceCollector, until: Phase = "idle") -> RolloutResult:
@@ -164,7 +152,7 @@ def _drive(rollout: Rollout, state: State, collector: EvidenceCollector, until: 
             rollout.target.apply(state)
         if has_jumped(state, rollout.clock):
             progress.report(STEP, "somebody has set the clock: what was seen before counts no more")
-            state = _take_over(rollout, state)
+            state = rollout.record.compare_and_set(state, **restart(state, rollout.clock))
             collector.restart()
         action = next_action(state, collector.gather(state), rollout.params.canary, now(state, rollout.clock))
         rollout_files.write(rollout.settings.home, state, action, rollout.clock.time())

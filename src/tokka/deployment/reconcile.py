@@ -1,9 +1,6 @@
-"""Bring what merely shows the record in line with it: what serves, the registry's aliases and a version's verdict.
+"""Write actions into the record, and bring what shows it in line: what serves, the registry's aliases and verdicts.
 
-carry_out(record, state, action)                          # one compare-and-set, with the decision that led to it
-settle(target, state, clock)                              # what serves follows; False when it does not in time
-keep_aliases(record, endpoint, registry)
-end_abandoned(record, endpoint, silence.seconds(…))       # a rollout whose owner died does not stay half-way
+All of it may be called again at any time. It raises TokkaError when the record or the registry does not answer.
 """
 
 import math
@@ -22,7 +19,7 @@ from tokka.errors import Refused, TokkaError
 ROLES = ("champion", "challenger", "previous")
 # Far longer than any one action of a living owner takes.
 ABANDONED_S = 60.0
-# The daemon follows the record within a fraction of a second; a stack that has to be started takes a few.
+# The daemon follows the record within a fraction of a second; a stack that is started takes a few.
 SETTLE_S, SETTLE_POLL_S = 10.0, 0.1
 VERDICT_TAG = "tokka.canary"
 VERDICTS = {"promote": "promoted", "finish": "promoted", "roll_back": "rolled_back"}
@@ -68,9 +65,6 @@ def project_aliases(state: State, registry: Registry) -> list[str]:
 
     A registered version that waits for its rollout keeps the alias `challenger` that registration gave it: the
     record does not know it yet.
-
-    Raises:
-        TokkaError: the registry does not answer.
     """
     found, changed = registry.aliases(), []
     for role in ROLES:
@@ -90,9 +84,6 @@ def keep_aliases(record: Record, endpoint: str, registry: Registry) -> list[str]
     """Project the record until it still says the same afterwards; return the aliases that were changed.
 
     An alias is overwritten blindly: whoever read the record first may write last, and has to look again.
-
-    Raises:
-        TokkaError: the record or the registry does not answer.
     """
     changed: list[str] = []
     state = record.read(endpoint)
@@ -104,27 +95,17 @@ def keep_aliases(record: Record, endpoint: str, registry: Registry) -> list[str]
 
 
 def show_verdict(version: str, verdict: str, reasons: Sequence[str], registry: Registry) -> None:
-    """Write what became of a version beside it.
-
-    Raises:
-        TokkaError: the registry does not answer; the verdict holds all the same.
-    """
+    """Write what became of a version beside it."""
     reason = "; ".join(reasons)[:LONGEST_REASON]
     registry.tag_version(version, {VERDICT_TAG: verdict, f"{VERDICT_TAG}_reason": reason})
 
 
 def show_last_verdict(record: Record, endpoint: str, registry: Registry) -> str | None:
-    """Say of the version whose rollout ended last what became of it, if its owner died before it could.
-
-    Returns the version when that was so.
-
-    Raises:
-        TokkaError: the record or the registry does not answer.
-    """
+    """Say of the version whose rollout ended last what became of it, if its owner died first; the version, if so."""
     state = record.read(endpoint)
-    decisions = record.decisions(endpoint, rollout=state.rollout, limit=SEARCHED) if state.phase == "idle" else []
+    decisions = record.decisions(endpoint, rollout=state.rollout, limit=SEARCHED)
     last = next((decision for decision in decisions if decision["action"] in VERDICTS), None)
-    if last is None:
+    if state.phase != "idle" or last is None:
         return None
     # An A/B test that finishes is one that its challenger has lost.
     lost = last["phase"] == "ab" and last["action"] == "finish"
@@ -136,10 +117,7 @@ def show_last_verdict(record: Record, endpoint: str, registry: Registry) -> str 
 
 
 class Silence:
-    """For how long the owner gave no heartbeat, by a clock of our own.
-
-    A machine that slept, or whose wall clock was set, would otherwise take everybody for dead as it wakes up.
-    """
+    """For how long the owner gave no heartbeat, by the monotonic clock: a wall clock that was set kills nobody."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._heartbeat, self._seen = clock, math.nan, clock()
@@ -154,9 +132,7 @@ class Silence:
 def is_abandoned(state: State, silent_s: float) -> bool:
     """Whether nobody drives what the record says is under way.
 
-    Args:
-        silent_s: for how long its owner gave no heartbeat, as `Silence` counts it. It tells of an owner that hangs,
-            or that is on another machine; one that was killed here is known at once.
+    `silent_s`, as `Silence` counts it, tells of an owner that hangs or is elsewhere; one killed here is known at once.
     """
     # An A/B test is driven by a service of the daemon, whoever started it.
     dead = state.phase != "ab" and owner.is_dead(state)
@@ -166,8 +142,7 @@ def is_abandoned(state: State, silent_s: float) -> bool:
 def end_abandoned(record: Record, endpoint: str, silent_s: float) -> State | None:
     """Roll back a rollout that nobody drives any more; None when there is nothing to do.
 
-    A killed owner would leave its challenger on live traffic with no judge. A watch is not ended: the new champion
-    may yet have to go, so somebody else goes on with it (see stack/drive.py).
+    A watch is not ended: the new champion may yet have to go, so stack/drive.py goes on with it.
     """
     state = record.read(endpoint)
     if state.phase == "watch" or not is_abandoned(state, silent_s):

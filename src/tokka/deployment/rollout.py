@@ -1,9 +1,4 @@
-"""One rollout's collaborators, and what came of it.
-
-rollout = Rollout(version="2", registry=registry, record=record, target=target, params=params, settings=settings,
-                  traffic=through_gateway(settings))
-run_rollout(rollout).verdict       # see loop.py
-"""
+"""One rollout's collaborators, and what came of it; loop.py drives it."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -33,10 +28,7 @@ REPLAY_RATE = 50.0
 
 @dataclass(frozen=True)
 class RolloutResult:
-    """What came of a rollout.
-
-    phases: every decision in the order of time, as the record keeps it: phase, share, action, reasons, e-values.
-    """
+    """What came of a rollout; `phases` has every decision, in the order of time."""
 
     verdict: Verdict
     reasons: tuple[str, ...]

@@ -1,9 +1,6 @@
 """The files of a rollout: the last look with its e-values and thresholds, its params, what both versions answered.
 
-    write(settings.home, state, action, now)                # by the owner of the rollout, at each look
-    read(settings.home)                                     # by the daemon; None when nothing was written
-
-The last look only shows. Nothing is decided by it, so it is replaced at once or not at all, without a sync.
+They only show, but for the params: a full disk must not end a rollout.
 """
 
 import contextlib
@@ -32,23 +29,21 @@ def folder(home: Path, rollout: str) -> Path:
 
 
 def write(home: Path, state: State, action: Action, now: float) -> None:
-    """Replace the file; a full disk must not end a rollout."""
+    """Replace the last look, without a sync."""
     found = {**action.describe(state, now), "endpoint": state.endpoint, "time": now, "since": state.updated}
     with contextlib.suppress(OSError):
         files.write_bytes(home / FOLDER / FILE, json.dumps(found, allow_nan=False).encode(), sync=False)
 
 
 def read(home: Path) -> dict[str, Any] | None:
-    """What was written last."""
-    try:
-        found = json.loads((home / FOLDER / FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
+    """The last look; None when nobody has looked."""
+    with contextlib.suppress(TokkaError):
+        return dict(files.read_json(home / FOLDER / FILE))
+    return None
 
 
 def write_params(home: Path, rollout: str, params: Params) -> None:
-    """Keep what a rollout is judged by, for whoever has to go on with it; a full disk must not end it."""
+    """Keep what a rollout is judged by, for whoever has to go on with it."""
     with contextlib.suppress(OSError):
         files.write_json(folder(home, rollout) / PARAMS, params.model_dump(mode="json"))
 
@@ -76,9 +71,8 @@ def write_answers(home: Path, state: State, answers: tuple[Sequence[Answer], Seq
 def has_unseen_answers(home: Path, state: State) -> bool:
     """Whether a rollout has ended whose answers nobody has looked at."""
     place = folder(home, state.rollout)
-    return (
-        bool(state.rollout) and state.phase == "idle" and (place / ANSWERS).is_file() and not (place / SEEN).is_file()
-    )
+    ended = bool(state.rollout) and state.phase == "idle"
+    return ended and (place / ANSWERS).is_file() and not (place / SEEN).is_file()
 
 
 def e_values(values: dict[str, float]) -> dict[str, tuple[float, float]]:

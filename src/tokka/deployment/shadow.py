@@ -1,8 +1,5 @@
 """The shadow: champion and challenger asked for the same inputs, off the live path.
 
-    shadow = Shadow(target.infer, scale, slow_ms)
-    pairs = shadow.ask_more(champion, challenger, new_live_inputs, held_out_rows)
-
 Live inputs come first, held-out rows of the challenger's own test set are replayed after them. An input is used
 once: asking it again is no new evidence.
 """

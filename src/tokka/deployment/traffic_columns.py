@@ -1,11 +1,4 @@
-"""The requests of a rollout as columns: a few hundred bytes for each, however long its text and the test are.
-
-    columns = TrafficColumns(challenger="2", slow_ms=500)
-    columns.take(records)               # as they come out of the request log
-    traffic = columns.traffic()         # every request so far, joined with its prediction and its feedback
-
-Each record is looked at once: a rollout looks twice a second, for as long as it takes.
-"""
+"""The requests of a rollout as columns: a few hundred bytes for each, however long its text and the test are."""
 
 import math
 from array import array
@@ -22,6 +15,18 @@ COLUMNS = ("time", "predict", "status", "latency", "share", "assigned", "sent_by
            "label", "truth", "told", "key")  # fmt: skip
 
 
+def said(record: LogRecord, classes: Collection[str]) -> str | float | None:
+    """The value or the label of a prediction or of feedback; None for neither.
+
+    Args:
+        classes: labels that a model may give; any other tells nothing of it. Empty: all are.
+    """
+    if record.get("value") is not None:
+        return number(record["value"])
+    label = record.get("label")
+    return label if isinstance(label, str) and (not classes or label in classes) else None
+
+
 class TrafficColumns:
     """Keeps of each request what a judge looks at.
 
@@ -30,7 +35,7 @@ class TrafficColumns:
             champion's workers stand in for a dead challenger) the user saw no failure, and the challenger failed.
         slow_ms: a slower answer counts as slow.
         scale: a value is wrong when it is off by more than this; None for classes.
-        classes: labels that a model may give; feedback with any other judges nobody. Empty: all are.
+        classes: as for `said`.
     """
 
     def __init__(
@@ -74,11 +79,10 @@ class TrafficColumns:
 
     def _said(self, record: LogRecord) -> float:
         """A class as a number of its own, or the value; NaN for what says nothing about an answer."""
-        if self._scale is not None:
-            return number(record.get("value"))
-        label = record.get("label")
-        known = isinstance(label, str) and (not self._classes or label in self._classes)
-        return self._number_of(label) if known else math.nan
+        found = said(record, self._classes)
+        if self._scale is None:
+            return self._number_of(found) if isinstance(found, str) else math.nan
+        return found if isinstance(found, float) else math.nan
 
     def _facts(self, record: LogRecord) -> dict[str, float]:
         """What one record says about its request, as numbers; what it does not say is left out."""

@@ -1,8 +1,5 @@
 """What an A/B test knows: a confidence sequence per metric for challenger minus champion.
 
-    report = measure(traffic, alpha=0.05)       # pure; may be asked after every request
-    report["errors"].low, report["errors"].high
-
 Each interval holds the true difference at all times together, however often one looks, with probability 1 - alpha over
 all metrics: whatever difference the betting e-process of `e_processes.against_difference` rejects is outside, and stays
 outside (Waudby-Smith and Ramdas, 2024; requests are weighted by the logged split, so the share may change).

@@ -1,9 +1,7 @@
 """E-processes: evidence against a claim that stays valid however often, and whenever, one looks at it.
 
-    log_e = excess_on_canary(on_canary, share)       # one number per event; reject once it reaches log(1 / alpha)
-
-Under the claim (the null hypothesis) an e-process starts at 1 and does not grow on average, so by Ville's
-inequality it ever reaches 1 / alpha with probability at most alpha. All functions return the logarithm after each
+Under the claim (the null hypothesis) an e-process starts at 1 and does not grow on average, so by Ville's inequality
+it ever reaches 1 / alpha with probability at most alpha: reject then. All functions return the logarithm after each
 observation, shape (n,), so that long evidence does not overflow.
 
 Sources: Lindon and Malek (2022), anytime-valid inference for multinomial count data; Waudby-Smith and Ramdas
@@ -64,27 +62,19 @@ def against_worse_by(difference: Floats, margin: float) -> Floats:
     """Evidence against "the challenger is worse by `margin` or more" (so: in favour of promoting it).
 
     Args:
-        difference: (n,) in [-1, 1] as above; whoever does not know it puts in the worst that it can be.
+        difference: as above; whoever does not know it puts in the worst that it can be.
         margin: in (0, 1), in the units of `difference`.
     """
     return _bet((difference + margin) / (1.0 + margin))
 
 
 def against_disagreement(disagreement: Floats, margin: float) -> Floats:
-    """Evidence against "they disagree on `margin` or more", which needs no label: |difference| <= disagreement.
-
-    Args:
-        disagreement: (n,) in [0, 1], 0 where both say the same.
-    """
+    """Evidence against "they disagree, (n,) in [0, 1], on `margin` or more", which needs no label."""
     return _bet(margin - disagreement)
 
 
 def above_limit(event: Floats, limit: float) -> Floats:
-    """Evidence against "events happen at a rate of `limit` at most".
-
-    Args:
-        event: (n,) 0 or 1; `limit` in (0, 1).
-    """
+    """Evidence against "events, (n,) 0 or 1, happen at a rate of `limit`, in (0, 1), at most"."""
     return _bet(event - limit)
 
 

@@ -1,8 +1,5 @@
 """The judge of live traffic: pure, valid however often one asks, and never content with nothing.
 
-    judgement = judge_traffic(traffic, share=0.05, canary=params.canary)
-    judgement.verdict                            # "promote", "roll_back" or "hold", with reasons and e-values
-
 `promote` means: at this point nothing stands against going on, and enough was seen to say so. `alpha` bounds the
 share of equally good challengers that are rolled back (split over the metrics) and the share of challengers worse by
 `quality_margin` that pass the shadow.
@@ -54,11 +51,7 @@ def judge_traffic(traffic: Traffic, share: float, canary: Canary, *, last: bool 
 
 
 def judge_ab(traffic: Traffic, alpha: float) -> Judgement:
-    """An A/B test: is the challenger proven to fail more often than the champion?
-
-    Args:
-        traffic: every request since the test began.
-    """
+    """An A/B test, of which `traffic` is every request: does the challenger provably fail more often?"""
     usable, limit = traffic.usable(), 1.0 / alpha
     log_e, failures = _excess(usable, "errors")
     values = {"errors": e_value(log_e), "errors_limit": limit, "requests": traffic.size}

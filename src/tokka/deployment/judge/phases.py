@@ -1,7 +1,5 @@
 """What a rollout does next: a pure function of the record's state and the evidence at hand.
 
-    action = next_action(state, evidence, params.canary, now)
-
 warm_up → shadow → step (one per share in `canary.steps`) → promoted, watch → idle. Every phase can end in roll_back;
 what stays undecided past its time does. An A/B test goes warm_up → ab, which ends by itself in roll_back only.
 """
@@ -40,10 +38,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Action:
-    """The next move: what to write into the record (nothing for `wait`), and why.
-
-    topic: what it is about in a word, so that the same wait is not written down again and again.
-    """
+    """The next move: what to write into the record (nothing for `wait`), and why; `topic` says it in a word."""
 
     kind: Kind
     topic: str

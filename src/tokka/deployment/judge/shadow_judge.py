@@ -1,8 +1,4 @@
-"""The judge of the shadow: pure, and valid however often one asks.
-
-judgement = judge_pairs(pairs, params.canary)
-judgement.verdict                            # "promote" (go on to live traffic), "roll_back" or "hold"
-"""
+"""The judge of the shadow: pure, and valid however often one asks. `promote` means: go on to live traffic."""
 
 import math
 

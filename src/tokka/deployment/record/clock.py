@@ -1,8 +1,5 @@
 """How long ago the record's last change was, by a clock that nobody can set.
 
-    action = next_action(state, evidence, canary, now(state, clock))
-    state = record.compare_and_set(state, **restart(state, clock))
-
 The record keeps both: the wall clock, which the request log and people go by, and the machine's own. When they moved
 apart since, somebody has set the wall clock or the machine has slept; then what is counted from there begins anew.
 """

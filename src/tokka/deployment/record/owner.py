@@ -1,7 +1,6 @@
 """The owner of a rollout: the process that wrote the record last, and whether it still lives.
 
-record.compare_and_set(state, …)        # writes this process down
-owner.is_dead(record.read(endpoint))    # known for certain, at once; a lease would have to run out first
+Its death is known for certain and at once; a lease would have to run out first.
 """
 
 import os

@@ -1,9 +1,5 @@
 """The deployment record: the one place that says which version serves, changed only by compare-and-set.
 
-    record = Record(settings.record_url)
-    state = record.read("helpdesk")
-    record.compare_and_set(state, challenger=revision, phase="warm_up")     # Superseded when someone was faster
-
 A registry's aliases are overwritten blindly, so they cannot hold this; they are projected from it.
 """
 
@@ -11,9 +7,9 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Unpack, cast
+from typing import Any, TypeVar, Unpack
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, Select, Update, insert, select, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 
@@ -25,6 +21,7 @@ from tokka.deployment.record.state import Changes, Decision, State
 from tokka.deployment.record.tables import decisions, endpoints, history, metadata, runs
 from tokka.errors import TokkaError, UsageError
 
+T = TypeVar("T")
 # What is not the caller's to say.
 STAMPS = {"endpoint", "generation", "updated", "moment", "promoted", "promoted_moment", "owner"}
 
@@ -70,9 +67,8 @@ class Record:
 
     def read(self, endpoint: str) -> State:
         """What the record says now; generation 0 and nobody for an endpoint that it does not know."""
-        with self._transaction() as connection:
-            row = connection.execute(select(endpoints.c.state).where(endpoints.c.endpoint == endpoint)).first()
-        return State.model_validate_json(row.state) if row else State(endpoint=endpoint)
+        found = self._find(select(endpoints.c.state).where(endpoints.c.endpoint == endpoint))
+        return State.model_validate_json(found[0]) if found else State(endpoint=endpoint)
 
     def compare_and_set(
         self, expected: State, *, decision: Decision | None = None, **changes: Unpack[Changes]
@@ -102,23 +98,19 @@ class Record:
         Raises:
             Superseded: the generation moved since `state` was written.
         """
-        same = (endpoints.c.endpoint == state.endpoint) & (endpoints.c.generation == state.generation)
         with self._transaction() as connection:
-            if not connection.execute(update(endpoints).where(same).values(heartbeat=self.clock.time())).rowcount:
+            if not connection.execute(_update(state).values(heartbeat=self.clock.time())).rowcount:
                 raise Superseded.of(state)
 
     def last_heartbeat(self, endpoint: str) -> float | None:
         """When the owner of this endpoint was last known to be alive (seconds since 1970)."""
-        with self._transaction() as connection:
-            found = connection.execute(select(endpoints.c.heartbeat).where(endpoints.c.endpoint == endpoint)).scalar()
-        return None if found is None else float(found)
+        found = self._find(select(endpoints.c.heartbeat).where(endpoints.c.endpoint == endpoint))
+        return found[0] if found else None
 
     def history(self, endpoint: str, limit: int = 100) -> list[dict[str, Any]]:
         """The accepted states of an endpoint as plain data, newest first."""
         query = select(history.c.state).where(history.c.endpoint == endpoint)
-        with self._transaction() as connection:
-            rows = connection.execute(query.order_by(history.c.generation.desc()).limit(limit)).scalars().all()
-        return [json.loads(row) for row in rows]
+        return [json.loads(row) for row in self._find(query.order_by(history.c.generation.desc()).limit(limit))]
 
     def add_decision(self, state: State, decision: Decision) -> None:
         """Write down what a judge said about `state` and on what, without changing anything."""
@@ -130,13 +122,9 @@ class Record:
     ) -> list[Decision]:
         """What was decided and why, newest first; of one rollout or one version, if named."""
         query = select(decisions.c.decision).where(decisions.c.endpoint == endpoint)
-        if rollout is not None:
-            query = query.where(decisions.c.rollout == rollout)
-        if version is not None:
-            query = query.where(decisions.c.version == version)
-        with self._transaction() as connection:
-            rows = connection.execute(query.order_by(decisions.c.id.desc()).limit(limit)).scalars().all()
-        return [json.loads(row) for row in rows]
+        query = query if rollout is None else query.where(decisions.c.rollout == rollout)
+        query = query if version is None else query.where(decisions.c.version == version)
+        return [json.loads(row) for row in self._find(query.order_by(decisions.c.id.desc()).limit(limit))]
 
     def remember_run(self, key: str, summary: Mapping[str, object]) -> None:
         """Keep what the run with this idempotency key came to; a later summary replaces it."""
@@ -147,9 +135,12 @@ class Record:
 
     def recall_run(self, key: str) -> dict[str, Any] | None:
         """What `remember_run` kept under this key."""
+        found = self._find(select(runs.c.summary).where(runs.c.key == key))
+        return dict(json.loads(found[0])) if found else None
+
+    def _find(self, query: Select[T]) -> list[T]:
         with self._transaction() as connection:
-            found = connection.execute(select(runs.c.summary).where(runs.c.key == key)).scalar()
-        return None if found is None else dict(json.loads(found))
+            return [value for (value,) in connection.execute(query)]
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
@@ -173,14 +164,19 @@ def _stamps(expected: State, changes: Changes, clock: Clock) -> dict[str, object
 def _swap(connection: Connection, expected: State, new: State) -> bool:
     """Replace the row of generation `expected.generation`; the write comes first, so that no read gets stale."""
     row = {**_row(new), "heartbeat": new.updated}
-    if expected.generation == 0:
-        try:
-            connection.execute(insert(endpoints).values(**row))
-        except IntegrityError:
-            return False
-        return True
-    same = (endpoints.c.endpoint == expected.endpoint) & (endpoints.c.generation == expected.generation)
-    return connection.execute(update(endpoints).where(same).values(**row)).rowcount == 1
+    if expected.generation:
+        return connection.execute(_update(expected).values(**row)).rowcount == 1
+    try:
+        connection.execute(insert(endpoints).values(**row))
+    except IntegrityError:
+        return False
+    return True
+
+
+def _update(state: State) -> Update:
+    """Of an endpoint, as long as it is as in `state`."""
+    same = (endpoints.c.endpoint == state.endpoint) & (endpoints.c.generation == state.generation)
+    return update(endpoints).where(same)
 
 
 def _row(state: State) -> dict[str, object]:
@@ -189,7 +185,7 @@ def _row(state: State) -> dict[str, object]:
 
 
 def _decision(state: State, decision: Decision) -> dict[str, object]:
-    said = cast(Decision, {"generation": state.generation, "time": state.updated, **decision})
+    said = {"generation": state.generation, "time": state.updated, **decision}
     where = state.model_dump(include={"endpoint", "generation", "rollout"})
     return {**where, "version": decision.get("version", ""), "decision": _json(said)}
 

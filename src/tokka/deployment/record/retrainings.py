@@ -1,8 +1,4 @@
-"""The retrainings that were started, and how each ended: what the drift policy's limits are counted on.
-
-attempts = Attempts(settings.record_url)
-attempts.begin("helpdesk", "drift", trigger_key); attempts.finish("helpdesk", "promoted")
-"""
+"""The retrainings that were started, and how each ended: what the drift policy's limits are counted on."""
 
 import time
 from typing import Any

@@ -2,35 +2,31 @@
 
 from typing import Literal, TypedDict
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 # idle: nothing rolls out. warm_up, shadow, step and watch: the phases of one rollout, in this order. ab: an A/B test,
 # which follows its warm-up and ends by a person's word or a proven failure.
 Phase = Literal["idle", "warm_up", "shadow", "step", "watch", "ab"]
 
 
-class Revision(BaseModel):
+class Revision(BaseModel, frozen=True):
     """One registry version as it is served: its number, the digest of its model folder, and the snapshot of
     labelled feedback that it was trained with (a path; empty for none)."""
-
-    model_config = ConfigDict(frozen=True)
 
     version: str
     digest: str
     snapshot: str = ""
 
 
-class Owner(BaseModel):
+class Owner(BaseModel, frozen=True):
     """A process that wrote the record: where its number means something, the number, and when it started there."""
-
-    model_config = ConfigDict(frozen=True)
 
     place: str
     pid: int
     started: float
 
 
-class State(BaseModel):
+class State(BaseModel, frozen=True):
     """One endpoint's row. `share` is the challenger's part of live traffic, in [0, 1].
 
     `ab_share` is the share that `rollout` was asked to compare versions at; 0 when it is no A/B test. `started` is when
@@ -38,8 +34,6 @@ class State(BaseModel):
     (seconds since 1970); `moment` and `promoted_moment` are the last two by the monotonic clock of the machine of
     `owner`, who wrote this generation.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     endpoint: str
     generation: int = 0

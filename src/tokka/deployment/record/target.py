@@ -3,15 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from tokka.deployment.record.state import State
 
 
-class Observed(BaseModel):
+class Observed(BaseModel, frozen=True):
     """What really serves now, as seen from outside; never what was asked for."""
-
-    model_config = ConfigDict(frozen=True)
 
     generation: int = -1
     champion: str | None = None
@@ -20,10 +18,8 @@ class Observed(BaseModel):
     ready: tuple[str, ...] = ()
 
 
-class Answer(BaseModel):
+class Answer(BaseModel, frozen=True):
     """One prediction of one revision; `error` is empty when it succeeded. Latency in milliseconds."""
-
-    model_config = ConfigDict(frozen=True)
 
     label: str = ""
     value: float | None = None
