@@ -9,9 +9,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tokka.errors import Refused, TokkaError
+from tokka.model.folder import Form
 from tokka.settings import Settings
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from tokka.model.predictor import Predictor
     from tokka.model.tokenising import Encoded
 
-Form = Literal["int8", "fp32", "torch"]
 # More of them take milliseconds to be made tokens: longer than others who ask should wait for one request's sake.
 LETTERS_AT_ONCE = 4_000
 _WARM_UP_TEXTS = ("a", "where is my card?", "I was charged twice for the same order last week, " * 4)

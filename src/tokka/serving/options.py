@@ -5,9 +5,10 @@ subprocess.Popen(command(WorkerOptions(model_dir=folder, version="3", ready_file
 
 import sys
 from pathlib import Path
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
+
+from tokka.model.folder import Form
 
 MODULE = "tokka.serving.server"
 
@@ -40,7 +41,7 @@ class WorkerOptions(BaseModel):
     name: str = "model"
     version: str = "0"
     digest: str = ""
-    form: Literal["int8", "fp32", "torch"] | None = None
+    form: Form | None = None
     signed: bool = False
     requests: Path | None = None
     batch: int = 16

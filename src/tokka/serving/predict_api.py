@@ -6,24 +6,43 @@
 Every refusal is a `BadRequest` with a status, one sentence and nothing of what was sent but its shape.
 """
 
-import contextlib
-import json
-import math
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import TypedDict, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tokka.serving.engine import Row
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_PREDICT_KEYS = {"text", "texts", "text_pair", "text_pairs", "top_k"}
-_FEEDBACK_KEYS = {"prediction_id", "label", "value"}
 MAX_LABEL_CHARACTERS = 200
 MAX_TEXT_CHARACTERS = 20_000
 MAX_TOP_K = 20
 # At the start, in the middle and at the end of a row; every other token stands for a letter at least.
 SPECIAL_TOKENS = 4
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+class PredictRequest(BaseModel):
+    """The body of POST /predict."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    text: str | None = None
+    text_pair: str | None = None
+    texts: list[str] | None = None
+    text_pairs: list[str] | None = None
+    top_k: object = None
+
+
+class FeedbackRequest(BaseModel):
+    """The body of POST /feedback."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    prediction_id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    label: str | None = Field(default=None, min_length=1, max_length=MAX_LABEL_CHARACTERS)
+    value: float | None = Field(default=None, strict=True, allow_inf_nan=False)
 
 
 class ClassScore(TypedDict):
@@ -55,11 +74,10 @@ class BadRequest(ValueError):
 
 @dataclass(frozen=True)
 class Inputs:
-    """The rows of one request, whether it was a list (the answer has the same shape), and how many classes it wants."""
+    """The rows of one request, and whether it was a list: the answer has the same shape."""
 
     rows: list[Row]
     several: bool
-    top_k: int = 0
 
 
 def parse_predict(body: bytes, *, max_rows: int, pairs: bool) -> Inputs:
@@ -68,22 +86,21 @@ def parse_predict(body: bytes, *, max_rows: int, pairs: bool) -> Inputs:
     Raises:
         BadRequest: 400 not JSON or not of that shape, 422 more rows or characters than allowed.
     """
-    tree = _parse_object(body, _PREDICT_KEYS, 'send {"text": "…"} or {"texts": ["…"]}')
-    if ("text" in tree) == ("texts" in tree):
+    request = parse_body(PredictRequest, body, 'send {"text": "…"} or {"texts": ["…"]}')
+    if (request.text is None) == (request.texts is None):
         raise BadRequest('send either "text" or "texts"')
-    several = "texts" in tree
+    several = request.texts is not None
     name, other = ("text_pairs", "text_pair") if several else ("text_pair", "text_pairs")
-    if tree.get(other) is not None:
+    if getattr(request, other) is not None:
         form = "texts" if several else "text"
         raise BadRequest(f'beside "{form}" send "{name}"' if pairs else f"this model takes no {other}")
-    partner = tree.get(name)
-    top_k = parse_top_k(tree.get("top_k"))
-    texts = tree["texts"] if several else [tree["text"]]
-    partners = partner if several or partner is None else [partner]
-    return Inputs(make_rows(texts, partners, max_rows, pairs, top_k), several, top_k)
+    top_k = parse_top_k(request.top_k)
+    single = [request.text or ""], None if request.text_pair is None else [request.text_pair]
+    texts, partners = single if request.texts is None else (request.texts, request.text_pairs)
+    return Inputs(make_rows(texts, partners, max_rows, pairs, top_k), several)
 
 
-def parse_top_k(value: Any) -> int:
+def parse_top_k(value: object) -> int:
     """How many classes an answer shall name; 0 when nothing is said.
 
     Raises:
@@ -108,15 +125,14 @@ def require_classes(rows: Sequence[Row], task: str) -> None:
         raise BadRequest("this model answers with a value and has no classes: leave top_k out")
 
 
-def make_rows(texts: Any, partners: Any, max_rows: int, pairs: bool, top_k: int = 0) -> list[Row]:
-    """Rows from lists of texts, each of which wants `top_k` classes named.
+def make_rows(
+    texts: Sequence[str] | None, partners: Sequence[str] | None, max_rows: int, pairs: bool, top_k: int = 0
+) -> list[Row]:
+    """Rows from columns of texts, each of which wants `top_k` classes named.
 
     Raises:
-        BadRequest: they are no lists of strings of equal length, or too many.
+        BadRequest: they are not of equal length, too many or too long, or there is one too many or too few.
     """
-    for name, values in (("text", texts), ("text_pair", partners)):
-        if values is not None and not (isinstance(values, list) and all(isinstance(value, str) for value in values)):
-            raise BadRequest(f"{name} must be a string, or a list of strings")
     if not texts:
         raise BadRequest("there is no text")
     if len(texts) > max_rows:
@@ -125,13 +141,12 @@ def make_rows(texts: Any, partners: Any, max_rows: int, pairs: bool, top_k: int 
         raise BadRequest("this model compares pairs: send text_pair too" if pairs else "this model takes no text_pair")
     if partners is not None and len(partners) != len(texts):
         raise BadRequest(f"{len(texts)} texts and {len(partners)} text_pairs")
-    everything = [*texts, *(partners or ())]
-    if not all(map(is_unicode, everything)):
-        raise BadRequest("a text is not valid Unicode")
-    longest = max(map(len, everything))
+    longest = max(map(len, [*texts, *(partners or ())]))
     if longest > MAX_TEXT_CHARACTERS:
         raise BadRequest(f"a text of {longest} characters, at most {MAX_TEXT_CHARACTERS} are taken", 422)
-    return [Row(text, partner, top_k) for text, partner in zip(texts, partners or [None] * len(texts), strict=True)]
+    if partners is None:
+        return [Row(text, None, top_k) for text in texts]
+    return [Row(text, partner, top_k) for text, partner in zip(texts, partners, strict=True)]
 
 
 def require_few_tokens(rows: Sequence[Row], count: Callable[[Sequence[Row]], int], max_tokens: int) -> None:
@@ -150,7 +165,7 @@ def require_few_tokens(rows: Sequence[Row], count: Callable[[Sequence[Row]], int
         raise BadRequest(f"{tokens} tokens, at most {max_tokens} are taken at once: send fewer rows", 422)
 
 
-def parse_feedback(body: bytes, task: str) -> dict[str, Any]:
+def parse_feedback(body: bytes, task: str) -> dict[str, str | float]:
     """Check the body of POST /feedback and return {"prediction_id", "label" or "value"}.
 
     Args:
@@ -159,51 +174,29 @@ def parse_feedback(body: bytes, task: str) -> dict[str, Any]:
     Raises:
         BadRequest: not JSON, no usable id, not what this task is told, a number that is not finite.
     """
-    tree = _parse_object(body, _FEEDBACK_KEYS, 'send {"prediction_id": "…", "label": "…"}')
-    name = tree.get("prediction_id")
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise BadRequest("prediction_id must be one that an answer carried")
-    if ("label" in tree) == ("value" in tree):
+    found = parse_body(FeedbackRequest, body, 'send {"prediction_id": "…", "label": "…"}').model_dump(exclude_none=True)
+    if ("label" in found) == ("value" in found):
         raise BadRequest('send either "label" or "value"')
-    if ("value" in tree) != (task == "regression"):
-        raise BadRequest('this model answers with a value: send "value"' if "label" in tree else
-                         'this model answers with a label: send "label"')  # fmt: skip
-    if "label" in tree:
-        return {"prediction_id": name, "label": _label(tree["label"])}
-    return {"prediction_id": name, "value": _finite(tree["value"])}
+    wanted = "value" if task == "regression" else "label"
+    if wanted not in found:
+        raise BadRequest(f'this model answers with a {wanted}: send "{wanted}"')
+    return found
 
 
-def is_unicode(text: str) -> bool:
-    """Whether it can be written as UTF-8: JSON may smuggle in half a surrogate pair, which no tokenizer takes."""
+def parse_body(kind: type[Body], body: bytes, usage: str) -> Body:
+    """A body in JSON.
+
+    Args:
+        usage: what to send, for whoever has not.
+
+    Raises:
+        BadRequest: it is not JSON, or not of this kind.
+    """
     try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _label(value: Any) -> str:
-    if isinstance(value, str) and 0 < len(value) <= MAX_LABEL_CHARACTERS and is_unicode(value):
-        return value
-    raise BadRequest(f"label must be a string of 1 to {MAX_LABEL_CHARACTERS} characters")
-
-
-def _finite(value: Any) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        with contextlib.suppress(OverflowError):
-            if math.isfinite(number := float(value)):
-                return number
-    raise BadRequest("value must be a finite number")
-
-
-def _parse_object(body: bytes, known: set[str], usage: str) -> dict[str, Any]:
-    try:
-        tree = json.loads(body)
-    except (ValueError, RecursionError):
-        raise BadRequest(f"the body is not JSON: {usage}") from None
-    if not isinstance(tree, dict):
-        raise BadRequest(f"the body is not a JSON object: {usage}")
-    unknown = sorted(set(tree) - known)
-    if unknown:
-        raise BadRequest(f"unknown key {unknown[0][:40]!r}: {usage}")
-    return tree
+        return kind.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        if first["type"] == "json_invalid":
+            raise BadRequest(f"the body is not JSON in valid Unicode: {usage}") from None
+        place = repr(".".join(str(part) for part in first["loc"][:6]))[1:-1][:80] or "the body"
+        raise BadRequest(f"{place}: {first['msg']}: {usage}"[:300]) from None

@@ -4,12 +4,12 @@ An ASGI application without a framework, whose share of a request would be a thi
 a traceback: a refusal is {"error": "…"}.
 """
 
+import asyncio
 import json
 import logging
 import re
 import signal
 import socket
-from collections.abc import Callable
 from importlib import resources
 from typing import Any
 
@@ -40,19 +40,16 @@ class RestApp:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        name = service.options.name
         self._pages: dict[str, object] = {
             "/v2": server_metadata(),
             "/v2/health/live": {"live": True},
             "/v2/health/ready": {"ready": True},
-            "/v2/models": {"models": [name]},
+            "/v2/models": {"models": [service.options.name]},
             "/openapi.json": describe_api(jobs=service.options.jobs),
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] != "http":
-            return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         context = Context.from_headers(headers)
         canary = str(int(self._service.is_canary(context)))
@@ -76,9 +73,9 @@ class RestApp:
     async def _answer(self, scope: Scope, headers: Headers, context: Context, receive: Receive) -> Reply:
         path, method = scope["path"], scope["method"]
         if path == "/predict":
-            return await self._predict(await self._read(method, headers, receive), context)
+            return await self._predict(await self._read(method, receive), context)
         if path == "/feedback":
-            body = await self._read(method, headers, receive)
+            body = await self._read(method, receive)
             self._service.record_feedback(predict_api.parse_feedback(body, self._service.engine.task))
             return 200, {"accepted": True}, {}
         if found := _MODEL.fullmatch(path):
@@ -87,7 +84,7 @@ class RestApp:
                 raise BadRequest("no version is named", 404)
             self._service.require_served(name, version or "")
             if verb == "/infer":
-                return await self._infer(await self._read(method, headers, receive), headers, context)
+                return await self._infer(await self._read(method, receive), headers, context)
             _require_get(method)
             return 200, {"name": name, "ready": True} if verb else self._service.metadata(), {}
         return self._page(path, method)
@@ -116,14 +113,11 @@ class RestApp:
         tensors, answers = await self._service.infer(call, context)
         return 200, *write_answer(call, answers, tensors, name=self._service.options.name)
 
-    async def _read(self, method: str, headers: Headers, receive: Receive) -> bytes:
+    async def _read(self, method: str, receive: Receive) -> bytes:
         """The body of a POST."""
         if method != "POST":
             raise BadRequest("use POST", 405)
         limit = self._service.options.max_body_bytes
-        announced = headers.get("content-length", "0")
-        if announced.isdigit() and int(announced) > limit:
-            raise BadRequest(f"the body has {announced} bytes, at most {limit} are taken", 413)
         parts, size = [], 0
         while True:
             message = await receive()
@@ -137,32 +131,20 @@ class RestApp:
                 return b"".join(parts)
 
 
-class _Server(uvicorn.Server):
-    """Says that it listens."""
-
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._on_ready = on_ready
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._on_ready()
-
-
-async def serve(service: Service, listener: socket.socket, on_ready: Callable[[], None], drain: int) -> None:
-    """Answer until SIGTERM or SIGINT.
+async def serve(service: Service, listener: socket.socket, drain: int) -> None:
+    """Answer until SIGTERM.
 
     Args:
-        listener: a bound socket.
+        listener: a socket that listens.
         drain: seconds that running requests have after the signal.
     """
-    config = uvicorn.Config(
+    server = uvicorn.Server(uvicorn.Config(
         RestApp(service), log_config=None, access_log=False, lifespan="off", ws="none", server_header=False,
         timeout_graceful_shutdown=drain, timeout_keep_alive=65,
-    )  # fmt: skip
-    # uvicorn raises the signal that stopped it once more when it is done: by then there is nothing left to do.
-    signal.signal(signal.SIGTERM, lambda *_: None)
-    await _Server(config, on_ready).serve([listener])
+    ))  # fmt: skip
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, setattr, server, "should_exit", True)
+    # Without uvicorn's own handling of signals, which raises them once more at its end.
+    await server._serve([listener])
 
 
 def describe_api(*, jobs: bool) -> dict[str, Any]:
@@ -177,8 +159,7 @@ def describe_api(*, jobs: bool) -> dict[str, Any]:
         for path in ("/predict", "/v2/models/{model_name}/infer"):
             operation = tree["paths"][path]["post"]
             del operation["responses"]["202"]
-            kept = [one for one in operation["parameters"] if one["name"] not in _WAIT]
-            operation["parameters"] = kept
+            operation["parameters"] = [one for one in operation["parameters"] if one["name"] not in _WAIT]
     return tree
 
 

@@ -14,7 +14,6 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable
 
 from tokka import files
 from tokka.errors import TokkaError
@@ -44,15 +43,10 @@ def main(options: WorkerOptions) -> int:
         _report(options, error=error.message, hint=error.hint)
         return error.exit_code
 
-    def announce(port: int, grpc_port: int) -> None:
-        seconds, engine = round(time.perf_counter() - began, 3), service.engine
-        facts = {"digest": engine.digest, "version": options.version, "form": engine.form, "seconds": seconds}
-        _report(options, port=port, grpc_port=grpc_port, **facts)
-
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(service, announce))
+        runner.run(serve(service, began))
     return 0
 
 
@@ -69,17 +63,22 @@ def make_service(options: WorkerOptions) -> Service:
     return Service(engine, options, Writer(options.requests, "worker") if options.requests else None)
 
 
-async def serve(service: Service, on_ready: Callable[[int, int], None]) -> None:
-    """Answer over REST and gRPC until SIGTERM or SIGINT, and then until what was taken is answered.
+async def serve(service: Service, began: float) -> None:
+    """Listen, say so in the ready file, and answer until SIGTERM, then until what was taken is answered.
 
     Args:
-        on_ready: is given both ports once they can be connected to.
+        began: when the worker did, by `time.perf_counter`.
     """
     from tokka.serving import rest, v2_grpc
 
     listener = socket.create_server((HOST, 0))
     grpc_server, grpc_port = await v2_grpc.start(service, HOST)
-    await rest.serve(service, listener, lambda: on_ready(listener.getsockname()[1], grpc_port), DRAIN_SECONDS)
+    options, engine = service.options, service.engine
+    _report(
+        options, port=listener.getsockname()[1], grpc_port=grpc_port, digest=engine.digest, version=options.version,
+        form=engine.form, seconds=round(time.perf_counter() - began, 3),
+    )  # fmt: skip
+    await rest.serve(service, listener, DRAIN_SECONDS)
     await grpc_server.stop(DRAIN_SECONDS)
 
 

@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias
 
 from tokka.request_log.log import Writer
 from tokka.serving.batching import Batcher
@@ -25,6 +25,8 @@ ID, SHARE, CANARY, CHAMPION = "x-request-id", "x-tokka-share", "x-tokka-canary",
 REPLAYED, SHADOW, VERSION = "x-tokka-replayed", "x-tokka-shadow", "x-tokka-version"
 # By then the gateway has answered in its place (its timeout for a server): nobody waits for what may still come.
 STALLED_SECONDS = 60.0
+# One line of the request log.
+Record: TypeAlias = dict[str, object]
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ class Service:
             self._log([self._record(facts, *row) for row in zip(answers, results, rows, strict=True)])
         return answers
 
-    def _log(self, records: list[dict[str, Any]]) -> None:
+    def _log(self, records: list[Record]) -> None:
         """Append; a full disk costs the records and not the answers, and is said once."""
         if self._writer is None:
             return
@@ -155,7 +157,7 @@ class Service:
                 logger.warning("the request log cannot be written, answers go out unlogged: %s", error)
             self._log_works = False
 
-    def record_feedback(self, feedback: Mapping[str, Any]) -> None:
+    def record_feedback(self, feedback: Mapping[str, object]) -> None:
         """Log the truth about an earlier prediction."""
         if self._writer is not None:
             self._writer.append([{"kind": "feedback", "time": time.time(), **feedback}])
@@ -169,28 +171,18 @@ class Service:
             answer["top"] = [{"label": label, "score": score} for label, score in result.top]
         return answer
 
-    def _facts(self, context: Context, latency: float) -> dict[str, Any]:
+    def _facts(self, context: Context, latency: float) -> Record:
         return {
-            "kind": "prediction",
-            "time": time.time(),
-            "version": self.options.version,
-            "digest": self.engine.digest,
-            "share": context.share,
-            "assigned": context.assigned,
-            "replayed": context.replayed,
+            "kind": "prediction", "time": time.time(), "version": self.options.version, "digest": self.engine.digest,
+            "share": context.share, "assigned": context.assigned, "replayed": context.replayed,
             "latency_ms": round(latency, 3),
-        }
+        }  # fmt: skip
 
-    def _record(self, facts: dict[str, Any], answer: Answer, result: Result, row: Row) -> dict[str, Any]:
+    def _record(self, facts: Record, answer: Answer, result: Result, row: Row) -> Record:
         record = {
-            **facts,
-            "prediction_id": answer["prediction_id"],
-            "canary": answer["canary"],
-            "label": result.label,
-            "score": result.score,
-            "length": result.length,
-            "unknown": result.unknown,
-        }
+            **facts, "prediction_id": answer["prediction_id"], "canary": answer["canary"], "label": result.label,
+            "score": result.score, "length": result.length, "unknown": result.unknown,
+        }  # fmt: skip
         if result.value is not None:
             record["value"] = result.value
         if self.options.store_text:

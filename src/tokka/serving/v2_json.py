@@ -19,10 +19,10 @@ from importlib.metadata import version
 from itertools import chain
 from typing import TypedDict
 
-from pydantic import BaseModel, StrictBool, StrictFloat, StrictInt, ValidationError
+from pydantic import BaseModel, StrictBool, StrictFloat, StrictInt
 
 from tokka.serving.engine import Row
-from tokka.serving.predict_api import Answer, BadRequest, make_rows, parse_top_k
+from tokka.serving.predict_api import Answer, BadRequest, make_rows, parse_body, parse_top_k
 
 USAGE = 'send {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["…"]}]}'
 INPUTS = ("text", "text_pair")
@@ -164,7 +164,7 @@ def parse_infer(body: bytes, headers: Mapping[str, str] | None = None) -> InferC
         BadRequest: it is no request of the protocol, names an input that there is not, or holds no strings.
     """
     end = _json_bytes(body, (headers or {}).get(BINARY))
-    request, tensors = _parse(body[:end]), body[end:]
+    request, tensors = parse_body(InferRequest, body[:end], USAGE), body[end:]
     columns = {}
     for item in request.inputs:
         require_input(item.name, item.datatype)
@@ -279,17 +279,6 @@ def _json_bytes(body: bytes, length: str | None) -> int:
     if not length.isascii() or not length.isdigit() or int(length) > len(body):
         raise BadRequest("Inference-Header-Content-Length must be the length of the JSON at the body's start")
     return int(length)
-
-
-def _parse(body: bytes) -> InferRequest:
-    try:
-        return InferRequest.model_validate_json(body)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        if first["type"] == "json_invalid":
-            raise BadRequest(f"the body is no v2 request in JSON of valid Unicode: {USAGE}") from None
-        place = ".".join(str(part) for part in first["loc"][:6])
-        raise BadRequest(f"{place}: {first['msg']}: {USAGE}"[:300]) from None
 
 
 def _binary_size(item: InferInput) -> int:

@@ -53,8 +53,8 @@ def test_whatever_has_two_texts_is_two_texts(change):
 @pytest.mark.parametrize(
     ("tree", "words"),
     [
-        (b"{", "no v2 request"),
-        (b"[" * 100_000, "no v2 request"),
+        (b"{", "not JSON"),
+        (b"[" * 100_000, "not JSON"),
         ({"inputs": "text"}, "inputs"),
         ({"inputs": [tensor(shape=[3])]}, "given shape"),
         ({"inputs": [tensor(shape="2")]}, "inputs.0.shape"),
