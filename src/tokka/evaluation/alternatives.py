@@ -83,20 +83,20 @@ def known_ways(
         models: the opened candidate and champion.
     """
     general, candidate = benchmark.params.evaluation.general, models["candidate"]
-    ways = [
-        _specialist(f"This specialist, {scored['candidate'].form} as served", "candidate", benchmark, scored, models)
+    titles = {"candidate": f"This specialist, {candidate.predictor.form} as served"}
+    titles |= {"champion": f"Champion, version {scored['champion'].version}"} if "champion" in scored else {}
+    first, *others = [
+        _specialist(title, evaluation[name], scored[name], models[name], benchmark) for name, title in titles.items()
     ]
-    ways += [_unmeasured(form, "specialist", f"This specialist, {form}") for form in _other_forms(candidate)]
-    if "champion" in scored:
-        title = f"Champion, version {models['champion'].version}"
-        ways.append(_specialist(title, "champion", benchmark, scored, models))
+    ways = [first, *(_unmeasured(form, "specialist", f"This specialist, {form}") for form in _other_forms(candidate))]
+    ways += others
     if general.measure and general.linear:
         ways.append(_unmeasured("linear", "general", LINEAR_TITLE))
     if "general" in scored:
-        ways.append(_general(scored["general"], benchmark))
+        ways.append(_general(evaluation["general"], scored["general"], benchmark))
     if general.measure and general.endpoint:
         ways.append(_unmeasured("prompted", "general", f"General: prompted {general.model or 'language model'}"))
-    return [replace(way, row=_with_summary(way.row, evaluation, benchmark.metric)) for way in ways]
+    return ways
 
 
 def measured_ways(
@@ -142,18 +142,16 @@ def decision(ways: Sequence[Way], benchmark: Benchmark) -> dict[str, Any]:
     }
 
 
-def _specialist(
-    title: str, name: str, benchmark: Benchmark, scored: Mapping[str, Scored], models: Mapping[str, OpenedModel]
-) -> Way:
-    labelled = benchmark.data.train.num_rows if models[name].data_digest == benchmark.data.digest else None
-    row = _row(name, "specialist", title, scored[name])
-    spent = training_spent.cpu_seconds(benchmark.home, models[name].predictor.digest)
-    return Way(replace(row, training_cpu_seconds=spent, labelled_rows=labelled), scored[name].scores)
+def _specialist(title: str, summary: Mapping[str, Any], found: Scored, model: OpenedModel, benchmark: Benchmark) -> Way:
+    labelled = benchmark.data.train.num_rows if model.data_digest == benchmark.data.digest else None
+    spent = training_spent.cpu_seconds(benchmark.home, model.predictor.digest)
+    row = _row(model.name, "specialist", title, summary, found, benchmark)
+    return Way(replace(row, training_cpu_seconds=spent, labelled_rows=labelled), found.scores)
 
 
-def _general(found: Scored, benchmark: Benchmark) -> Way:
+def _general(summary: Mapping[str, Any], found: Scored, benchmark: Benchmark) -> Way:
     used = 0 if benchmark.test.classification else min(benchmark.data.train.num_rows, 4000)
-    row = _row("general", "general", f"General: {found.form}", found)
+    row = _row("general", "general", f"General: {found.form}", summary, found, benchmark)
     return Way(replace(row, training_cpu_seconds=0.0, labelled_rows=used), found.scores)
 
 
@@ -178,27 +176,32 @@ def _or_why_not(row: Row, measure: Callable[[], Way]) -> Way:
 
 
 def _form(form: Form, model: OpenedModel, benchmark: Benchmark) -> Way:
-    opened = scoring.open_model("candidate", "", model.folder, form)
+    opened = scoring.open_model(form, "", model.folder, form)
     found = scoring.score(opened, benchmark.test, benchmark.params.evaluation.country)
-    spent = training_spent.cpu_seconds(benchmark.home, model.predictor.digest)
-    row = _measured(_row(form, "specialist", "", found), found.scores, benchmark.test, benchmark)
-    return Way(replace(row, training_cpu_seconds=spent, labelled_rows=benchmark.data.train.num_rows), found.scores)
+    return _specialist("", _summary(found, benchmark), found, opened, benchmark)
 
 
 def _linear(benchmark: Benchmark) -> Way:
     found = scoring.score_linear(benchmark.test, benchmark.data, benchmark.params, benchmark.cache)
-    row = _measured(_row("linear", "general", LINEAR_TITLE, found), found.scores, benchmark.test, benchmark)
+    row = _row("linear", "general", LINEAR_TITLE, _summary(found, benchmark), found, benchmark)
     used = min(benchmark.data.train.num_rows, linear_probe.MAXIMUM_ROWS)
-    row = replace(row, training_cpu_seconds=found.footprint.fit_cpu_seconds, labelled_rows=used)
-    return Way(row, found.scores)
+    return Way(replace(row, training_cpu_seconds=found.footprint.fit_cpu_seconds, labelled_rows=used), found.scores)
+
+
+def _summary(found: Scored, benchmark: Benchmark) -> dict[str, Any]:
+    return scoring.summarise(found, benchmark.test, found.footprint.latency, benchmark.params)
 
 
 def _prompted(benchmark: Benchmark, candidate: Floats) -> Way:
     asked = prompted_sample.ask_sample(benchmark.data, benchmark.test, benchmark.params)
     part = benchmark.test.take(asked.rows)
-    row = _measured(_prompted_row(asked, benchmark), asked.scores, part, benchmark)
-    same = scoring.measure(part, candidate[asked.rows], benchmark.params).get(benchmark.metric, {})
-    return Way(replace(row, same_rows=same), asked.scores, asked.rows)
+    own, same = (
+        scoring.measure(part, scores, benchmark.params).get(benchmark.metric, {})
+        for scores in (asked.scores, candidate[asked.rows])
+    )
+    row = _prompted_row(asked, benchmark)
+    row = replace(row, quality=own.get("value"), low=own.get("low"), high=own.get("high"), same_rows=same)
+    return Way(row, asked.scores, asked.rows)
 
 
 def _prompted_row(asked: Sampled, benchmark: Benchmark) -> Row:
@@ -228,38 +231,32 @@ def _prompted_row(asked: Sampled, benchmark: Benchmark) -> Row:
     )
 
 
-def _row(name: str, kind: Literal["specialist", "general"], title: str, found: Scored) -> Row:
-    """What a process alone told of a model."""
-    footprint = found.footprint
+def _row(
+    name: str,
+    kind: Literal["specialist", "general"],
+    title: str,
+    summary: Mapping[str, Any],
+    found: Scored,
+    benchmark: Benchmark,
+) -> Row:
+    """A row from a model's summary, as evaluation.json has it."""
+    quality = summary["metrics"].get(benchmark.metric, {})
     return Row(
         name=name,
         kind=kind,
         title=title,
-        rows=len(found.scores),
-        p50_ms=footprint.latency.p50,
-        p99_ms=footprint.latency.p99,
-        size_mb=found.size_mb,
-        cpu_ms=footprint.cpu_ms,
-        memory_mb=footprint.memory_mb,
-        energy=asdict(footprint.energy),
+        quality=quality.get("value"),
+        low=quality.get("low"),
+        high=quality.get("high"),
+        rows=summary["rows"],
+        p50_ms=summary["latency_ms"]["p50"],
+        p99_ms=summary["latency_ms"]["p99"],
+        size_mb=summary["size_mb"],
+        cpu_ms=summary["cpu_ms"],
+        memory_mb=summary["memory_mb"],
+        energy=asdict(found.footprint.energy),
         operations=OPERATIONS.get(name, TORCH if found.form == "torch" else SERVED),
     )
-
-
-def _with_summary(row: Row, evaluation: Mapping[str, Any], metric: str) -> Row:
-    """Quality, and latencies that were measured in turns, are those of evaluation.json."""
-    if row.problem:
-        return row
-    found, latency = evaluation[row.name]["metrics"].get(metric, {}), evaluation[row.name]["latency_ms"]
-    return replace(_with_quality(row, found), p50_ms=latency["p50"], p99_ms=latency["p99"])
-
-
-def _measured(row: Row, scores: Floats, test: TestSet, benchmark: Benchmark) -> Row:
-    return _with_quality(row, scoring.measure(test, scores, benchmark.params).get(benchmark.metric, {}))
-
-
-def _with_quality(row: Row, found: Mapping[str, float]) -> Row:
-    return replace(row, quality=found.get("value"), low=found.get("low"), high=found.get("high"))
 
 
 def _against(way: Way, leader: Way | None, benchmark: Benchmark) -> Row:

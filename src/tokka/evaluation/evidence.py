@@ -108,8 +108,7 @@ def per_class(
     for row in rows:
         values = {name: row[name] for name in ("precision", "recall", "f1")}
         own = {name: drawn[name][:, places[row["label"]]] for name in values}
-        found = intervals(values, own, settings.confidence)
-        row["intervals"] = {name: bounds.as_dict() for name, bounds in found.items()}
+        row["intervals"] = intervals(values, own, settings.confidence)
     return rows
 
 

@@ -1,47 +1,48 @@
 """Bootstrap intervals: the percentile method over seeded resamples.
 
-intervals({"accuracy": 0.93}, drawn, confidence=0.95)["accuracy"].low
+intervals({"accuracy": 0.93}, drawn, confidence=0.95)["accuracy"]     # {"value": 0.93, "low": 0.91, "high": 0.95}
+bootstrap(statistics, rows, params)                                  # the same, values included
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from tokka.evaluation.metrics import resampling
 from tokka.evaluation.metrics.metrics import Floats
+from tokka.evaluation.metrics.resampling import Statistics
+from tokka.params import Params
 
+Bounds = dict[str, float]
 # A metric that so many resamples leave undefined has no interval worth the name.
 MINIMUM_DEFINED = 0.9
 
 
-@dataclass(frozen=True)
-class Interval:
-    """A value and the bounds that hold it with the stated confidence; always finite, low <= value <= high."""
+def interval(value: float, drawn: Floats, confidence: float) -> Bounds | None:
+    """value, low and high of the percentile interval of `drawn` (resamples,); None when undefined too often.
 
-    value: float
-    low: float
-    high: float
-
-    def as_dict(self) -> dict[str, float]:
-        """Plain data for evaluation.json."""
-        return asdict(self)
-
-
-def interval(value: float, drawn: Floats, confidence: float) -> Interval | None:
-    """The percentile interval of `drawn` (resamples,), widened to hold `value`; None when undefined too often.
-
-    Widening matters for biased statistics alone, such as the calibration error: resampling adds noise to each
-    bin, so every resample may lie above the value itself.
+    It is widened to hold `value`, which matters for biased statistics alone, such as the calibration error: resampling
+    adds noise to each bin, so every resample may lie above the value itself.
     """
     defined = drawn[np.isfinite(drawn)]
     if not np.isfinite(value) or len(defined) < max(1, MINIMUM_DEFINED * len(drawn)):
         return None
     tail = (1.0 - confidence) / 2.0
     low, high = np.quantile(defined.astype(np.float64), [tail, 1.0 - tail])
-    return Interval(float(value), float(min(low, value)), float(max(high, value)))
+    return {"value": float(value), "low": float(min(low, value)), "high": float(max(high, value))}
 
 
-def intervals(values: Mapping[str, float], drawn: Mapping[str, Floats], confidence: float) -> dict[str, Interval]:
+def intervals(values: Mapping[str, float], drawn: Mapping[str, Floats], confidence: float) -> dict[str, Bounds]:
     """The interval of every metric in `values` that was drawn; a metric without an interval is left out."""
     found = {name: interval(value, drawn[name], confidence) for name, value in values.items() if name in drawn}
     return {name: bounds for name, bounds in found.items() if bounds is not None}
+
+
+def bootstrap(
+    statistics: Statistics, rows: int, params: Params, values: Mapping[str, float] | None = None
+) -> dict[str, Bounds]:
+    """Values and intervals from evaluation.bootstrap resamples; values by default those of every row once."""
+    if values is None:
+        values = {name: float(found[0]) for name, found in statistics(np.ones((1, rows), np.float32)).items()}
+    drawn = resampling.draw(statistics, rows, params.evaluation.bootstrap, params.finetuning.seed)
+    return intervals(values, drawn, params.evaluation.confidence)

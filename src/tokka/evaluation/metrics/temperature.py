@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tokka.evaluation.metrics import metrics, resampling
-from tokka.evaluation.metrics.intervals import intervals
+from tokka.evaluation.metrics.intervals import bootstrap
 from tokka.evaluation.metrics.metrics import Floats, Integers
 from tokka.params import Params
 
@@ -39,8 +39,5 @@ def before_and_after(target: Integers, scores: Floats, temperature: float, param
 
 
 def _figures(target: Integers, scores: Floats, params: Params) -> dict[str, dict[str, float]]:
-    statistics = resampling.classification_statistics(target, scores, ranking=False)
-    once = statistics(np.ones((1, len(target)), np.float32))
-    values = {name: float(once[name][0]) for name in ("ece", "log_loss", "brier")}
-    drawn = resampling.draw(statistics, len(target), params.evaluation.bootstrap, params.finetuning.seed)
-    return {name: found.as_dict() for name, found in intervals(values, drawn, params.evaluation.confidence).items()}
+    found = bootstrap(resampling.classification_statistics(target, scores, ranking=False), len(target), params)
+    return {name: found[name] for name in ("ece", "log_loss", "brier") if name in found}

@@ -16,7 +16,7 @@ from tokka.evaluation.gate.rules import gated_metric
 from tokka.evaluation.metrics import cost, resampling
 from tokka.evaluation.metrics.comparison import compare
 from tokka.evaluation.metrics.cost import Latency
-from tokka.evaluation.metrics.intervals import intervals
+from tokka.evaluation.metrics.intervals import bootstrap
 from tokka.evaluation.metrics.metrics import Floats
 from tokka.evaluation.metrics.test_set import TestSet
 from tokka.evaluation.models import scoring
@@ -116,6 +116,4 @@ def _quality(metric: str, test: TestSet, scores: Floats, params: Params) -> dict
         statistics = resampling.classification_statistics(test.target.astype(np.int64), scores, ranking=False)
     else:
         statistics = resampling.regression_statistics(test.target.astype(np.float64), scores[:, 0])
-    once = float(statistics(np.ones((1, test.rows), np.float32))[metric][0])
-    drawn = resampling.draw(statistics, test.rows, params.evaluation.bootstrap, params.finetuning.seed)
-    return intervals({metric: once}, drawn, params.evaluation.confidence)[metric].as_dict()
+    return bootstrap(statistics, test.rows, params)[metric]

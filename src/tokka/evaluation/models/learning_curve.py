@@ -9,11 +9,9 @@ and one that was killed goes on at its last epoch.
 """
 
 import math
-import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,22 +37,16 @@ OUTCOME = "outcome.json"
 LEAST_ROWS = 2
 
 
-def learning_curve(
-    prepared: Path, test: TestSet, metric: str, params: Params, home: Path, at: tuple[float, float] = (0.8, 0.95)
-) -> list[dict[str, Any]]:
+def learning_curve(prepared: Path, test: TestSet, metric: str, params: Params, home: Path) -> list[dict[str, Any]]:
     """Train on every share of evaluation.learning_curve and measure on the test rows, smallest share first.
-
-    Args:
-        at: where in the step's progress this begins and ends.
 
     Returns:
         share, rows, value, low, high, seconds, cpu_seconds, problem; a share that cannot be trained has only
         `problem`: it fails no evaluation.
     """
     shares, points = sorted(set(params.evaluation.learning_curve)), []
-    for number, share in enumerate(shares):
-        fraction = at[0] + (at[1] - at[0]) * number / len(shares)
-        progress.report(STEP, f"learning curve: the recipe on {share:.0%} of the training rows", fraction=fraction)
+    for share in shares:
+        progress.report(STEP, f"learning curve: the recipe on {share:.0%} of the training rows")
         points.append(_point(prepared, test, metric, params, home, share))
     return points
 
@@ -143,8 +135,7 @@ def _train(work: Path, test: TestSet, params: Params, base: Any, rows: int) -> N
     from tokka.training.finetuning import finetune
 
     began = time.monotonic()
-    with _own_events():
-        outcome = finetune(work / "prepared", params, work / "model", work / "training", base)
+    outcome = finetune(work / "prepared", params, work / "model", work / "training", base)
     predictor = load_predictor(work / "model")
     scores = predictor.predict(test.texts, test.pairs).scores
     seconds = max(time.monotonic() - began, outcome["metrics"].get("training_seconds", 0.0))
@@ -152,16 +143,3 @@ def _train(work: Path, test: TestSet, params: Params, base: Any, rows: int) -> N
     np.save(work / "entry" / SCORES, scores)
     kept = {"rows": rows, "labels": list(predictor.labels), "seconds": seconds, "cpu_seconds": spent(outcome)}
     files.write_json(work / "entry" / OUTCOME, {**kept, "metrics": outcome["metrics"]})
-
-
-@contextmanager
-def _own_events() -> Iterator[None]:
-    """The training reports as the step finetune, which the run has behind it: that would confuse who watches."""
-    before = os.environ.get("TOKKA_EVENTS")
-    os.environ["TOKKA_EVENTS"] = os.devnull
-    try:
-        yield
-    finally:
-        os.environ.pop("TOKKA_EVENTS")
-        if before is not None:
-            os.environ["TOKKA_EVENTS"] = before

@@ -18,7 +18,7 @@ from tokka.data.preparation.prepared import Prepared
 from tokka.evaluation.metrics import cost, metrics, resampling
 from tokka.evaluation.metrics.comparison import paired_mean_interval
 from tokka.evaluation.metrics.cost import Footprint, Latency
-from tokka.evaluation.metrics.intervals import intervals
+from tokka.evaluation.metrics.intervals import bootstrap
 from tokka.evaluation.metrics.metrics import Floats, Integers
 from tokka.evaluation.metrics.test_set import TestSet, pairs
 from tokka.evaluation.models import linear_probe, zero_shot
@@ -188,9 +188,7 @@ def measure(test: TestSet, scores: Floats, params: Params) -> dict[str, dict[str
     else:
         values = metrics.regression(test.target.astype(np.float64), scores[:, 0])
         statistics = resampling.regression_statistics(test.target.astype(np.float64), scores[:, 0])
-    drawn = resampling.draw(statistics, test.rows, params.evaluation.bootstrap, params.finetuning.seed)
-    found = intervals(values, drawn, params.evaluation.confidence)
-    return {name: bounds.as_dict() for name, bounds in found.items()}
+    return bootstrap(statistics, test.rows, params, values)
 
 
 def slice_metrics(test: TestSet, scores: Floats, confidence: float) -> list[dict[str, Any]]:

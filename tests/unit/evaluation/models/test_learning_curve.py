@@ -1,7 +1,6 @@
 """The learning curve: nested, stratified shares, trained once; one that cannot be trained is a point that says so."""
 
 import pyarrow as pa
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -93,18 +92,3 @@ def test_a_share_that_cannot_be_trained_says_why(tmp_path, prepared, params, mon
     rules = params(evaluation={"learning_curve": [0.5]})
     found = learning_curve(prepared, open_test(load(prepared), [], 20), "accuracy", rules, tmp_path)
     assert (found[0]["problem"], found[0]["value"]) == ("the loss is not a number", None)
-
-
-@pytest.mark.parametrize("before", [None, "events.jsonl"])
-def test_the_trainings_events_stay_out_of_the_runs(tmp_path, monkeypatch, before):
-    import os
-
-    from tokka import progress
-
-    monkeypatch.delenv("TOKKA_EVENTS", raising=False)
-    if before:
-        monkeypatch.setenv("TOKKA_EVENTS", str(tmp_path / before))
-    with module._own_events():
-        progress.report("finetune", "epoch 1")
-    assert not (tmp_path / "events.jsonl").exists()
-    assert os.environ.get("TOKKA_EVENTS") == (str(tmp_path / before) if before else None)
