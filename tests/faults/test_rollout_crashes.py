@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.world import ENDPOINT, Clock, Killed, Model, World
+from tests.fixtures.waiting import PATIENCE_S
 from tokka.deployment import ab
 from tokka.deployment.reconcile import end_abandoned, rollback, show_last_verdict
 from tokka.deployment.record.record import Record
@@ -98,7 +99,7 @@ def test_sigkilled_for_real_and_run_again_by_a_new_process(tmp_path, at):
         "except Killed: os.kill(os.getpid(), signal.SIGKILL)"
     )
     run = subprocess.run(
-        [sys.executable, "-c", command], capture_output=True, timeout=60, env={**os.environ, "PYTHONPATH": f".:{PATH}"}
+        [sys.executable, "-c", command], capture_output=True, env={**os.environ, "PYTHONPATH": f".:{PATH}"}
     )
     assert run.returncode == -signal.SIGKILL, run.stderr.decode()
     here = world("first", tmp_path)
@@ -306,7 +307,7 @@ def test_of_processes_that_race_one_wins(tmp_path, versions):
     racers = [context.Process(target=race, args=(tmp_path, version, gate, said)) for version in versions]
     for racer in racers:
         racer.start()
-    verdicts = [said.get(timeout=120) for _ in versions]
+    verdicts = [said.get(timeout=PATIENCE_S) for _ in versions]
     for racer in racers:
         racer.join()
     record = Record(f"sqlite:///{tmp_path}/record.db", Clock())

@@ -17,6 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 
+from tests.fixtures.waiting import LOCAL, PATIENCE_S
+
 ISSUER, AUDIENCE = "https://issuer.example", "tokka"
 
 
@@ -93,7 +95,7 @@ class Client:
     def rest(self, credential: str | None = None, path: str = "/predict", body: Any = None) -> httpx.Response:
         headers = {"authorization": f"Bearer {credential}".strip()} if credential is not None else {}
         tree = {"text": "where is my card?"} if body is None else body
-        return httpx.post(f"{self._world.url}{path}", json=tree, headers=headers, trust_env=False, timeout=20)
+        return httpx.post(f"{self._world.url}{path}", json=tree, headers=headers, **LOCAL)
 
     def grpc(self, credential: str | None = None, *, rows: int = 1, **metadata: str) -> Any:
         """The call when it went well, or the error; both have code, details and initial metadata."""
@@ -105,7 +107,7 @@ class Client:
             more.append(("authorization", f"Bearer {credential}".strip()))
         call = self.stub.ModelInfer.with_call
         try:
-            answer, done = call(request, timeout=20, metadata=more)
+            answer, done = call(request, timeout=PATIENCE_S, metadata=more)
         except grpc.RpcError as error:
             return error
         done.answer = answer

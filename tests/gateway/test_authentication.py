@@ -4,14 +4,17 @@ import os
 import signal
 import stat
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from tests.fixtures.waiting import LOCAL, PATIENCE_S, wait_for
 from tests.gateway.credentials import AUDIENCE, ISSUER, Client, Issuer
 from tokka.gateway.api_keys import KeyStore, own_headers
+from tokka.gateway.bearer_tokens import MINIMUM_AGE_SECONDS
 from tokka.gateway.client import predict
 from tokka.gateway.gateway import forget_grants
 from tokka.gateway.replay import replay
@@ -160,9 +163,9 @@ def test_health_and_the_description_need_no_credential(world, client):
     from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 
     for path in ("/health", "/v2/health/live", "/v2/health/ready", "/openapi.json"):
-        assert httpx.get(f"{world.url}{path}", trust_env=False).status_code == 200
-    assert httpx.get(f"{world.url}/v2/models/helpdesk", trust_env=False).status_code == 401
-    assert client.stub.ServerReady(messages.ServerReadyRequest(), timeout=5).ready
+        assert httpx.get(f"{world.url}{path}", **LOCAL).status_code == 200
+    assert httpx.get(f"{world.url}/v2/models/helpdesk", **LOCAL).status_code == 401
+    assert client.stub.ServerReady(messages.ServerReadyRequest(), timeout=PATIENCE_S).ready
 
 
 def test_a_key_comes_in_either_header_and_does_not_reach_the_worker(world, store):
@@ -181,41 +184,48 @@ def test_a_revoked_key_is_refused_at_once(world, client, store):
 
 
 def test_an_expiring_key_is_not_outlived_by_what_is_kept_of_it(client, store):
-    secret, _ = store.create("short", ["predict"], days=1.5 / 86_400)
-    assert client.statuses(secret) == GOOD
-    time.sleep(1.6)
+    for seconds in (2, 8, 32):
+        secret, key = store.create("short", ["predict"], days=seconds / 86_400)
+        said = client.statuses(secret)
+        # On a busy machine it may have expired before it was asked about.
+        if time.time() < key.expires:
+            break
+    assert said == GOOD
+    wait_for(lambda: time.time() > key.expires + 0.1)
     assert client.statuses(secret) == REFUSED
 
 
 def test_rotated_keys_are_taken_without_a_restart_and_the_old_ones_are_not(world, client, issuer):
     old = issuer.token()
     assert client.statuses(old) == GOOD
-    time.sleep(2.1)
     issuer.rotate("second")
-    assert client.statuses(issuer.token()) == GOOD
+    # The issuer is asked again, though not all the time.
+    wait_for(lambda: client.statuses(issuer.token()) == GOOD)
     assert forget_grants(world.settings.home / "stack")
     assert client.statuses(old) == REFUSED
 
 
 def test_unknown_key_ids_do_not_make_the_authorizer_hammer_the_issuer(client, issuer):
-    before = issuer.fetches
+    before, began = issuer.fetches, time.monotonic()
     name = issuer.name
     issuer.name = "nobody"
     try:
         assert {client.rest(issuer.token()).status_code for _ in range(10)} == {401}
     finally:
         issuer.name = name
-    assert issuer.fetches - before <= 2
+    assert issuer.fetches - before <= 2 + (time.monotonic() - began) / MINIMUM_AGE_SECONDS
 
 
 def test_more_than_the_rate_is_refused_and_only_for_that_key(world, client, store):
     busy, calm = (store.create(name, ["predict"])[0] for name in ("busy", "calm"))
-    with httpx.Client(base_url=world.url, trust_env=False, headers={"x-api-key": busy}) as fast:
-        answers = [fast.post("/predict", json={"text": "x"}) for _ in range(3 * RATE)]
-    refused = [answer for answer in answers if answer.status_code == 429]
-    assert refused and {answer.status_code for answer in answers} == {200, 429}
-    assert refused[0].headers["retry-after"] == "1"
-    assert client.grpc(busy).code().name == "RESOURCE_EXHAUSTED"
+    with httpx.Client(base_url=world.url, **LOCAL, headers={"x-api-key": busy}) as fast, ThreadPoolExecutor(4) as pool:
+
+        def burst():
+            return list(pool.map(lambda number: fast.post("/predict", json={"text": "x"}), range(3 * RATE)))
+
+        answers = wait_for(lambda: [answer for answer in burst() if answer.status_code != 200])
+        assert {(answer.status_code, answer.headers["retry-after"]) for answer in answers} == {(429, "1")}
+        wait_for(lambda: burst() and client.grpc(busy).code().name == "RESOURCE_EXHAUSTED")
     assert client.statuses(calm) == GOOD
 
 
@@ -234,12 +244,16 @@ def test_the_pipeline_s_own_traffic_passes_and_is_not_counted(world):
 def test_while_the_authorizer_is_away_nobody_new_gets_in_and_it_comes_back(world, client, store):
     known, fresh = (store.create(name, ["predict"])[0] for name in ("known", "fresh"))
     assert client.statuses(known) == GOOD
-    authorizer = pid_of_authorizer(world)
-    os.kill(authorizer, signal.SIGKILL)
-    assert client.statuses(fresh) == (503, "UNAVAILABLE")
-    assert client.rest(known).status_code == 200
-    seconds = world.wait(lambda: client.statuses(fresh) == GOOD, seconds=10)
-    print(f"\nback after {seconds:.2f} s", end="")
+    authorizer, daemon = pid_of_authorizer(world), world.info().daemon
+    # Nobody starts it again meanwhile.
+    os.kill(daemon, signal.SIGSTOP)
+    try:
+        os.kill(authorizer, signal.SIGKILL)
+        assert client.statuses(fresh) == (503, "UNAVAILABLE")
+        assert client.rest(known).status_code == 200
+    finally:
+        os.kill(daemon, signal.SIGCONT)
+    world.wait(lambda: client.statuses(fresh) == GOOD)
 
 
 def pid_of_authorizer(world):

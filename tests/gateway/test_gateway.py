@@ -7,6 +7,7 @@ import time
 import httpx
 import pytest
 
+from tests.fixtures.waiting import LOCAL, wait_for
 from tests.fixtures.world import NAME
 from tokka.errors import TokkaError
 from tokka.gateway.client import predict
@@ -40,8 +41,13 @@ class Stream:
         for thread in self._threads:
             thread.join()
 
+    def wait_for_more(self, count: int = 10) -> None:
+        """Until so many more answers have come."""
+        wanted = len(self.statuses) + count
+        wait_for(lambda: len(self.statuses) >= wanted)
+
     def _send(self) -> None:
-        with httpx.Client(trust_env=False, timeout=20) as client:
+        with httpx.Client(**LOCAL) as client:
             while not self._stop.is_set():
                 try:
                     answer = client.post(f"{self._url}/predict", json={"text": "refund please"})
@@ -49,7 +55,6 @@ class Stream:
                     self.versions.append(answer.json().get("model_version", ""))
                 except httpx.HTTPError:
                     self.statuses.append(0)
-                time.sleep(0.005)
 
 
 def test_an_answer_says_who_gave_it(world):
@@ -114,7 +119,7 @@ def test_who_names_a_version_gets_that_one_and_is_no_evidence(world):
 
     def ask(version: str) -> tuple[int, str]:
         path = f"{world.url}/v2/models/{NAME}/versions/{version}/infer"
-        answer = httpx.post(path, json=body, trust_env=False)
+        answer = httpx.post(path, json=body, **LOCAL)
         return answer.status_code, answer.json().get("model_version", "")
 
     assert {ask("1") for _ in range(12)} == {(200, "1")}
@@ -129,12 +134,15 @@ def test_how_slowly_a_client_sends_is_not_the_model_s_time(world):
     with socket.create_connection(("127.0.0.1", world.settings.port)) as client:
         head = f"POST /predict HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {len(body)}\r\n\r\n"
         client.sendall(head.encode() + body[:9])
+        # Nothing happens in this time, which must not be in the log: it is what the test is about.
         time.sleep(0.8)
+        sent = time.monotonic()
         client.sendall(body[9:])
         assert client.recv(4096).startswith(b"HTTP/1.1 200")
+        waited_ms = 1000 * (time.monotonic() - sent)
     world.wait(lambda: records(world, since, "request"))
     (found,) = records(world, since, "request")
-    assert 0 < found["latency_ms"] < 500
+    assert 0 < found["latency_ms"] <= waited_ms + 1
 
 
 def test_what_a_client_says_about_the_split_is_not_believed(world):
@@ -162,13 +170,11 @@ def test_replayed_traffic_and_its_truth_are_joined(world):
 
 def test_a_killed_worker_costs_no_request_and_is_back(world):
     with Stream(world.url) as stream:
-        time.sleep(0.3)
+        stream.wait_for_more()
         (killed,) = world.kill("1")
-        seconds = world.wait(lambda: killed not in pids(world, "1") and len(world.workers("1")) == 2)
-        time.sleep(0.3)
-    assert seconds < 5
+        world.wait(lambda: killed not in pids(world, "1") and len(world.workers("1")) == 2)
+        stream.wait_for_more()
     assert set(stream.statuses) == {200}
-    assert len(stream.statuses) > 50
 
 
 def test_a_killed_challenger_costs_no_request_and_the_champion_answers(world):
@@ -180,13 +186,13 @@ def test_a_killed_challenger_costs_no_request_and_the_champion_answers(world):
 
     with Stream(world.url) as stream:
         # The daemon sees a death within a tenth of a second: on a busy machine nobody may have asked in it.
-        for _ in range(5):
-            time.sleep(0.3)
+        for _ in range(20):
+            stream.wait_for_more()
             world.kill("2", all_of_them=True)
-            time.sleep(0.7)
+            stream.wait_for_more()
+            world.wait(lambda: len(world.workers("2")) == 2)
             if stand_ins():
                 break
-            world.wait(lambda: len(world.workers("2")) == 2)
     assert set(stream.statuses) == {200}
     assert set(stream.versions) == {"1", "2"}
     assert stand_ins()
@@ -200,17 +206,16 @@ def test_promotion_and_rollback_under_traffic_fail_nothing(world):
     world.challenge("2", 0.5)
     first, second = world.revisions["1"], world.revisions["2"]
     with Stream(world.url) as stream:
-        time.sleep(0.3)
+        stream.wait_for_more()
         world.change(champion=second, previous=first, challenger=None, share=0.0, phase="idle")
         world.wait(lambda: world.target.observe().champion == second.digest)
-        time.sleep(0.3)
+        # Whoever was asked before may answer now: at most one request of each of the three.
         settled = len(stream.versions)
-        time.sleep(0.2)
+        stream.wait_for_more(20)
         assert set(stream.versions[settled + 10 :]) == {"2"}
         world.change(champion=first, previous=second)
-        seconds = world.wait(lambda: world.ask().json()["model_version"] == "1")
-        time.sleep(0.3)
-    assert seconds < 1
+        world.wait(lambda: world.ask().json()["model_version"] == "1")
+        stream.wait_for_more()
     assert set(stream.statuses) == {200}
     world.change(previous=None)
 

@@ -4,12 +4,12 @@ import json
 import socket
 import socketserver
 import threading
-import time
 
 import grpc
 import pytest
 
 from tests.fixtures.ports import free_port
+from tests.fixtures.waiting import PATIENCE_S, wait_for
 from tokka.gateway.gateway import MAX_HEAD_BYTES, MAX_HEADERS, SMALL_BODY_BYTES, Gateway, Split
 
 
@@ -63,17 +63,24 @@ def test_as_many_headers_as_may_be_are_taken(gateway):
 def test_a_longer_head_is_refused_over_grpc(gateway):
     with grpc.insecure_channel(f"127.0.0.1:{gateway.port + 1}") as channel, pytest.raises(grpc.RpcError) as refused:
         ask = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
-        ask(b"x", metadata=[("long", "v" * 17_000)], timeout=10)
+        ask(b"x", metadata=[("long", "v" * 17_000)], timeout=PATIENCE_S)
     assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
     assert "the headers are longer" in refused.value.details()
 
 
 def test_a_chunk_that_says_no_size_is_answered_in_a_sentence(gateway):
     """Once its head has been read; what no head was read of is answered by HAProxy itself."""
-    with socket.create_connection(("127.0.0.1", gateway.port), timeout=5) as connection:
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=PATIENCE_S) as connection:
+        before = requests(gateway)
         connection.sendall(head_of("/predict", ["transfer-encoding: chunked"]))
-        time.sleep(0.2)
+        wait_for(lambda: requests(gateway) > before, what="the head was not read")
         assert answer_of(connection, b"zz\r\n{}\r\n0\r\n\r\n") == (400, {"error": "not an HTTP request"})
+
+
+def requests(gateway):
+    """How many heads the gateway has read."""
+    (line,) = [line for line in gateway.api.ask("show info").splitlines() if line.startswith("CumReq:")]
+    return int(line.split()[1])
 
 
 def head_of(path, lines):
@@ -82,7 +89,7 @@ def head_of(path, lines):
 
 def send(port, content):
     """Status and JSON of the answer to some bytes."""
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as connection:
         return answer_of(connection, content)
 
 

@@ -5,10 +5,11 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from pathlib import Path
 
+from tests.fixtures.leftovers import VARIABLE
 from tests.fixtures.ports import free_port
+from tests.fixtures.waiting import wait_for
 
 # The one on the path is a wrapper that changes the user first.
 SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
@@ -28,7 +29,7 @@ class PrivateBroker:
         self.url = f"amqp://guest:guest@127.0.0.1:{port}/"
         self._log = folder / "output.log"
         self._environment = {
-            "PATH": os.environ["PATH"], "HOME": str(folder), "LANG": "C.UTF-8",
+            "PATH": os.environ["PATH"], VARIABLE: os.environ[VARIABLE], "HOME": str(folder), "LANG": "C.UTF-8",
             "RABBITMQ_NODENAME": f"tokka{port}@localhost", "RABBITMQ_NODE_PORT": str(port),
             "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1", "RABBITMQ_DIST_PORT": str(distribution),
             "RABBITMQ_MNESIA_BASE": str(folder / "data"), "RABBITMQ_LOG_BASE": str(folder / "logs"),
@@ -48,27 +49,21 @@ class PrivateBroker:
                 [str(SERVER)], env=self._environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                 start_new_session=True,
             )  # fmt: skip
-        self._wait(self._port)
+        wait_for(self._listens, what=self._said)
 
     def stop(self) -> None:
         """End the node, and Erlang's port mapper that it brought along."""
         os.killpg(self._child.pid, signal.SIGKILL)
         self._child.wait()
-        epmd, deadline = shutil.which("epmd"), time.monotonic() + 5
-        # It refuses for a moment, until it has noticed that the node is gone.
-        while epmd and time.monotonic() < deadline:
-            said = subprocess.run([epmd, "-kill"], env=self._environment, capture_output=True, check=False)
-            if b"Killed" in said.stdout:
-                return
-            time.sleep(0.05)
+        if epmd := shutil.which("epmd"):
+            kill = [epmd, "-kill"]
+            # It refuses for a moment, until it has noticed that the node is gone.
+            wait_for(lambda: b"Killed" in subprocess.run(kill, env=self._environment, capture_output=True).stdout)
 
-    def _wait(self, port: int, seconds: float = 60.0) -> None:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            assert self._child.poll() is None, f"RabbitMQ ended: {self._log.read_text(errors='replace')[-2000:]}"
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    return
-            time.sleep(0.1)
-        self.stop()
-        raise AssertionError(f"RabbitMQ did not listen within {seconds} s: {self._log.read_text()[-2000:]}")
+    def _listens(self) -> bool:
+        assert self._child.poll() is None, f"RabbitMQ ended: {self._said()}"
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self._port)) == 0
+
+    def _said(self) -> str:
+        return self._log.read_text(errors="replace")[-2000:]

@@ -11,6 +11,7 @@ import time
 import httpx
 
 from tests.fixtures.ports import free_port
+from tests.fixtures.waiting import LIMIT_S, LOCAL, until
 from tests.fixtures.world import World
 from tokka import files
 from tokka.jobs.broker import Queues, Transport
@@ -20,6 +21,7 @@ from tokka.jobs.process import open_transport
 
 ASYNC = {"prefer": "respond-async"}
 QUEUES = Queues("helpdesk")
+TRIES = 3
 NOT_COUNTED = ("tokka_job_duration_seconds_bucket", "tokka_job_duration_seconds_sum", "tokka_jobs_database_up")
 
 
@@ -64,7 +66,12 @@ def require_all_once(world, bodies, replies, dead):
     assert (lost, double) == ([], [])
     assert set(replies) == names
     assert set(dead) == set(poison)
-    assert {results.find(f"body-{files.digest_bytes(body)[:32]}").tries for body in dead} == {3}
+    assert {results.find(results_name(body)).tries for body in dead} == {TRIES}
+
+
+def results_name(body):
+    """The name under which the tries of a body that is no job are counted."""
+    return f"body-{files.digest_bytes(body)[:32]}"
 
 
 def prediction(reply):
@@ -77,7 +84,7 @@ async def under_fire(world, url, bodies, listen, *, unique, kills):
     Args:
         listen: opens the queue of replies, and shows each to a function.
     """
-    replies = {}
+    replies, results = {}, JobStore(world.settings.jobs_url, "helpdesk")
 
     def collect(body):
         found = decode_result(body)
@@ -93,8 +100,9 @@ async def under_fire(world, url, bodies, listen, *, unique, kills):
             if number < 2:
                 world.kill("1")
         await publishing
-        await until(lambda: len(replies) == unique, 60)
-        await asyncio.sleep(1.0)
+        await until(lambda: len(replies) == unique)
+        poison = [results_name(body) for name, body in bodies if name.startswith("poison-")]
+        await until(lambda: all((found := results.find(name)) and found.tries == TRIES for name in poison))
     return replies
 
 
@@ -123,35 +131,29 @@ async def publish(transport: Transport, bodies):
     await transport.stop()
 
 
-async def drain(url, queue):
-    """Everything that lies in a queue now, or comes within a moment."""
+async def drain(url, queue, at_least):
+    """Everything that lies in a queue, once so much has come."""
     import aio_pika
 
     connection = await aio_pika.connect(url)
-    found, quiet = [], 0
+    found, deadline = [], time.monotonic() + LIMIT_S
     async with connection:
         channel = await connection.channel()
         source = await channel.get_queue(queue)
-        while quiet < 10:
+        while True:
             message = await source.get(fail=False, no_ack=True)
-            if message is None:
-                quiet += 1
-                await asyncio.sleep(0.1)
-            else:
+            if message is not None:
                 found.append(message.body)
-    return found
-
-
-async def until(condition, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        await asyncio.sleep(0.01)
+            elif len(found) >= at_least:
+                return found
+            else:
+                assert time.monotonic() < deadline, f"{len(found)} of {at_least} in {queue}"
+                await asyncio.sleep(0.02)
 
 
 def counted(world):
     """The series of jobs in /metrics, without the histograms' buckets and sums."""
-    text = httpx.get(f"http://127.0.0.1:{world.settings.admin_port}/metrics", trust_env=False).text
+    text = httpx.get(f"http://127.0.0.1:{world.settings.admin_port}/metrics", **LOCAL).text
     lines = [line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("tokka_job")]
     return {name: float(value) for name, value in lines if not name.startswith(NOT_COUNTED)}
 
@@ -188,13 +190,17 @@ def consumer(world):
 
 
 def post(world, path, tree, **headers):
-    return httpx.post(f"{world.url}{path}", json=tree, headers={**ASYNC, **headers}, trust_env=False, timeout=10)
+    return httpx.post(f"{world.url}{path}", json=tree, headers={**ASYNC, **headers}, **LOCAL)
 
 
 def settled(world, accepted):
     place = f"{world.url}{accepted.headers['location']}"
-    world.wait(lambda: httpx.get(place, trust_env=False).json()["state"] != "queued")
-    return httpx.get(place, trust_env=False).json()
+
+    def found():
+        return httpx.get(place, **LOCAL).json()
+
+    world.wait(lambda: found()["state"] != "queued")
+    return found()
 
 
 def answered(rows):

@@ -17,7 +17,7 @@ _BROKER = """
 import signal
 from confluent_kafka import Producer
 producer = Producer({"bootstrap.servers": "127.0.0.1:1", "test.mock.num.brokers": 1, "log_level": 0})
-print(*(f"{one.host}:{one.port}" for one in producer.list_topics(timeout=20).brokers.values()), flush=True)
+print(*(f"{one.host}:{one.port}" for one in producer.list_topics(timeout=120).brokers.values()), flush=True)
 signal.pause()
 """
 

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.fixtures.waiting import LIMIT_S
 from tests.jobs.jobs import QUEUES, make_load, post, require_all_once, settled, under_fire, world_with
 from tests.jobs.kafka_broker import AVAILABLE, VARIABLE, KafkaBroker
 
@@ -55,13 +56,19 @@ async def topic_of_replies(url, collect):
         taking.cancel()
 
 
-async def everything(url, topic, at_least, seconds=30.0):
-    """What lies in a topic: so many different messages, which may still be on their way, and a second more."""
-    found, deadline = [], time.monotonic() + seconds
+async def everything(url, topic, at_least):
+    """What lies in a topic, to its end, once so many different messages have come."""
+    found, deadline = [], time.monotonic() + LIMIT_S
     async with reader(url, topic) as consumer:
-        while len(set(found)) < at_least and time.monotonic() < deadline:
+        while len(set(found)) < at_least or await is_behind(consumer):
+            assert time.monotonic() < deadline, f"{len(set(found))} of {at_least} in {topic}"
             found += values(await consumer.getmany(timeout_ms=500, max_records=1000))
-        return found + values(await consumer.getmany(timeout_ms=1000, max_records=1000))
+    return found
+
+
+async def is_behind(consumer):
+    ends = await consumer.end_offsets(consumer.assignment())
+    return any([await consumer.position(partition) < end for partition, end in ends.items()])
 
 
 def values(batches):

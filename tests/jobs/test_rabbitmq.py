@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
+from tests.fixtures.waiting import LOCAL, PATIENCE_S, until
 from tests.jobs.broker import SERVER, PrivateBroker
 from tests.jobs.jobs import (
     QUEUES,
@@ -24,7 +25,6 @@ from tests.jobs.jobs import (
     require_all_once,
     settled,
     under_fire,
-    until,
     world_with,
 )
 from tokka.errors import TokkaError
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def broker(tmp_path_factory):
     made = PrivateBroker(tmp_path_factory.mktemp("rabbit"))
     yield made
@@ -58,7 +58,9 @@ def test_an_answer_that_can_wait_is_fetched_later(world):
     assert accepted.headers["preference-applied"] == "respond-async"
     assert accepted.headers["location"] == f"/jobs/{accepted.json()['job']}"
     found = settled(world, accepted)
-    now = httpx.post(f"{world.url}/predict", json={"texts": ["where is my card?", "my printer is on fire"]}).json()
+    now = httpx.post(
+        f"{world.url}/predict", json={"texts": ["where is my card?", "my printer is on fire"]}, **LOCAL
+    ).json()
     assert found["state"] == "done"
     assert answered(found["result"]["predictions"]) == answered(now["predictions"])
 
@@ -71,7 +73,7 @@ def test_the_v2_protocol_gives_a_v2_answer(world):
     assert post(world, "/v2/models/another/infer", {"inputs": [tensor]}).status_code == 404
     chosen = {"id": "order-7", "inputs": [tensor], "outputs": [{"name": "label"}]}
     later = settled(world, post(world, "/v2/models/helpdesk/infer", chosen))["result"]
-    now = httpx.post(f"{world.url}/v2/models/helpdesk/infer", json=chosen).json()
+    now = httpx.post(f"{world.url}/v2/models/helpdesk/infer", json=chosen, **LOCAL).json()
     assert later == now
     assert (later["id"], [output["name"] for output in later["outputs"]]) == ("order-7", ["label"])
 
@@ -97,7 +99,10 @@ def test_what_would_be_refused_now_is_refused_now(world):
         {"inputs": [tensor], "id": 7},
     ):
         place = "/v2/models/helpdesk/infer"
-        statuses = {post(world, place, tree).status_code, httpx.post(f"{world.url}{place}", json=tree).status_code}
+        statuses = {
+            post(world, place, tree).status_code,
+            httpx.post(f"{world.url}{place}", json=tree, **LOCAL).status_code,
+        }
         assert (tree, statuses) == (tree, {400})
     assert post(world, "/predict", {"text": "a", "text_pair": "b"}).status_code == 400
 
@@ -121,8 +126,8 @@ def test_what_the_model_refuses_is_said_and_not_tried_again(world):
     found = settled(world, post(world, "/predict", {"texts": ["word " * 200] * 256}))
     assert found["state"] == "failed"
     assert "tokens" in found["error"]
-    assert httpx.get(f"{world.url}/jobs/nobody").status_code == 404
-    assert httpx.post(f"{world.url}/jobs/nobody").status_code == 405
+    assert httpx.get(f"{world.url}/jobs/nobody", **LOCAL).status_code == 404
+    assert httpx.post(f"{world.url}/jobs/nobody", **LOCAL).status_code == 405
     assert post(world, "/predict", {"text": 5}).status_code == 400
 
 
@@ -143,7 +148,7 @@ def test_a_version_by_name_is_answered_at_once_for_it_may_be_gone_later(world):
 
 
 def test_the_description_says_that_an_answer_may_wait_and_the_log_is_made_of_objects(world):
-    paths = httpx.get(f"{world.url}/openapi.json", trust_env=False).json()["paths"]
+    paths = httpx.get(f"{world.url}/openapi.json", **LOCAL).json()["paths"]
     assert "/jobs/{id}" in paths and "202" in paths["/predict"]["post"]["responses"]
     lines = [json.loads(line) for line in (world.settings.home / "logs" / "jobs.log").read_text().splitlines()]
     assert {line["process"] for line in lines} <= {"jobs"}
@@ -169,7 +174,7 @@ def test_a_consumer_of_another_home_is_refused_or_shares_the_results(world, brok
     environment = {**os.environ, **world.settings.environment(), "TOKKA_HOME": str(tmp_path / "another")}
     command = [sys.executable, "-m", "tokka.cli.main", "consume", "--set", "registry.model=helpdesk"]
     alone = {name: value for name, value in environment.items() if name != "TOKKA_JOBS_URL"}
-    refused = subprocess.run(command, env=alone, capture_output=True, text=True, timeout=60, check=False)
+    refused = subprocess.run(command, env=alone, capture_output=True, text=True, check=False)
     assert (refused.returncode, "TOKKA_JOBS_URL" in refused.stderr) == (2, True)
     (tmp_path / "params.yaml").write_text("{}")
     other = subprocess.Popen([*command, "--params", str(tmp_path / "params.yaml")], env=environment)
@@ -179,14 +184,14 @@ def test_a_consumer_of_another_home_is_refused_or_shares_the_results(world, brok
         assert {settled(world, one)["state"] for one in accepted} == {"done"}
     finally:
         other.terminate()
-        other.wait(20)
+        other.wait(PATIENCE_S)
     assert not (tmp_path / "another" / "jobs.db").exists()
 
 
 def test_duplicates_poison_and_kills_lose_nothing_and_double_nothing(world, broker):
     bodies = make_load(unique=400, copies=80, poison=8)
     replies = asyncio.run(under_fire(world, broker.url, bodies, rabbit_replies, unique=400, kills=3))
-    dead = asyncio.run(drain(broker.url, QUEUES.dead))
+    dead = asyncio.run(drain(broker.url, QUEUES.dead, at_least=8))
     require_all_once(world, bodies, replies, dead)
     assert len(dead) == 8
 
@@ -209,7 +214,8 @@ def test_who_waits_is_not_given_up_and_who_always_fails_is(broker, action, deliv
         await transport.start()
         await transport.publish(b"a", "a")
         await until(lambda: len(seen) == deliveries)
-        found = await drain(broker.url, queues.dead)
+        await until(lambda: len(given_up) == len(dead))
+        found = await drain(broker.url, queues.dead, at_least=len(dead))
         await transport.stop()
         return found
 

@@ -6,13 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
 import yaml
 
 from tests.fixtures.ports import free_port
+from tests.fixtures.waiting import wait_for
 from tokka import pending
 from tokka.data.sample import make_sample
 from tokka.deployment.record.record import Record
@@ -21,7 +21,8 @@ from tokka.settings import Settings
 from tokka.stack import stack
 
 ROOT = Path(__file__).parents[2]
-TIMEOUT = 240
+# Of one command: a whole run beside other work, on two cores.
+TIMEOUT = 500
 
 
 class World:
@@ -74,19 +75,14 @@ class World:
         assert "Traceback" not in error
         return json.loads(out.splitlines()[-1])
 
-    def wait_for_event(self, step: str, event: str, timeout: float = TIMEOUT) -> None:
+    def wait_for_event(self, step: str, event: str) -> None:
         """Until the run that was started last has reported this."""
-        deadline = time.monotonic() + timeout
-        while time.monotonic() < deadline:
-            for folder in set(self.home.glob("runs/*")) - self.earlier_runs:
-                path = folder / "events.jsonl"
-                if not path.exists():
-                    continue
-                events = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
-                if any(found["step"] == step and found["event"] == event for found in events):
-                    return
-            time.sleep(0.05)
-        raise AssertionError(f"{step} never said {event}")
+        wait_for(lambda: (step, event) in self._events(), TIMEOUT, f"{event} of {step}")
+
+    def _events(self) -> set[tuple[str, str]]:
+        paths = [folder / "events.jsonl" for folder in set(self.home.glob("runs/*")) - self.earlier_runs]
+        lines = [line for path in paths if path.exists() for line in path.read_text().splitlines()]
+        return {(found["step"], found["event"]) for found in map(json.loads, filter(_is_whole, lines))}
 
     def state(self):
         """The deployment record of the endpoint."""
@@ -115,30 +111,28 @@ class World:
         """The evidence folder of the run that was made last."""
         return max(self.home.glob("runs/*/artifacts/*/evaluate/evidence"), key=lambda path: path.stat().st_mtime)
 
-    def completion(self, timeout: float = 30.0) -> int | None:
+    def completion(self) -> int | None:
         """The process that completes an evaluation, as soon as there is one; None when all are complete before."""
-        deadline = time.monotonic() + timeout
-        while time.monotonic() < deadline and pending.waiting(self.home):
+
+        def found() -> int | str | None:
+            if not pending.waiting(self.home):
+                return "complete"
             for process in self.processes():
                 with contextlib.suppress(psutil.Error):
                     if "tokka.steps.complete_evaluation" in process.cmdline():
                         return process.pid
-            time.sleep(0.05)
-        return None
+            return None
+
+        pid = wait_for(found)
+        return pid if isinstance(pid, int) else None
 
     def wait_until_completed(self) -> None:
         """Until no evaluation waits to be completed."""
-        deadline = time.monotonic() + TIMEOUT
-        while waiting := pending.waiting(self.home):
-            assert time.monotonic() < deadline, f"{waiting} never completed"
-            time.sleep(0.1)
+        wait_for(lambda: not pending.waiting(self.home), TIMEOUT, lambda: pending.waiting(self.home))
 
-    def wait_until_quiet(self, timeout: float = 15.0) -> list[str]:
-        """What is still running after a while; empty when nothing is."""
-        deadline = time.monotonic() + timeout
-        while self.processes() and time.monotonic() < deadline:
-            time.sleep(0.1)
-        return [" ".join(process.cmdline()) for process in self.processes()]
+    def wait_until_quiet(self) -> None:
+        """Until none of this world's processes runs."""
+        wait_for(lambda: not self.processes(), what=self.processes)
 
     def close(self) -> None:
         """Stop the stack, and whatever a failed test left."""
@@ -146,6 +140,10 @@ class World:
         subprocess.run(command, env=self.environment, cwd=ROOT, check=False, timeout=TIMEOUT, capture_output=True)
         for process in self.processes():
             process.send_signal(signal.SIGKILL)
+
+
+def _is_whole(line: str) -> bool:
+    return line.endswith("}")
 
 
 # Small enough for seconds, real in everything.

@@ -10,6 +10,7 @@ from kserve import InferResponse
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 
+from tests.fixtures.waiting import LOCAL, PATIENCE_S, wait_for
 from tests.fixtures.world import NAME
 from tokka.request_log import log
 
@@ -51,7 +52,7 @@ def str_of(value):
 
 
 def test_a_raw_request_has_the_same_answer_raw(stub):
-    typed, raw = (stub.ModelInfer(request(TEXTS, raw=raw, id="mine"), timeout=5) for raw in (False, True))
+    typed, raw = (stub.ModelInfer(request(TEXTS, raw=raw, id="mine"), timeout=PATIENCE_S) for raw in (False, True))
     assert (len(typed.raw_output_contents), len(raw.raw_output_contents)) == (0, len(raw.outputs))
     assert outputs(typed) == outputs(raw)
     assert {name: len(found[2]) for name, found in outputs(typed).items()} == {"label": 3, "score": 3}
@@ -62,7 +63,7 @@ def test_a_raw_request_has_the_same_answer_raw(stub):
 
 
 def test_only_the_outputs_that_are_asked_for_are_given(stub):
-    answer = stub.ModelInfer(request(TEXTS, outputs=[WANTED(name="label")]), timeout=5)
+    answer = stub.ModelInfer(request(TEXTS, outputs=[WANTED(name="label")]), timeout=PATIENCE_S)
     assert [one.name for one in answer.outputs] == ["label"]
 
 
@@ -81,7 +82,7 @@ def test_only_the_outputs_that_are_asked_for_are_given(stub):
 )
 def test_a_client_s_mistake_has_a_status_and_a_sentence(stub, wrong, code):
     with pytest.raises(grpc.RpcError) as refused:
-        stub.ModelInfer(wrong, timeout=5)
+        stub.ModelInfer(wrong, timeout=PATIENCE_S)
     assert refused.value.code() == code
     assert refused.value.details() and "Traceback" not in refused.value.details()
 
@@ -90,9 +91,9 @@ def test_what_a_model_server_refuses_is_logged_with_its_version_and_what_the_gat
     """Only so can a judge tell a challenger that refuses good requests from clients that send bad ones."""
     since = time.time()
     with pytest.raises(grpc.RpcError):
-        stub.ModelInfer(request(["x"] * 300), timeout=5)
-    too_many = httpx.post(f"{world.url}/predict", json={"texts": ["x"] * 300}, trust_env=False)
-    too_large = httpx.post(f"{world.url}/predict", content=b"x" * 1_100_000, trust_env=False)
+        stub.ModelInfer(request(["x"] * 300), timeout=PATIENCE_S)
+    too_many = httpx.post(f"{world.url}/predict", json={"texts": ["x"] * 300}, **LOCAL)
+    too_large = httpx.post(f"{world.url}/predict", content=b"x" * 1_100_000, **LOCAL)
     assert (too_many.status_code, too_large.status_code) == (422, 413)
 
     def logged():
@@ -118,7 +119,7 @@ def test_the_split_is_the_gateway_s_and_a_user_stays(world, stub):
 def test_who_names_a_version_gets_that_one(world, stub):
     world.challenge("2", 0.5)
     try:
-        seen = {(asked, stub.ModelInfer(request(["x"], model_version=asked), timeout=5).model_version)
+        seen = {(asked, stub.ModelInfer(request(["x"], model_version=asked), timeout=PATIENCE_S).model_version)
                 for asked in "12" for _ in range(12)}  # fmt: skip
     finally:
         world.retire()
@@ -127,7 +128,7 @@ def test_who_names_a_version_gets_that_one(world, stub):
 
 def ask(stub, user):
     """(version, canary) of one answer; its head says the same."""
-    answer, call = stub.ModelInfer.with_call(request(["my card"]), timeout=5, metadata=(("x-user-id", user),))
+    answer, call = stub.ModelInfer.with_call(request(["my card"]), timeout=PATIENCE_S, metadata=(("x-user-id", user),))
     head = {item.key: item.value for item in call.initial_metadata()}
     canary = answer.parameters["canary"].bool_param
     assert (head["x-tokka-version"], head["x-tokka-canary"]) == (answer.model_version, str(int(canary)))
@@ -141,7 +142,7 @@ def test_a_killed_worker_costs_no_request(world, stub):
     def stream():
         while not ended.is_set():
             try:
-                answered.append(stub.ModelInfer(request(["my card"]), timeout=10).model_version)
+                answered.append(stub.ModelInfer(request(["my card"]), timeout=PATIENCE_S).model_version)
             except grpc.RpcError as error:
                 failures.append(f"{error.code()}: {error.details()}")
 
@@ -149,11 +150,11 @@ def test_a_killed_worker_costs_no_request(world, stub):
     for thread in threads:
         thread.start()
     for _ in range(3):
-        time.sleep(0.3)
+        wanted = len(answered) + 15
+        wait_for(lambda wanted=wanted: failures or len(answered) >= wanted)
         gone = world.kill("1")[0]
         world.wait(lambda gone=gone: len({one.pid for one in world.workers("1")} - {gone}) == 2)
     ended.set()
     for thread in threads:
         thread.join()
     assert failures == []
-    assert len(answered) > 50

@@ -5,6 +5,7 @@ import re
 import httpx
 import pytest
 
+from tests.fixtures.waiting import LOCAL, PATIENCE_S
 from tokka.gateway.client import predict
 
 
@@ -40,7 +41,7 @@ from tokka.gateway.client import predict
 )
 def test_a_client_s_mistake_gets_a_sentence(world, path, body, status):
     headers = {"content-type": "application/json"}
-    answer = httpx.post(f"{world.url}{path}", content=body, headers=headers, trust_env=False, timeout=20)
+    answer = httpx.post(f"{world.url}{path}", content=body, headers=headers, **LOCAL)
     assert answer.status_code == status
     assert answer.json()["error"]
     assert "Traceback" not in answer.text
@@ -52,13 +53,13 @@ def test_a_client_s_mistake_gets_a_sentence(world, path, body, status):
 def test_a_path_in_other_letters_is_no_way_around_the_split_and_the_log(world, path):
     body = {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["x"]}]}
     url = httpx.URL(world.url, raw_path=path.encode())
-    answer = httpx.post(url, json=body if "nfer" in path else {"text": "x"}, trust_env=False)
+    answer = httpx.post(url, json=body if "nfer" in path else {"text": "x"}, **LOCAL)
     assert (answer.status_code, "without %" in answer.json()["error"]) == (400, True)
 
 
 def test_too_many_rows_over_the_open_inference_protocol(world):
     tensor = {"name": "text", "shape": [300], "datatype": "BYTES", "data": ["x"] * 300}
-    answer = httpx.post(f"{world.url}/v2/models/helpdesk/infer", json={"inputs": [tensor]}, trust_env=False, timeout=20)
+    answer = httpx.post(f"{world.url}/v2/models/helpdesk/infer", json={"inputs": [tensor]}, **LOCAL)
     assert (answer.status_code, answer.json()["error"]) == (422, "300 rows, at most 256 are taken at once")
 
 
@@ -66,7 +67,7 @@ PLAIN = {("POST", "/predict"), ("POST", "/feedback"), ("GET", "/health")}
 
 
 def test_the_description_is_of_what_the_gateway_lets_through(world):
-    tree = httpx.get(f"{world.url}/openapi.json", trust_env=False, timeout=20).json()
+    tree = httpx.get(f"{world.url}/openapi.json", **LOCAL).json()
     described = {(method.upper(), path) for path, item in tree["paths"].items() for method in item}
     assert described == PLAIN | {route for route in kserve_s_routes() if is_let_through(world, *route)}
     assert ("POST", "/v2/models/{model_name}/versions/{model_version}/infer") in described
@@ -96,7 +97,7 @@ def status(world, method, path):
     names = {"{model_name}": "helpdesk", "{model_version}": "1"}
     place = re.sub(r"\{\w+\}", lambda found: names[found[0]], path)
     body = {} if method == "POST" else None
-    return httpx.request(method, f"{world.url}{place}", json=body, trust_env=False, timeout=20).status_code
+    return httpx.request(method, f"{world.url}{place}", json=body, **LOCAL).status_code
 
 
 def is_let_through(world, method, path):
@@ -104,7 +105,7 @@ def is_let_through(world, method, path):
 
 
 def test_the_open_inference_protocol(world):
-    with httpx.Client(base_url=world.url, trust_env=False) as client:
+    with httpx.Client(base_url=world.url, **LOCAL) as client:
         assert client.get("/v2/health/live").json() == {"live": True}
         assert client.get("/v2/health/ready").json() == {"ready": True}
         metadata = client.get("/v2/models/helpdesk").json()
@@ -127,10 +128,10 @@ def test_the_open_inference_protocol_over_grpc(world):
     text.contents.bytes_contents.append(b"my card")
     with grpc.insecure_channel(f"127.0.0.1:{world.workers('1')[0].grpc_port}") as channel:
         stub = GRPCInferenceServiceStub(channel)
-        assert stub.ServerReady(messages.ServerReadyRequest(), timeout=5).ready
-        answer = stub.ModelInfer(messages.ModelInferRequest(model_name="helpdesk", inputs=[text]), timeout=5)
+        assert stub.ServerReady(messages.ServerReadyRequest(), timeout=PATIENCE_S).ready
+        answer = stub.ModelInfer(messages.ModelInferRequest(model_name="helpdesk", inputs=[text]), timeout=PATIENCE_S)
         with pytest.raises(grpc.RpcError) as refused:
-            stub.ModelInfer(messages.ModelInferRequest(model_name="helpdesk"), timeout=5)
+            stub.ModelInfer(messages.ModelInferRequest(model_name="helpdesk"), timeout=PATIENCE_S)
     labels = [output for output in answer.outputs if output.name == "label"]
     assert labels[0].contents.bytes_contents[0].decode() == predict(world.url, ["my card"])[0]["label"]
     assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
@@ -141,7 +142,7 @@ def test_the_open_inference_protocol_over_grpc(world):
 )
 def test_a_parameter_that_means_nothing_changes_nothing(world, more):
     tensor = {"name": "text", "shape": [2], "datatype": "BYTES", "data": ["my card", "mon café ☕"]}
-    with httpx.Client(base_url=f"http://127.0.0.1:{world.workers('1')[0].port}", trust_env=False) as client:
+    with httpx.Client(base_url=f"http://127.0.0.1:{world.workers('1')[0].port}", **LOCAL) as client:
         plain, odd = (
             client.post("/v2/models/helpdesk/infer", json={"inputs": [{**tensor, **odd}], **more})
             for odd in ({}, {"parameters": {"odd": 1}})
@@ -167,7 +168,7 @@ def test_top_k_over_every_way_names_the_same_classes(world):
     from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 
     texts = ["my card", "my order"]
-    with httpx.Client(base_url=world.url, trust_env=False) as client:
+    with httpx.Client(base_url=world.url, **LOCAL) as client:
         plain = client.post("/predict", json={"texts": texts, "top_k": 3}).json()["predictions"]
         tensor = {"name": "text", "shape": [2], "datatype": "BYTES", "data": texts}
         tree = {"inputs": [tensor], "parameters": {"top_k": 3}}
@@ -184,7 +185,8 @@ def test_top_k_over_every_way_names_the_same_classes(world):
     with grpc.insecure_channel(f"127.0.0.1:{world.settings.grpc_port}") as channel:
         stub = GRPCInferenceServiceStub(channel)
         calls = [
-            stub.ModelInfer(messages.ModelInferRequest(**fields, outputs=some), timeout=5) for some in ((), wanted)
+            stub.ModelInfer(messages.ModelInferRequest(**fields, outputs=some), timeout=PATIENCE_S)
+            for some in ((), wanted)
         ]
     labels = [item["label"] for one in plain for item in one["top"]]
     scores = [item["score"] for one in plain for item in one["top"]]
@@ -203,4 +205,4 @@ def test_top_k_over_every_way_names_the_same_classes(world):
 
 def test_without_a_broker_an_answer_that_could_wait_comes_at_once(world):
     assert world.ask(prefer="respond-async").status_code == 200
-    assert httpx.get(f"{world.url}/jobs/a", trust_env=False).status_code == 404
+    assert httpx.get(f"{world.url}/jobs/a", **LOCAL).status_code == 404

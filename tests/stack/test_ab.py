@@ -61,7 +61,8 @@ def test_a_test_runs_is_watched_survives_the_daemon_and_ends_with_its_winner(wor
     assert -1 < found["wrong"].low < found["wrong"].high < 1
     world.wait(lambda: watchers(world))
     world.wait(lambda: (rollout_files.read(world.settings.home) or {}).get("phase") == "ab")
-    assert time.time() - world.record.last_heartbeat(NAME) < 5
+    beat = world.record.last_heartbeat(NAME)
+    world.wait(lambda: world.record.last_heartbeat(NAME) > beat)
     # A killed watch is started again, and a killed daemon's successor goes on with the test.
     os.kill(watchers(world)[0], signal.SIGKILL)
     os.kill(world.info().pid, signal.SIGKILL)
@@ -90,8 +91,7 @@ def test_a_challenger_that_fails_is_taken_away_without_asking(world):
         ]
     )  # fmt: skip
     writer.close()
-    seconds = world.wait(lambda: world.record.read(NAME).challenger is None)
-    assert seconds < 10
+    world.wait(lambda: world.record.read(NAME).challenger is None)
     (decision,) = world.record.decisions(NAME, rollout=state.rollout, limit=1)
     assert decision["action"] == "roll_back" and "fails more often" in decision["reasons"][0]
     world.wait(lambda: world.target.observe().challenger is None)

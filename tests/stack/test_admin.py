@@ -5,11 +5,12 @@ import socket
 import httpx
 
 from tests.fixtures.ports import free_port
+from tests.fixtures.waiting import LOCAL
 from tokka.gateway.replay import replay
 
 
 def get(world, path, **headers):
-    return httpx.get(f"{world.info().admin}{path}", headers=headers, trust_env=False, timeout=10)
+    return httpx.get(f"{world.info().admin}{path}", headers=headers, **LOCAL)
 
 
 def test_the_page_shows_who_serves_and_how(world):
@@ -34,7 +35,7 @@ def test_the_page_shows_who_serves_and_how(world):
 
 def test_prometheus_reads_versions_routes_and_statuses(world):
     world.ask()
-    httpx.post(f"{world.url}/predict", content=b"{", trust_env=False)
+    httpx.post(f"{world.url}/predict", content=b"{", **LOCAL)
 
     def counted(version, route, status):
         line = f'tokka_requests_total{{route="{route}",status="{status}",version="{version}"}}'

@@ -10,6 +10,7 @@ import pytest
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 
+from tests.fixtures.waiting import LOCAL, PATIENCE_S
 from tests.fixtures.worker import LoneWorker
 from tests.fixtures.world import NAME
 
@@ -47,14 +48,14 @@ def test_what_is_in_flight_at_sigterm_is_answered_over_both_protocols(worker):
     assert sum(moment > told for moment, _ in ended) >= 2
     assert worker.process.wait(15) == 0
     with pytest.raises(httpx.ConnectError):
-        httpx.get(f"{worker.url}/health", trust_env=False)
+        httpx.get(f"{worker.url}/health", **LOCAL)
 
 
 def test_a_worker_that_has_too_much_says_when_to_come_back(worker):
     text = messages.ModelInferRequest.InferInputTensor(name="text", datatype="BYTES", shape=[250])
     text.contents.bytes_contents.extend([b"my card and my order"] * 250)
     request = messages.ModelInferRequest(model_name=NAME, inputs=[text])
-    calls = [worker.stub.ModelInfer.future(request, timeout=20) for _ in range(20)]
+    calls = [worker.stub.ModelInfer.future(request, timeout=PATIENCE_S) for _ in range(20)]
     refused = [call for call in calls if call.exception() is not None]
     assert 0 < len(refused) < len(calls)
     assert {call.code() for call in refused} == {grpc.StatusCode.UNAVAILABLE}
@@ -63,7 +64,7 @@ def test_a_worker_that_has_too_much_says_when_to_come_back(worker):
 
 
 def over_rest(worker, take_part):
-    with httpx.Client(base_url=worker.url, trust_env=False, timeout=20) as client:
+    with httpx.Client(base_url=worker.url, **LOCAL) as client:
 
         def ask(texts):
             answer = client.post("/predict", json={"texts": texts})
@@ -80,7 +81,7 @@ def over_grpc(worker, take_part):
             text = messages.ModelInferRequest.InferInputTensor(name="text", datatype="BYTES", shape=[len(texts)])
             text.contents.bytes_contents.extend(one.encode() for one in texts)
             try:
-                answer = stub.ModelInfer(messages.ModelInferRequest(model_name=NAME, inputs=[text]), timeout=20)
+                answer = stub.ModelInfer(messages.ModelInferRequest(model_name=NAME, inputs=[text]), timeout=PATIENCE_S)
             except grpc.RpcError as error:
                 return error.details()
             return answer.outputs[0].shape[0]

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.fixtures.waiting import LOCAL, PATIENCE_S
 from tokka import files
 from tokka.deployment.record.state import Revision
 from tokka.errors import TokkaError
@@ -62,7 +63,7 @@ def test_a_killed_daemon_is_replaced_and_who_serves_goes_on(world):
     (worker,) = world.workers("1")
     os.kill(before.daemon, signal.SIGKILL)
     assert world.ask().status_code == 200
-    world.wait(lambda: world.info().daemon != before.daemon, seconds=10)
+    world.wait(lambda: world.info().daemon != before.daemon)
     assert world.ask().status_code == 200
     after = world.info()
     assert [one.pid for one in world.workers("1")] == [worker.pid]
@@ -70,14 +71,14 @@ def test_a_killed_daemon_is_replaced_and_who_serves_goes_on(world):
     assert len(gateways) == 2 and set(gateways) <= set(after.processes)
     # It steers what it has taken over.
     world.kill("1")
-    world.wait(lambda: [one.pid for one in world.workers("1")] not in ([], [worker.pid]), seconds=10)
+    world.wait(lambda: [one.pid for one in world.workers("1")] not in ([], [worker.pid]))
     assert world.ask().status_code == 200
 
 
 def test_a_killed_supervisor_takes_everything_along_and_a_rollout_mends_it(world):
     serve(world)
     os.kill(world.info().pid, signal.SIGKILL)
-    world.wait(lambda: not world.processes(), seconds=5)
+    world.wait(lambda: not world.processes())
     assert stack.status(world.settings) is None
     world.target.apply(world.record.read("helpdesk"))
     assert world.ask().status_code == 200
@@ -106,7 +107,7 @@ def test_two_starters_make_one_stack_and_another_configuration_restarts_it(make_
         subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
-    pids = {starter.communicate(timeout=120)[0].strip() for starter in starters}
+    pids = {starter.communicate(timeout=PATIENCE_S)[0].strip() for starter in starters}
     assert [starter.returncode for starter in starters] == [0, 0]
     assert pids == {str(world.info().pid)}
     # Who wants it configured otherwise gets another one in its place.
@@ -182,10 +183,10 @@ def test_the_mlflow_page_comes_by_itself_and_goes_with_the_stack(make_world):
 
     def page():
         try:
-            return httpx.get(f"{info.mlflow}/health", trust_env=False, timeout=5).status_code == 200
+            return httpx.get(f"{info.mlflow}/health", **LOCAL).status_code == 200
         except httpx.HTTPError:
             return False
 
-    world.wait(page, seconds=90)
+    world.wait(page)
     os.kill(world.info().pid, signal.SIGKILL)
-    world.wait(lambda: not world.processes(), seconds=5)
+    world.wait(lambda: not world.processes())

@@ -20,7 +20,7 @@ for number in range(1, 4):
 
 def written(plan, variable=True):
     environment = {**os.environ, **({failpoints.VARIABLE: str(plan)} if variable else {})}
-    run = subprocess.run([sys.executable, "-c", WRITES], env=environment, capture_output=True, text=True, timeout=60)
+    run = subprocess.run([sys.executable, "-c", WRITES], env=environment, capture_output=True, text=True)
     return run.returncode, run.stdout.split("\n")[:-1]
 
 

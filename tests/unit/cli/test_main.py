@@ -81,7 +81,7 @@ def test_a_reader_who_has_seen_enough_is_no_defect(arguments, home):
     read, write = os.pipe()
     os.close(read)
     command = [sys.executable, "-m", "tokka.cli.main", *arguments]
-    run = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    run = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
     os.close(write)
     assert "defect" not in run.stderr and "Traceback" not in run.stderr and "BrokenPipe" not in run.stderr
     assert run.returncode == 1

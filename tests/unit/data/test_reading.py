@@ -1,7 +1,6 @@
 import gzip
 import json
 import math
-import time
 import tracemalloc
 from pathlib import Path
 
@@ -173,14 +172,12 @@ def test_200_megabyte_bomb_is_refused_early_and_in_little_memory(tmp_path: Path)
         for _ in range(200):
             file.write(b"aaaaaaaaa,x\n" * 87_381)
     tracemalloc.start()
-    began = time.monotonic()
     with pytest.raises(TokkaError) as error:
         read(path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert "expands more than 200-fold" in one_line(error) or "data.max_bytes" in error.value.message
     assert peak < 20_000_000
-    assert time.monotonic() - began < 10
 
 
 def test_parquet_bomb_of_one_repeated_value_is_refused(tmp_path: Path) -> None:

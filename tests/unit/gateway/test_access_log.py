@@ -2,10 +2,10 @@
 
 import json
 import socket
-import time
 
 import pytest
 
+from tests.fixtures.waiting import wait_for
 from tokka.gateway.access_log import Receiver
 from tokka.request_log.log import Writer, read
 
@@ -39,9 +39,7 @@ def test_a_burst_is_written_whole_and_shown_in_order_and_a_full_disk_costs_its_r
     def send(numbers):
         for number in numbers:
             sender.sendto(json.dumps({**LINE, "id": str(number)}).encode(), ("127.0.0.1", receiver.port))
-        until = time.monotonic() + 5
-        while receiver.received + receiver.lost < numbers.stop and time.monotonic() < until:
-            time.sleep(0.01)
+        wait_for(lambda: receiver.received + receiver.lost >= numbers.stop)
 
     seen: list[str] = []
     writer = Brittle(tmp_path, "gateway")

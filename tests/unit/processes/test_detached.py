@@ -4,12 +4,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.fixtures.waiting import wait_for
 from tokka.errors import TokkaError
 from tokka.processes.detached import DetachedProcess, adopting
 
@@ -64,8 +64,5 @@ time.sleep(60)
     assert detached is not None and detached.alive()
     supervisor.kill()
     supervisor.communicate()
-    deadline = time.monotonic() + 10
-    while detached.alive():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for(lambda: not detached.alive())
     assert Path(tmp_path / "log").read_text() == ""

@@ -3,10 +3,10 @@
 import os
 import subprocess
 import sys
-import time
 
 import psutil
 
+from tests.fixtures.waiting import wait_for
 from tokka.processes import process
 
 
@@ -15,8 +15,7 @@ def test_a_process_is_itself_until_it_has_ended():
     started = process.identity(child.pid)
     assert process.is_same(child.pid, started) and not process.is_same(child.pid, started + 1)
     child.kill()
-    while psutil.Process(child.pid).status() != psutil.STATUS_ZOMBIE:
-        time.sleep(0.01)
+    wait_for(lambda: psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE)
     assert not process.is_same(child.pid, started), "a zombie"
     child.communicate()
     assert process.identity(child.pid) == 0.0

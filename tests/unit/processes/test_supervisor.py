@@ -5,10 +5,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import psutil
 import pytest
+
+from tests.fixtures.waiting import PATIENCE_S, wait_for
 
 PROGRAM = """
 import os, signal, sys, time
@@ -49,24 +50,17 @@ def has_ended(pid):
     return True
 
 
-def until(condition):
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 @pytest.mark.parametrize("death", ["os.kill(os.getpid(), signal.SIGKILL)", "raise RuntimeError('broken')"])
 def test_a_child_that_dies_is_replaced_until_one_ends_by_itself(tmp_path, death):
     supervisor = start(tmp_path, f"if number < 3: {death}\n    return 4")
-    supervisor.communicate(timeout=60)
+    supervisor.communicate(timeout=PATIENCE_S)
     assert supervisor.returncode == 4
     assert len(set(lives(tmp_path))) == 3
 
 
 def test_one_that_dies_again_and_again_is_given_up(tmp_path):
     supervisor = start(tmp_path, "os.kill(os.getpid(), signal.SIGKILL)")
-    _, said = supervisor.communicate(timeout=60)
+    _, said = supervisor.communicate(timeout=PATIENCE_S)
     assert supervisor.returncode == 1
     assert len(lives(tmp_path)) == 5 and "not started again" in said
 
@@ -75,23 +69,23 @@ SERVES = """
     if number == 1:
         import subprocess
         nowhere = subprocess.DEVNULL
-        subprocess.Popen(["sleep", "20"], start_new_session=True, stdout=nowhere, stderr=nowhere)
+        subprocess.Popen(["sleep", "100"], start_new_session=True, stdout=nowhere, stderr=nowhere)
 """
 
 
 def test_while_something_serves_it_is_not_given_up(tmp_path):
     supervisor = start(tmp_path, f"{SERVES}\n    if number < 8: os.kill(os.getpid(), signal.SIGKILL)\n    return 4")
-    _, said = supervisor.communicate(timeout=60)
+    _, said = supervisor.communicate(timeout=PATIENCE_S)
     assert supervisor.returncode == 4
     assert len(lives(tmp_path)) == 8 and "not started again" not in said
 
 
 def test_it_can_be_ended_while_it_waits_to_start_the_next_one(tmp_path):
     supervisor = start(tmp_path, f"{SERVES}\n    os.kill(os.getpid(), signal.SIGKILL)", pause=50)
-    until(lambda: len(lives(tmp_path)) == 5)
-    time.sleep(1.5)
+    wait_for(lambda: len(lives(tmp_path)) == 5)
+    wait_for(lambda: has_ended(lives(tmp_path)[-1]))
     supervisor.send_signal(signal.SIGTERM)
-    _, said = supervisor.communicate(timeout=10)
+    _, said = supervisor.communicate(timeout=PATIENCE_S)
     assert supervisor.returncode == 0 and "Traceback" not in said
     assert len(lives(tmp_path)) == 5
 
@@ -100,9 +94,9 @@ def test_it_ends_its_child_when_it_is_told_to_and_takes_it_along_when_it_is_kill
     for number, code in ((signal.SIGTERM, 0), (signal.SIGKILL, -signal.SIGKILL)):
         (tmp_path / "lives").unlink(missing_ok=True)
         supervisor = start(tmp_path, "time.sleep(60)\n    return 0")
-        until(lambda: lives(tmp_path))
+        wait_for(lambda: lives(tmp_path))
         (child,) = lives(tmp_path)
         supervisor.send_signal(number)
-        supervisor.communicate(timeout=60)
+        supervisor.communicate(timeout=PATIENCE_S)
         assert supervisor.returncode == code
-        until(lambda child=child: has_ended(child))
+        wait_for(lambda child=child: has_ended(child))

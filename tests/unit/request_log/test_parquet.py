@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.fixtures.waiting import wait_for
 from tokka.deployment.record.record import Record
 from tokka.deployment.record.retrainings import Attempts
 from tokka.deployment.record.state import Revision, State
@@ -236,11 +237,11 @@ def test_records_reach_the_disk_in_groups_within_a_bound(tmp_path):
     sync = GroupSync(interval=0.1, records=50)
     for _ in range(40):
         sync.wrote(descriptor, 1)
-    wait(lambda: sync.syncs == 1)
+    wait_for(lambda: sync.syncs == 1)
     slow = GroupSync(interval=60.0, records=50)
     for _ in range(50):
         slow.wrote(descriptor, 1)
-    wait(lambda: slow.syncs == 1)
+    wait_for(lambda: slow.syncs == 1)
     slow.wrote(descriptor, 1)
     slow.close()
     assert slow.syncs == 2
@@ -287,10 +288,3 @@ def test_what_is_too_old_is_deleted_unless_it_is_needed(tmp_path):
 def spans(rows):
     ends = [sum(len(frame(row)) for row in rows[: number + 1]) for number in range(len(rows))]
     return [(end - len(frame(row)), end) for row, end in zip(rows, ends, strict=True)]
-
-
-def wait(condition, seconds=10.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)

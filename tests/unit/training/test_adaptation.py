@@ -2,7 +2,6 @@
 
 import json
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 
 from tests.fixtures.forked import end, start_finetune
 from tests.fixtures.training import MakeParams
+from tests.fixtures.waiting import wait_for
 from tokka.data.normalising import key
 from tokka.data.preparation.prepared import load
 from tokka.data.preparation.unlabelled import unlabelled_texts
@@ -167,22 +167,19 @@ def test_a_damaged_leftover_is_practised_anew(prepared: Path, make_params: MakeP
     assert again["weights_sha256"] == whole["weights_sha256"]
 
 
-@pytest.mark.parametrize("wait_for", [ADAPTED, ""])
+@pytest.mark.parametrize("adapted", [True, False])
 def test_a_sigkill_in_or_after_the_practice_changes_nothing(
-    prepared: Path, make_params: MakeParams, tmp_path: Path, wait_for: str
+    prepared: Path, make_params: MakeParams, tmp_path: Path, adapted: bool
 ) -> None:
     params = with_adaptation(make_params(epochs=3), method="contrastive", epochs=8)
     whole = finetune(prepared, params, tmp_path / "one", tmp_path / "whole")
     work = tmp_path / "killed"
     said = tmp_path / "said"
     process = start_finetune(prepared, params, tmp_path / "two", work, said)
-    deadline = time.monotonic() + 100
-    while not (said.exists() and "to practise on" in said.read_text()) and time.monotonic() < deadline:
-        time.sleep(0.002)
-    while wait_for and not (work / FACTS).exists() and time.monotonic() < deadline:
-        time.sleep(0.002)
+    wait_for(lambda: said.exists() and "to practise on" in said.read_text())
+    wait_for(lambda: not adapted or (work / FACTS).exists())
     assert end(process, signal.SIGKILL) == -signal.SIGKILL
-    assert (work / FACTS).exists() == bool(wait_for)
+    assert (work / FACTS).exists() == adapted
     resumed = finetune(prepared, params, tmp_path / "two", work)
     assert resumed["weights_sha256"] == whole["weights_sha256"]
 

@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
+from tests.fixtures.waiting import LIMIT_S
 from tokka.data.preparation.prepared import load
 from tokka.errors import TokkaError
 from tokka.evaluation.metrics.test_set import open_test
@@ -126,10 +127,12 @@ def test_without_token_usage_there_is_no_price(server, usage):
 
 def test_a_server_that_hangs_runs_into_the_timeout(server, monkeypatch):
     monkeypatch.setattr(prompted, "ATTEMPTS", 1)
-    server.script = lambda number, body: (time.sleep(1.0), reply("refund"))[1]
+    answered = threading.Event()
+    server.script = lambda number, body: (answered.wait(LIMIT_S), reply("refund"))[1]
     hasty = Endpoint(server.endpoint.url, "little", 0.1)
     with pytest.raises(TokkaError, match="does not answer: ReadTimeout"):
         ask_all(hasty, ["a"] * 5, LABELS, [])
+    answered.set()
     assert server.seen[0]["key"] is None
 
 

@@ -1,13 +1,13 @@
 """kill -9 in the middle, the same call again: the same weights as without the kill."""
 
 import signal
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.fixtures.forked import end, start_finetune
 from tests.fixtures.training import MakeParams
+from tests.fixtures.waiting import wait_for
 from tokka.params import Params
 from tokka.training.finetuning import finetune
 from tokka.training.fit.checkpoints import LAST, find_checkpoint
@@ -17,11 +17,13 @@ def kill_after_checkpoint(prepared: Path, params: Params, place: Path, checkpoin
     """Start a training and SIGKILL it after it has replaced its checkpoint so many times."""
     process = start_finetune(prepared, params, place / "model", place / "work")
     seen: set[int] = set()
-    deadline = time.monotonic() + 200
-    while len(seen) < checkpoints and process.is_alive() and time.monotonic() < deadline:
+
+    def is_enough() -> bool:
         if (place / "work" / LAST).exists():
             seen.add((place / "work" / LAST).stat().st_ino)
-        time.sleep(0.002)
+        return len(seen) >= checkpoints or not process.is_alive()
+
+    wait_for(is_enough)
     assert end(process, signal.SIGKILL) == -signal.SIGKILL
 
 
@@ -70,9 +72,7 @@ def test_an_interrupted_training_is_no_success(
 ) -> None:
     params = make_params(epochs=500, early_stopping={"patience": 500})
     process = start_finetune(prepared, params, tmp_path / "model", tmp_path / "work")
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "work" / LAST).exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_for((tmp_path / "work" / LAST).exists)
     assert end(process, number) != 0
     assert not (tmp_path / "model").exists()
     assert find_checkpoint(tmp_path / "work") is not None
