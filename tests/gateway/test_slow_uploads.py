@@ -116,8 +116,7 @@ def test_one_client_does_not_get_all_places(gateway):
 
 def test_one_client_does_not_get_all_places_over_grpc(gateway):
     with stalled(gateway.api, gateway.port + 1, PLACES_EACH, part=UNFINISHED_CALL):
-        wait_for(lambda: call(gateway.port + 1).code() == grpc.StatusCode.RESOURCE_EXHAUSTED)
-        refused = call(gateway.port + 1)
+        refused = wait_for(lambda: if_exhausted(call(gateway.port + 1)))
     assert "wait until one is answered" in refused.details()
     assert dict(refused.trailing_metadata())["grpc-retry-pushback-ms"] == "1000"
 
@@ -137,8 +136,7 @@ def test_when_all_places_are_taken_it_is_said_until_the_slow_are_cut(gateway, lo
         assert "all places for large bodies are taken" in refused.json()["error"]
         assert "x-tokka-full" not in refused.headers
         assert wait_for(lambda: (status := json.loads(log.recv(9000))["status"]) != 200 and status) == 429
-        refused = call(gateway.port + 1)
-        assert refused.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        refused = wait_for(lambda: if_exhausted(call(port + 1)))
         assert "all places for large bodies are taken" in refused.details()
         # Cut after ten seconds, they have no place any more, though their connections stay.
         assert {connection.recv(1000)[:12] for half in slow for connection in half} == {b"HTTP/1.1 408"}
@@ -149,6 +147,10 @@ def test_when_all_places_are_taken_it_is_said_until_the_slow_are_cut(gateway, lo
 
 def if_refused(answer):
     return answer if answer.status_code != 200 else None
+
+
+def if_exhausted(ended):
+    return ended if ended.code() == grpc.StatusCode.RESOURCE_EXHAUSTED else None
 
 
 def late_answer(connection):
