@@ -78,6 +78,18 @@ def run_key(params: Params, *, source_digest: str, base_digest: str) -> str:
     return files.digest_json(parts)[:32]
 
 
+def as_trained(params: Params, precision: str) -> Params:
+    """The params with what `precision: auto` chose in its place, since another timing might choose otherwise.
+
+    Args:
+        precision: of tokka.json or the lineage; empty for a model that was not trained here.
+    """
+    if not precision:
+        return params
+    finetuning = params.finetuning.model_copy(update={"precision": precision})
+    return params.model_copy(update={"finetuning": finetuning})
+
+
 def git_commit(root: Path) -> str:
     """The commit of the project's checkout, with `-dirty` when files differ; empty outside git."""
 

@@ -83,10 +83,7 @@ def outputs(lineage: Mapping[str, Any], params: Params, settings: Settings) -> l
     """The links that are work: rebuilt from nothing, in an empty home with an empty remote."""
     from tokka.steps import finetune, preprocess, validate_data
 
-    # What `precision: auto` chose: another timing might choose otherwise.
-    precision = lineage.get("precision") or params.finetuning.precision
-    finetuning = params.finetuning.model_copy(update={"precision": precision})
-    params = params.model_copy(update={"finetuning": finetuning})
+    params = provenance.as_trained(params, lineage.get("precision", ""))
     with tempfile.TemporaryDirectory(dir=settings.home, prefix="reproduce-") as folder:
         home = Path(folder)
         aside = settings.model_copy(update={"home": home, "remote": str(home / "remote")})

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from tokka import files, pending, progress
+from tokka import files, pending, progress, provenance
 from tokka.errors import TokkaError
 from tokka.params import Params, parse_params
 from tokka.settings import Settings
@@ -66,9 +66,11 @@ def complete_waiting(settings: Settings) -> None:
 
 def _complete(request: Request, settings: Settings) -> None:
     from tokka.evaluation.complete import complete
+    from tokka.model.folder import read_model_config
     from tokka.registry.publish import publish_details
 
-    params = parse_params(request.params)
+    # The learning curve trains as the candidate was trained.
+    params = provenance.as_trained(parse_params(request.params), read_model_config(request.model).precision)
 
     def publish(evidence: Path) -> None:
         shutil.copyfile(evidence / "report.html", request.report)

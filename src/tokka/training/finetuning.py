@@ -16,7 +16,7 @@ from tokka import files, progress, provenance
 from tokka.data.preparation.unlabelled import unlabelled_digest, unlabelled_file
 from tokka.model import profile
 from tokka.model.base import BaseModelFolder, resolve_base
-from tokka.model.folder import model_digest
+from tokka.model.folder import config_digest, read_model_config
 from tokka.params import Params
 from tokka.settings import Settings
 from tokka.store import StepStore
@@ -126,9 +126,10 @@ def _train_and_export(
         trained = found or trained_weights.save(store, key, setup, train(setup, work))
         facts = export(setup, trained.outputs, out)
     steering = validation_metrics(rows.task, trained.outputs, setup.validation.targets)
+    config = read_model_config(out)
     return {
-        "digest": model_digest(out),
-        "weights_sha256": files.digest_file(out / "model.safetensors"),
+        "digest": config_digest(config),
+        "weights_sha256": config.files["model.safetensors"].sha256,
         "metrics": {**{f"validation_{name}": value for name, value in steering.items()}, **facts, **trained.facts},
         "training_reused": found is not None,
         "curves": trained.curves,

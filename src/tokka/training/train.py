@@ -40,12 +40,13 @@ def train(setup: TrainingSetup, work: Path, on_epoch: OnEpoch | None = None) -> 
     Raises:
         TokkaError: the loss is not finite, memory ran out, or the time budget does not allow one step.
     """
-    began, params = time.monotonic(), setup.params.finetuning
+    began, cpu_began, params = time.monotonic(), time.process_time(), setup.params.finetuning
     setup.model.to(choose_device())
     resolve_precision(setup, work)
-    practice = adapt(setup, work)
-    seconds, cpu_seconds = _fit_head(setup)
-    facts, curves = {"head_cpu_seconds": cpu_seconds}, list[Curve]()
+    seconds, cpu_seconds = time.monotonic() - began, time.process_time() - cpu_began
+    practice, head = adapt(setup, work), _fit_head(setup)
+    seconds, cpu_seconds = seconds + head[0], cpu_seconds + head[1]
+    facts, curves = {"head_cpu_seconds": head[1]}, list[Curve]()
     # A linear head on a frozen encoder is convex: what was fitted is the optimum, there is nothing to descend.
     if params.strategy != "frozen":
         done = with_smaller_batches(setup, work, lambda: fit(setup, work, began, on_epoch)).progress

@@ -44,7 +44,7 @@ def sweep(setup: TrainingSetup) -> tuple[list[float], list[float]]:
     rates, losses = np.geomspace(*SWEPT, STEPS).tolist(), list[float]()
     for number, rate in enumerate(rates):
         torch.manual_seed(step_seed(setup.params.finetuning.seed, number))
-        losses.append(steps.step(batches[number % len(batches)], setup.precision, rate)[0])
+        losses.append(steps.step(batches[number % len(batches)], setup.precision, rate))
         if not np.isfinite(losses[-1]) or losses[-1] > DIVERGED * max(losses[0], 0.1):
             break
     return rates[: len(losses)], losses

@@ -4,7 +4,9 @@ A processor or GPU without bf16 arithmetic is not timed: float32. What was chose
 resumed training goes on with it, and in tokka.json, from where `tokka reproduce` takes it.
 """
 
+import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -12,15 +14,15 @@ import torch
 from tokka import files, progress
 from tokka.training.fit.out_of_memory import OutOfMemory, translate_errors
 from tokka.training.fit.trial_steps import TrialSteps, spread_batches
-from tokka.training.setup.precision import PRECISIONS, Precision
+from tokka.training.setup.precision import PRECISIONS, Precision, choose_device
 from tokka.training.setup.training_setup import TrainingSetup
 
 KEPT = "precision.json"
 # bf16 has to take less than this share of float32's time: less of a difference is noise on a shared machine.
 FASTER = 0.9
-BATCHES, PASSES = 3, 3
-# A step of the timing may take so long, and all of them together: larger models are timed on fewer rows.
-STEP_SECONDS, ALL_SECONDS = 0.25, 4.0
+BATCHES, PASSES = 3, 2
+# A step may take so long, the search for the rows that it may have, and all passes: large models are timed on few rows.
+STEP_SECONDS, GROWTH_SECONDS, PASSES_SECONDS = 0.5, 1.0, 3.0
 Seconds = dict[Precision, float]
 
 
@@ -44,30 +46,39 @@ def faster(seconds: Seconds) -> Precision:
 
 
 def time_steps(setup: TrainingSetup) -> Seconds:
-    """Seconds of a mean optimizer step in each precision: of every batch the least over the passes."""
-    began, steps = time.monotonic(), TrialSteps(setup)
+    """Seconds of a mean optimizer step in each precision: of every batch the least over the passes.
+
+    On a processor they are its own seconds, which say the same on a busy machine.
+    """
+    steps = TrialSteps(setup)
     rows = _affordable_rows(steps, setup.data.params.batch_size)
-    batches = [batch[:rows] for batch in spread_batches(setup, BATCHES)]
-    best: dict[tuple[int, Precision], float] = {}
+    began, batches = time.monotonic(), [batch[:rows] for batch in spread_batches(setup, BATCHES)]
+    best = {(place, precision): math.inf for place in range(BATCHES) for precision in PRECISIONS}
     for number in range(PASSES):
-        for place, batch in enumerate(batches):
-            for precision in PRECISIONS[:: -1 if number % 2 else 1]:
-                taken = steps.step(batch, precision)[1]
-                best[place, precision] = min(taken, best.get((place, precision), taken))
-        if time.monotonic() - began > ALL_SECONDS:
+        for place, precision in list(best)[:: -1 if number % 2 else 1]:
+            best[place, precision] = min(best[place, precision], _seconds(steps, batches[place], precision))
+        if time.monotonic() - began > PASSES_SECONDS:
             break
     return {one: sum(best[place, one] for place in range(BATCHES)) / BATCHES for one in PRECISIONS}
 
 
+def _seconds(steps: TrialSteps, rows: Sequence[int], precision: Precision) -> float:
+    clock = time.process_time if choose_device() == "cpu" else time.monotonic
+    began = clock()
+    steps.step(rows, precision)
+    return clock() - began
+
+
 def _affordable_rows(steps: TrialSteps, batch_size: int) -> int:
     """Rows with which no step takes longer than STEP_SECONDS; also the first steps, which compile kernels."""
-    rows, order = min(4, batch_size), steps.data.train.lengths.argsort()
-    middle = order[len(order) // 2 :]
+    began, rows, order = time.monotonic(), min(4, batch_size), steps.data.train.lengths.argsort()
+    middle = order[len(order) // 2 :].tolist()
     while True:
-        slowest = max(steps.step(middle[:rows].tolist(), precision)[1] for precision in PRECISIONS)
-        if rows >= batch_size or slowest * 4 > STEP_SECONDS:
-            return min(rows, batch_size)
-        rows = min(rows * 4, batch_size)
+        slowest = max(_seconds(steps, middle[:rows], precision) for precision in PRECISIONS)
+        late = time.monotonic() - began > GROWTH_SECONDS
+        if rows == batch_size or slowest * 2 > STEP_SECONDS or late:
+            return rows
+        rows = min(rows * 2, batch_size)
 
 
 def _choose(setup: TrainingSetup) -> dict[str, str]:

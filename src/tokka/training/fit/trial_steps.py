@@ -25,17 +25,17 @@ class TrialSteps:
         self.module.to(choose_device()).train()
         self._optimizer = make_optimizer(self.module.model, params)
 
-    def step(self, rows: Sequence[int], precision: Precision, rate: float = 0.0) -> tuple[float, float]:
-        """Loss and seconds of one step on these training rows at a learning rate; at 0 the weights stay."""
-        began, device = time.monotonic(), choose_device()
-        batch = {name: value.to(device) for name, value in self.data.collate(self.data.train, list(rows)).items()}
-        clip = self.module.params.gradient_clip
+    def step(self, rows: Sequence[int], precision: Precision, rate: float = 0.0) -> float:
+        """The loss of one step on these training rows at a learning rate, at 0 of which the weights stay."""
+        batch = self.data.collate(self.data.train, list(rows))
+        batch = {name: value.to(choose_device()) for name, value in batch.items()}
         loss = optimizer_step(
-            self._optimizer, lambda: self.module.loss(batch), factor=rate, clip=clip, precision=precision
-        )
-        if device == "cuda":
+            self._optimizer, lambda: self.module.loss(batch), factor=rate,
+            clip=self.module.params.gradient_clip, precision=precision,
+        )  # fmt: skip
+        if choose_device() == "cuda":
             torch.cuda.synchronize()
-        return loss, time.monotonic() - began
+        return loss
 
 
 def spread_batches(setup: TrainingSetup, count: int) -> list[list[int]]:
@@ -46,9 +46,9 @@ def spread_batches(setup: TrainingSetup, count: int) -> list[list[int]]:
 
 def seconds_per_token(setup: TrainingSetup) -> float:
     """The mean over whole optimizer steps; the first, which allocates memory and compiles kernels, is left out."""
-    steps, lengths = TrialSteps(setup), setup.data.train.lengths
-    paces = [
-        steps.step(rows, setup.precision)[1] / (len(rows) * lengths[rows].max())
-        for rows in spread_batches(setup, MEASURED_BATCHES + 1)
-    ]
+    steps, lengths, paces = TrialSteps(setup), setup.data.train.lengths, []
+    for rows in spread_batches(setup, MEASURED_BATCHES + 1):
+        began = time.monotonic()
+        steps.step(rows, setup.precision)
+        paces.append((time.monotonic() - began) / (len(rows) * lengths[rows].max()))
     return float(np.mean(paces[1:]))
