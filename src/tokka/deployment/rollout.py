@@ -12,7 +12,7 @@ from tokka.deployment.record.state import Decision
 from tokka.deployment.record.target import Target
 from tokka.deployment.registry import Registry
 from tokka.deployment.traffic_columns import LogRecord
-from tokka.gateway.exposure import reachable
+from tokka.gateway.exposure import endpoint
 from tokka.params import Params
 from tokka.settings import Settings
 
@@ -78,5 +78,4 @@ def through_gateway(settings: Settings) -> SendTraffic:
     from tokka.gateway.api_keys import own_headers
     from tokka.gateway.replay import replay
 
-    url = f"http://{reachable(settings.host)}:{settings.port}"
-    return lambda rows: replay(rows, url, rate=REPLAY_RATE, headers=own_headers(settings.home))
+    return lambda rows: replay(rows, endpoint(settings), rate=REPLAY_RATE, headers=own_headers(settings.home))

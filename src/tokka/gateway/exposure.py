@@ -75,6 +75,11 @@ def is_loopback(host: str) -> bool:
     return ipaddress.ip_address(host).is_loopback
 
 
+def endpoint(settings: Settings) -> str:
+    """The gateway's URL, as this machine reaches it."""
+    return f"http://{reachable(settings.host)}:{settings.port}"
+
+
 def reachable(host: str) -> str:
     """An address at which this machine itself reaches a server bound to `host`."""
     return "127.0.0.1" if ipaddress.ip_address(host).is_unspecified else host

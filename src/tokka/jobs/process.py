@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError
 
 from tokka import files
 from tokka.errors import TokkaError, UsageError
-from tokka.gateway.exposure import reachable
+from tokka.gateway.exposure import endpoint
 from tokka.jobs.broker import KAFKA, SOCKET, Queues, Transport, require_known
 from tokka.jobs.consumer import Consumer
 from tokka.jobs.gateway_client import GatewayClient, credentials
@@ -77,8 +77,7 @@ async def run(params: Params, settings: Settings, folder: Path | None = None) ->
     name, wanted = params.registry.model, params.serving.asynchronous
     store = JobStore(settings.jobs_url, name)
     transport = open_transport(settings.broker, Queues(name), concurrent=wanted.concurrent)
-    endpoint = f"http://{reachable(settings.host)}:{settings.port}"
-    gateway = GatewayClient(endpoint, functools.partial(credentials, settings.home))
+    gateway = GatewayClient(endpoint(settings), functools.partial(credentials, settings.home))
     consumer = Consumer(store, gateway.ask, tries=wanted.tries)
     transport.consume(consumer.handle, consumer.give_up)
     async with contextlib.AsyncExitStack() as running:

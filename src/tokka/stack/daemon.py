@@ -26,7 +26,7 @@ from tokka.deployment.record.state import Revision, State
 from tokka.errors import TokkaError
 from tokka.gateway.access_log import Receiver, listen
 from tokka.gateway.api_keys import OWN_SECRET, KeyStore
-from tokka.gateway.exposure import Exposure, reachable
+from tokka.gateway.exposure import Exposure, endpoint, reachable
 from tokka.gateway.live_traffic import LiveTraffic
 from tokka.jobs.metrics import JobMetrics
 from tokka.params import Params
@@ -211,7 +211,7 @@ class Daemon:
     def _info(self) -> StackInfo:
         return StackInfo(
             pid=self._supervisor, started=process.identity(self._supervisor), daemon=os.getpid(), updated=time.time(),
-            moment=time.monotonic(), name=self._name, endpoint=state_file.endpoint(self._settings),
+            moment=time.monotonic(), name=self._name, endpoint=endpoint(self._settings),
             configuration=state_file.configuration(self._params),
             grpc_endpoint=f"{reachable(self._exposure.host)}:{self._exposure.grpc_port}",
             authentication=self._exposure.authentication,

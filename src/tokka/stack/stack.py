@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tokka import pending
 from tokka.errors import TokkaError
-from tokka.gateway.exposure import Exposure
+from tokka.gateway.exposure import Exposure, endpoint
 from tokka.gateway.gateway import require_free
 from tokka.params import Params
 from tokka.processes import json_log, process
@@ -57,7 +57,7 @@ def ensure_up(settings: Settings, params: Params, timeout: float = 120.0) -> Sta
     deadline = time.monotonic() + timeout
     with held(settings, "start", timeout):
         info = status(settings)
-        wanted = (state_file.configuration(params), state_file.endpoint(settings), exposure.authentication)
+        wanted = (state_file.configuration(params), endpoint(settings), exposure.authentication)
         if info is None or info.silent_s > STUCK_SECONDS or _told(info) != wanted:
             _down(settings)
             require_free(settings.port, settings.host)

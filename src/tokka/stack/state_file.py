@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tokka import files
 from tokka.deployment.record.state import Revision
-from tokka.gateway.exposure import reachable
 from tokka.params import Params
 from tokka.settings import Settings
 
@@ -128,11 +127,6 @@ def configuration(params: Params) -> str:
     """A digest of what the daemon needs to know of params: another one means another stack."""
     known = [params.registry.model, params.serving.model_dump(mode="json"), params.monitoring.store_text]
     return files.digest_json(known)[:16]
-
-
-def endpoint(settings: Settings) -> str:
-    """The gateway's URL, as this machine reaches it."""
-    return f"http://{reachable(settings.host)}:{settings.port}"
 
 
 def write_params(settings: Settings, params: Params) -> None:
