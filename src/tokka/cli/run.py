@@ -1,11 +1,15 @@
 """tokka run, monitor and reproduce: pipelines on this machine, from a raw file to an endpoint that answers."""
 
+import os
+import subprocess
+import sys
 import time
 from typing import Annotated, Any, Literal
 
 import typer
 from rich.table import Table
 
+from tokka import pending
 from tokka.cli import tables
 from tokka.cli.console import DEFAULT_PARAMS, Json, Overrides, ParamsFile, console, load, print_json_line, progress
 
@@ -105,16 +109,20 @@ def reproduce(
 
 def _complete_report(final: dict[str, Any], settings: Any, out: Any) -> None:
     """Say that the stack completes the report; where no stack runs, as nothing serves yet, complete it here and now."""
-    from tokka import pending
-    from tokka.steps import complete_evaluation
-
     if final["cached"] or not pending.waiting(settings.home):
         return
     if final["endpoint"]:
         out.print("The report is being completed in the background: what is still missing stands in it.")
         return
     out.print("The report is being completed; Ctrl-C leaves that to the next [bold]tokka up[/].")
-    complete_evaluation.complete_waiting(settings)
+    log = settings.home / "logs" / "details.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        command = [sys.executable, "-P", "-m", "tokka.steps.complete_evaluation"]
+        environment = {**os.environ, **settings.environment()}
+        code = subprocess.run(command, env=environment, stdout=output, stderr=output, check=False).returncode
+    if code:
+        out.print(f"It could not be completed: see {log}")
 
 
 def with_answer(final: dict[str, Any], params: Any, settings: Any) -> dict[str, Any]:

@@ -4,15 +4,15 @@ summary = execute(Request(params=params, pipeline="retrain"), settings, on_event
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from tokka import provenance
+from tokka import files, provenance
 from tokka.deployment.record.record import Record
 from tokka.deployment.record.retrainings import FAILED, Attempts
-from tokka.errors import UsageError
+from tokka.errors import TokkaError, UsageError
 from tokka.params import Params
 from tokka.runs import summary as summaries
 from tokka.runs.launch import Launch
@@ -110,17 +110,11 @@ def attempt(request: Request, settings: Settings) -> Iterator[None]:
 @contextmanager
 def one_at_a_time(settings: Settings, name: str, on_event: OnEvent) -> Iterator[None]:
     """Let one run of a key through; a second waits, says so, and then finds what the first one made."""
-    from filelock import FileLock, Timeout
-
-    folder = settings.home / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / f"{name}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        on_event({"step": "run", "event": "progress", "message": f"waiting for another run of {name[:12]} to end"})
-        lock.acquire()
-    try:
+    lock = settings.home / "locks" / f"{name}.lock"
+    with ExitStack() as held:
+        try:
+            held.enter_context(files.locked(lock, timeout=0))
+        except TokkaError:
+            on_event({"step": "run", "event": "progress", "message": f"waiting for another run of {name[:12]} to end"})
+            held.enter_context(files.locked(lock))
         yield
-    finally:
-        lock.release()

@@ -71,3 +71,14 @@ def test_what_a_killed_run_left_goes_with_the_next(launch, tmp_path):
     launch().run(on_event=print)
     assert killed.is_dir()
     assert not (killed / TEMPORARY).exists()
+
+
+def test_the_folders_of_an_evaluation_that_is_to_be_completed_are_kept(launch, tmp_path):
+    home = tmp_path / "home"
+    runs = [home / "runs" / f"2026010{day}-000000-1-retrain" for day in range(1, 8)]
+    for folder in runs:
+        folder.mkdir(parents=True)
+    (home / "evaluations").mkdir()
+    (home / "evaluations" / "one.json").write_text(f'{{"evidence": "{runs[0]}/artifacts/evidence"}}')
+    launch().run(on_event=print)
+    assert [folder.is_dir() for folder in runs] == [True, False, False, True, True, True, True]
