@@ -115,7 +115,7 @@ def parse(datagram: bytes) -> LogRecord | None:
     try:
         line = json.loads(datagram)
         assigned = line["assigned"] == "1"
-        record = {
+        record: LogRecord = {
             "kind": "request",
             "prediction_id": str(line["id"]),
             "time": float(line["time_us"]) / 1e6,
@@ -130,8 +130,9 @@ def parse(datagram: bytes) -> LogRecord | None:
             "version": "" if line["version"] == "-" else str(line["version"]),
             "replayed": line["replayed"] == "1",
             "retries": int(str(line["retries"]).lstrip("+")),
-            **({"key": str(line["key"])} if line["key"] not in ("", "-") else {}),
         }
+        if line["key"] not in ("", "-"):
+            record["key"] = str(line["key"])
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return None if record["route"] in ("health", "other", "jobs") else record

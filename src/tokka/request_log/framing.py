@@ -10,15 +10,49 @@ import json
 import re
 import zlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple, Required, TypedDict
 
 KINDS = ("prediction", "request", "feedback")
 # Seconds since 1970 in the year 9999: what is later is no time, and NaN neither.
 _END_OF_TIME = 253_402_300_800
 _CHECKSUM = re.compile(rb"[0-9a-f]{8}")
 
-# A JSON object with kind, prediction_id and time; what else it has depends on its kind and on who wrote it.
-LogRecord = dict[str, Any]
+
+class LogRecord(TypedDict, total=False):
+    """A record; kind, prediction_id and time (seconds since 1970) are in each, the others as their writer knows them.
+
+    `prediction` is written by a worker, `request` by the gateway, `feedback` by whoever knows the truth.
+    """
+
+    kind: Required[str]
+    prediction_id: Required[str]
+    time: Required[float]
+    version: str
+    digest: str
+    share: float
+    replayed: bool
+    latency_ms: float
+    # Of a prediction.
+    assigned: bool
+    canary: bool
+    shadow: bool
+    label: str | None
+    score: float | None
+    value: float | None
+    text: str
+    text_pair: str | None
+    length: int
+    unknown: float
+    # Of a request.
+    route: str
+    protocol: str
+    client: str
+    status: int
+    retries: int
+    stand_in: bool
+    key: str
+    # Of feedback.
+    source: str
 
 
 class Lines(NamedTuple):

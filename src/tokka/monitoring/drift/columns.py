@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tokka.request_log.framing import LogRecord
+
 Floats = NDArray[np.float64]
 NUMBERS = ("confidence", "length", "unknown", "value")
 
@@ -53,7 +55,7 @@ def from_table(table: Mapping[str, Sequence[Any]], *, regression: bool) -> Colum
     return Columns(numbers, tuple(map(str, table["prediction"])), texts)
 
 
-def from_window(rows: Sequence[Mapping[str, Any]]) -> Columns:
+def from_window(rows: Sequence[LogRecord]) -> Columns:
     """The same columns of logged predictions."""
     found = {name: [row.get(name) for row in rows] for name in ("length", "unknown", "value", "text")}
     numbers = {name: _floats(found[name]) for name in ("length", "unknown")}

@@ -8,14 +8,18 @@ does not test more often. A window holds the predictions of one version only, si
 to the same traffic.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NotRequired, TypedDict
+from typing import NotRequired, TypedDict
 
 from tokka import files
+from tokka.request_log.framing import LogRecord
 
-# A JSON object of the request log; what it has depends on its kind.
-Record = Mapping[str, Any]
+
+class Predicted(LogRecord):
+    """A prediction that a user got, with the last feedback on it."""
+
+    feedback: LogRecord | None
 
 
 class Labelled(TypedDict):
@@ -32,7 +36,7 @@ class Window:
     """Consecutive predictions of one version; `number` counts from 1."""
 
     number: int
-    rows: tuple[Record, ...]
+    rows: tuple[Predicted, ...]
 
     @property
     def digest(self) -> str:
@@ -61,10 +65,10 @@ class Cut:
     """Full windows, oldest first, and the rows that do not fill another one yet."""
 
     windows: tuple[Window, ...] = ()
-    rest: tuple[Record, ...] = ()
+    rest: tuple[Predicted, ...] = ()
 
 
-def cut(records: Iterable[Record], window_rows: int, version: str = "", known: frozenset[str] = frozenset()) -> Cut:
+def cut(records: Iterable[LogRecord], window_rows: int, version: str = "", known: frozenset[str] = frozenset()) -> Cut:
     """Cut the predictions of one version (empty: of all) into windows of `window_rows`.
 
     Args:
@@ -81,32 +85,34 @@ def cut(records: Iterable[Record], window_rows: int, version: str = "", known: f
     return Cut(windows, tuple(rows[full * window_rows :]))
 
 
-def predictions(records: Iterable[Record]) -> list[dict[str, Any]]:
+def predictions(records: Iterable[LogRecord]) -> list[Predicted]:
     """One row per prediction that a user got, oldest first, with the last feedback on it under `feedback`.
 
     A retried request is logged twice under one id and counts once; shadow predictions, which no user saw, never.
     """
-    rows: dict[str, dict[str, Any]] = {}
-    truths: dict[str, Record] = {}
+    rows: dict[str, LogRecord] = {}
+    truths: dict[str, LogRecord] = {}
     for record in sorted(records, key=_time):
         name = str(record.get("prediction_id", ""))
         if record.get("kind") == "prediction" and not record.get("shadow"):
-            rows.setdefault(name, dict(record))
+            rows.setdefault(name, record)
         elif record.get("kind") == "feedback" and is_a_persons(record):
             truths[name] = record
     return [{**row, "feedback": truths.get(name)} for name, row in rows.items()]
 
 
-def labelled(records: Iterable[Record], known: frozenset[str] = frozenset()) -> list[Labelled]:
+def labelled(records: Iterable[LogRecord], known: frozenset[str] = frozenset()) -> list[Labelled]:
     """Rows to learn from, in order of time, each text once with the last truth about it.
 
     The label is never the model's own: rows without feedback, and rows without their text, are left out.
     """
     found: dict[tuple[str, str | None], Labelled] = {}
     for row in predictions(records):
-        feedback, text = row["feedback"] or {}, str(row.get("text") or "")
+        feedback, text = row["feedback"], str(row.get("text") or "")
+        if feedback is None or not text.strip() or is_own_replay(row, known):
+            continue
         truth = feedback.get("label", feedback.get("value"))
-        if truth in ("", None) or not text.strip() or is_own_replay(row, known):
+        if truth is None or truth == "":
             continue
         entry = Labelled(text=text, label=truth, time=float(feedback["time"]))
         if row.get("text_pair") is not None:
@@ -115,12 +121,12 @@ def labelled(records: Iterable[Record], known: frozenset[str] = frozenset()) -> 
     return sorted(found.values(), key=lambda entry: (entry["time"], entry["text"]))
 
 
-def is_a_persons(feedback: Record) -> bool:
+def is_a_persons(feedback: LogRecord) -> bool:
     """Whether the feedback is no model's own: of that a model learns nothing but its mistakes."""
     return str(feedback.get("source", "person")) not in ("model", "self")
 
 
-def is_own_replay(row: Record, known: frozenset[str]) -> bool:
+def is_own_replay(row: LogRecord, known: frozenset[str]) -> bool:
     """A row of the test set that a rollout sent in order to have any traffic."""
     return bool(row.get("replayed")) and str(row.get("text", "")) in known
 
@@ -130,5 +136,5 @@ def count_since(rows: Sequence[Labelled], moment: float) -> int:
     return sum(row["time"] > moment for row in rows)
 
 
-def _time(record: Record) -> float:
+def _time(record: LogRecord) -> float:
     return float(record["time"])
