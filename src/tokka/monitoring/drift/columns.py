@@ -13,15 +13,32 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Required, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tokka.request_log.framing import LogRecord
-
 Floats = NDArray[np.float64]
 NUMBERS = ("confidence", "length", "unknown", "value")
+
+
+class Record(TypedDict, total=False):
+    """What is read here of a record of the request log (`request_log.framing.LogRecord`)."""
+
+    kind: Required[str]
+    prediction_id: Required[str]
+    time: Required[float]
+    version: str
+    replayed: bool
+    shadow: bool
+    label: str | None
+    score: float | None
+    value: float | None
+    text: str
+    text_pair: str | None
+    length: int
+    unknown: float
+    source: str
 
 
 @dataclass(frozen=True)
@@ -55,7 +72,7 @@ def from_table(table: Mapping[str, Sequence[Any]], *, regression: bool) -> Colum
     return Columns(numbers, tuple(map(str, table["prediction"])), texts)
 
 
-def from_window(rows: Sequence[LogRecord]) -> Columns:
+def from_window(rows: Sequence[Record]) -> Columns:
     """The same columns of logged predictions."""
     found = {name: [row.get(name) for row in rows] for name in ("length", "unknown", "value", "text")}
     numbers = {name: _floats(found[name]) for name in ("length", "unknown")}

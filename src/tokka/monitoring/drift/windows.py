@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import NotRequired, TypedDict
 
 from tokka import files
-from tokka.request_log.framing import LogRecord
+from tokka.monitoring.drift.columns import Record
 
 
-class Predicted(LogRecord):
+class Predicted(Record):
     """A prediction that a user got, with the last feedback on it."""
 
-    feedback: LogRecord | None
+    feedback: Record | None
 
 
 class Labelled(TypedDict):
@@ -68,7 +68,7 @@ class Cut:
     rest: tuple[Predicted, ...] = ()
 
 
-def cut(records: Iterable[LogRecord], window_rows: int, version: str = "", known: frozenset[str] = frozenset()) -> Cut:
+def cut(records: Iterable[Record], window_rows: int, version: str = "", known: frozenset[str] = frozenset()) -> Cut:
     """Cut the predictions of one version (empty: of all) into windows of `window_rows`.
 
     Args:
@@ -85,13 +85,13 @@ def cut(records: Iterable[LogRecord], window_rows: int, version: str = "", known
     return Cut(windows, tuple(rows[full * window_rows :]))
 
 
-def predictions(records: Iterable[LogRecord]) -> list[Predicted]:
+def predictions(records: Iterable[Record]) -> list[Predicted]:
     """One row per prediction that a user got, oldest first, with the last feedback on it under `feedback`.
 
     A retried request is logged twice under one id and counts once; shadow predictions, which no user saw, never.
     """
-    rows: dict[str, LogRecord] = {}
-    truths: dict[str, LogRecord] = {}
+    rows: dict[str, Record] = {}
+    truths: dict[str, Record] = {}
     for record in sorted(records, key=_time):
         name = str(record.get("prediction_id", ""))
         if record.get("kind") == "prediction" and not record.get("shadow"):
@@ -101,7 +101,7 @@ def predictions(records: Iterable[LogRecord]) -> list[Predicted]:
     return [{**row, "feedback": truths.get(name)} for name, row in rows.items()]
 
 
-def labelled(records: Iterable[LogRecord], known: frozenset[str] = frozenset()) -> list[Labelled]:
+def labelled(records: Iterable[Record], known: frozenset[str] = frozenset()) -> list[Labelled]:
     """Rows to learn from, in order of time, each text once with the last truth about it.
 
     The label is never the model's own: rows without feedback, and rows without their text, are left out.
@@ -121,12 +121,12 @@ def labelled(records: Iterable[LogRecord], known: frozenset[str] = frozenset()) 
     return sorted(found.values(), key=lambda entry: (entry["time"], entry["text"]))
 
 
-def is_a_persons(feedback: LogRecord) -> bool:
+def is_a_persons(feedback: Record) -> bool:
     """Whether the feedback is no model's own: of that a model learns nothing but its mistakes."""
     return str(feedback.get("source", "person")) not in ("model", "self")
 
 
-def is_own_replay(row: LogRecord, known: frozenset[str]) -> bool:
+def is_own_replay(row: Record, known: frozenset[str]) -> bool:
     """A row of the test set that a rollout sent in order to have any traffic."""
     return bool(row.get("replayed")) and str(row.get("text", "")) in known
 
@@ -136,5 +136,5 @@ def count_since(rows: Sequence[Labelled], moment: float) -> int:
     return sum(row["time"] > moment for row in rows)
 
 
-def _time(record: LogRecord) -> float:
+def _time(record: Record) -> float:
     return float(record["time"])
