@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokka.serving.engine import Row
@@ -71,6 +71,7 @@ keys = st.sampled_from(["text", "texts", "text_pair", "text_pairs", "prediction_
 
 
 @given(st.one_of(st.binary(), st.builds(lambda tree: json.dumps(tree).encode(), st.dictionaries(keys, json_values))))
+@settings(deadline=None)
 def test_whatever_comes_it_is_taken_or_refused(body):
     for parse in (lambda: parse_predict(body, max_rows=8, pairs=False), lambda: parse_feedback(body, "classification")):
         try:
@@ -110,6 +111,7 @@ def test_other_feedback_is_refused(body):
 
 
 @given(st.lists(st.tuples(st.text(max_size=30), st.none() | st.text(max_size=9)), min_size=1), st.integers(1, 90))
+@settings(deadline=None)
 def test_tokens_are_counted_only_when_the_letters_could_be_too_many(rows, limit):
     """The shortest token is a letter: what is let through uncounted could not have had more tokens than letters."""
     rows = [Row(*row) for row in rows]

@@ -4,7 +4,7 @@ import json
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokka.serving.predict_api import BadRequest
@@ -29,6 +29,7 @@ def request(*texts, size=None, rest=b"", **more):
 
 
 @given(st.lists(st.text(), max_size=5))
+@settings(deadline=None)
 def test_what_is_written_is_read_again(texts):
     assert read_strings(write_tensor("BYTES", texts)) == texts
     assert parse_infer(*request(*texts)).columns == {"text": texts}
