@@ -41,7 +41,7 @@ CANARY = {
     "slow_margin": 1.0,
 }  # fmt: skip
 LIMIT_S = 10.0
-# Workers that are not wanted any more are ended within this, and a driver that has died is noticed.
+# Workers that are not wanted any more are ended within this, and an owner that has died is noticed.
 AFTERMATH_S = 3.0
 # A daemon follows the record within a fraction of this: who was named so shortly before may still have answered.
 LAG_S = 1.0

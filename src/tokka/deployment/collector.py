@@ -138,17 +138,17 @@ class EvidenceCollector:
 
     def _missing(self, state: State, traffic: Traffic) -> int:
         """How many replayed requests to send now: none while live traffic can fill the step by itself."""
-        canary = self._canary
         # A few users' many requests are few drawings of the split.
         here = traffic.where(abs(traffic.share - state.share) < 1e-6).drawn()
         elapsed = self._rollout.clock.time() - state.updated
-        if not canary.replay or elapsed < canary.minimum_wait_s:
+        if not self._canary.replay or elapsed < self._canary.minimum_wait_s:
             return 0
-        live, full = here.size - float(here.replayed.sum()), here.size >= canary.step_requests
-        if live * PATIENCE_S >= canary.step_requests * max(elapsed, 1.0) and not (full and elapsed > PROOF_PATIENCE_S):
+        wanted, live = self._canary.step_requests, here.size - float(here.replayed.sum())
+        full = here.size >= wanted
+        if live * PATIENCE_S >= wanted * max(elapsed, 1.0) and not (full and elapsed > PROOF_PATIENCE_S):
             return 0
         # Enough requests and still here: too few went to the challenger, or a promotion is not proven yet.
-        return canary.step_requests if full else canary.step_requests - here.size
+        return wanted if full else wanted - here.size
 
     def _watched(self, state: State) -> tuple[Traffic, Traffic]:
         self._read_on(state)

@@ -11,7 +11,7 @@ from tokka.deployment.judge.evidence import Traffic, number
 
 LogRecord = Mapping[str, object]
 KINDS = ("request", "prediction", "feedback")
-COLUMNS = ("time", "predict", "status", "latency", "share", "assigned", "sent_by", "answered_by", "replayed",
+COLUMNS = ("time", "predict", "status", "latency_ms", "share", "assigned", "sent_by", "answered_by", "replayed",
            "label", "truth", "told", "key")  # fmt: skip
 
 
@@ -64,9 +64,8 @@ class TrafficColumns:
         name = str(record["prediction_id"])
         stem, _, row = name.rpartition(".")
         if stem and row.isdecimal():
-            # One event per request: its first row stands for it.
             if row != "0":
-                return
+                return  # One event per request: its first row stands for it.
             name = stem
         place = self._places.setdefault(name, len(self._places))
         if place == len(self._columns["time"]):
@@ -97,14 +96,9 @@ class TrafficColumns:
             return facts | {"label": self._said(record)}
         if record.get("key"):
             facts["key"] = self._number_of(f"key {record['key']}")
-        return facts | {
-            "time": number(record.get("time")),
-            "predict": float(record.get("route", "predict") == "predict"),
-            "status": number(record.get("status")),
-            "latency": number(record.get("latency_ms")),
-            "share": number(record.get("share")),
-            "assigned": float(bool(record.get("assigned", record.get("canary")))),
-        }
+        facts["predict"] = float(record.get("route", "predict") == "predict")
+        facts["assigned"] = float(bool(record.get("assigned", record.get("canary"))))
+        return facts | {name: number(record.get(name)) for name in ("time", "status", "latency_ms", "share")}
 
     def _number_of(self, name: object) -> int:
         return self._names.setdefault(str(name), len(self._names))
@@ -116,7 +110,7 @@ def _judged(column: Mapping[str, Floats], challenger: int, slow_ms: float, scale
     turned_away = blamed & ~np.isfinite(column["sent_by"])
     kept = np.flatnonzero((column["predict"] == 1) & ~turned_away)
     # An answer that took long is logged late: put before what was judged already, it would change the past.
-    order = kept[np.argsort((column["time"] + column["latency"] / 1000.0)[kept], kind="stable")]
+    order = kept[np.argsort((column["time"] + column["latency_ms"] / 1000.0)[kept], kind="stable")]
     here = {name: values[order] for name, values in column.items()}
     # Where the split sent it counts, not who answered: only the split is random.
     by = np.where(np.isfinite(here["sent_by"]), here["sent_by"], here["answered_by"])
@@ -128,7 +122,7 @@ def _judged(column: Mapping[str, Floats], challenger: int, slow_ms: float, scale
         canary=here["assigned"],
         share=here["share"],
         failed=failed.astype(np.float64),
-        slow=(~failed & (here["latency"] > slow_ms)).astype(np.float64),
+        slow=(~failed & (here["latency_ms"] > slow_ms)).astype(np.float64),
         wrong=np.where(known, apart > (scale or 0.0), math.nan),
         replayed=(here["replayed"] == 1).astype(np.float64),
         refused=(~failed & (here["status"] >= 400)).astype(np.float64),

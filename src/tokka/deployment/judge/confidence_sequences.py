@@ -54,7 +54,8 @@ def measure(traffic: Traffic, alpha: float) -> dict[str, Difference]:
 
 def _difference(known: Traffic, name: str, alpha: float) -> Difference:
     event = known.metrics[name]
-    champion, challenger = (_rate(event[known.canary == side]) for side in (0, 1))
+    sides = (event[known.canary == side] for side in (0, 1))
+    champion, challenger = (float(side.mean()) if side.size else None for side in sides)
     both = None if champion is None or challenger is None else challenger - champion
     high, low = (_bound(event, known, alpha / 2, above=above) for above in (True, False))
     return Difference(known.size, champion, challenger, both, low, high)
@@ -75,7 +76,3 @@ def _bound(event: Floats, traffic: Traffic, alpha: float, *, above: bool) -> flo
         middle = (kept + outside) / 2
         kept, outside = (kept, middle) if rejected(middle) else (middle, outside)
     return outside
-
-
-def _rate(event: Floats) -> float | None:
-    return float(event.mean()) if event.size else None

@@ -41,12 +41,9 @@ def against_excess_of(margin: float, event: Floats, on_canary: Floats, share: Fl
         event: (n,) 1 where the request failed (was slow, was wrong), else 0; every request counts, not only events.
         on_canary, share: (n,) as above; share in (0, 1).
 
-    With w the share, x (1 - x) the assignment and y the event, z = y x / w - y (1 - x) / (1 - w) has the difference of
-    the two rates as its mean, whatever else changes, since the assignment is random. The stake is a part of w, so
-    that the capital stays positive: 1 + stake * w * (margin - z).
+    The stake is a part of the share w, so that the capital stays positive: 1 + stake * w * (margin - z).
     """
-    surprise = event * (on_canary - (1.0 - on_canary) * share / (1.0 - share))
-    return _bet(share * margin - surprise)
+    return _bet(share * (margin - _weighted(event, on_canary, share)))
 
 
 def against_no_worse(difference: Floats) -> Floats:
@@ -85,10 +82,10 @@ def against_difference(bound: float, event: Floats, on_canary: Floats, share: Fl
         bound: in [-1, 1].
         event, on_canary, share: (n,) as in `against_excess_of`; share in (0, 1).
 
-    The same z with the difference as its mean lies in [-1 / (1 - w), 1 / w]. The stakes are parts of the largest that
-    keeps the capital positive for every bound, so that what is tested is monotone in the bound.
+    z lies in [-1 / (1 - w), 1 / w]. The stakes are parts of the largest that keeps the capital positive for every
+    bound, so that what is tested is monotone in the bound.
     """
-    z = event * (on_canary / share - (1.0 - on_canary) / (1.0 - share))
+    z = _weighted(event, on_canary, share)
     return _bet((bound - z) * share / (1.0 + share) if above else (z - bound) * (1.0 - share) / (2.0 - share))
 
 
@@ -104,7 +101,13 @@ def _bet(payoff: Floats) -> Floats:
 
 def _log_mean(increments: Floats) -> Floats:
     """The logarithm of the mean capital of all bettors, (n, bettors) increments to (n,)."""
-    capital = np.cumsum(increments, axis=0)
-    peak = capital.max(axis=1, initial=-np.inf, keepdims=True)
-    mean: Floats = peak[:, 0] + np.log(np.exp(capital - peak).mean(axis=1))
+    mean: Floats = np.logaddexp.reduce(np.cumsum(increments, axis=0), axis=1) - np.log(increments.shape[1])
     return mean
+
+
+def _weighted(event: Floats, on_canary: Floats, share: Floats) -> Floats:
+    """(n,) z: its mean is the canary's rate of events minus the champion's, whatever else changes.
+
+    With w the share, x the assignment, which is random, and y the event: z = y x / w - y (1 - x) / (1 - w).
+    """
+    return event * (on_canary / share - (1.0 - on_canary) / (1.0 - share))
