@@ -173,42 +173,50 @@ class Gateway:
         return Split(names["champion"], champions, names["challenger"], challengers, weight / WEIGHT_TOTAL)
 
 
-def place(slots: list[Slot], ports: tuple[int, ...], checks: Mapping[int, int] | None = None) -> list[str]:
-    """Commands that put exactly these ports into these slots; a port that has a slot keeps it.
+def seats(slots: list[Slot], ports: tuple[int, ...]) -> dict[str, int]:
+    """Slot name to port, for exactly these ports; a port that has a slot keeps it."""
+    kept = {slot.name: slot.port for slot in slots if slot.enabled and slot.port in ports}
+    free = [slot.name for slot in slots if slot.name not in kept]
+    return kept | dict(zip(free, [port for port in ports if port not in kept.values()], strict=False))
+
+
+def place(slots: list[Slot], wanted: Mapping[str, int], *, checked: bool = True) -> list[str]:
+    """Commands that put ports into slots by name, and the other slots into maintenance.
 
     Args:
-        checks: for some ports, the port of their worker's health check; by default the same.
+        checked: whether the slots have a health check of their own, or follow another one's.
     """
-    held = {slot.port for slot in slots if slot.enabled and slot.port in ports}
-    free = [slot for slot in slots if not (slot.enabled and slot.port in ports)]
-    missing = [port for port in ports if port not in held]
     commands: list[str] = []
-    for slot, port in zip(free, missing, strict=False):
-        server = f"{slot.backend}/{slot.name}"
-        commands.append(f"set server {server} addr {HOST} port {port}")
-        if port in (checks or {}):
-            commands.append(f"set server {server} check-port {(checks or {})[port]}")
-        # The worker has said that it is ready: do not wait for a check to find out.
-        commands += [f"set server {server} state ready", f"set server {server} health up"]
-    idle = free[len(missing) :]
-    return commands + [f"set server {slot.backend}/{slot.name} state maint" for slot in idle if slot.enabled]
+    for slot in slots:
+        port, server = wanted.get(slot.name), f"{slot.backend}/{slot.name}"
+        if port is not None and not (slot.enabled and slot.port == port):
+            commands += [f"set server {server} addr {HOST} port {port}", f"set server {server} state ready"]
+            # The worker has said that it is ready: do not wait for a check to find out.
+            commands += [f"set server {server} health up"] if checked else []
+    idle = [slot for slot in slots if slot.enabled and slot.name not in wanted]
+    return commands + [f"set server {slot.backend}/{slot.name} state maint" for slot in idle]
 
 
 def place_workers(slots: list[Slot], wanted: Split) -> list[str]:
-    """Commands that put the workers of a split into the slots of one process; gRPC is checked at the REST port."""
-    rest = (*wanted.champion_ports, *wanted.challenger_ports)
-    grpc = (*wanted.champion_grpc_ports, *wanted.challenger_grpc_ports)
-    checks = dict(zip(grpc, rest, strict=False))
-    commands: list[str] = []
-    for backend, kind, ports in (
-        ("champion", "w", wanted.champion_ports),
-        ("canary", "b", wanted.champion_ports),
-        ("canary", "w", wanted.challenger_ports),
-        ("grpc_champion", "w", wanted.champion_grpc_ports),
-        ("grpc_canary", "b", wanted.champion_grpc_ports),
-        ("grpc_canary", "w", wanted.challenger_grpc_ports),
-    ):
-        commands += place([one for one in slots if (one.backend, one.name[0]) == (backend, kind)], ports, checks)
+    """Commands that put the workers of a split into the slots of one process.
+
+    One slot of a worker is checked (`champion/wN`, `canary/wN`); its slots for gRPC and its backup follow that one.
+    """
+    found: dict[tuple[str, str], list[Slot]] = {}
+    for slot in slots:
+        found.setdefault((slot.backend, slot.name[0]), []).append(slot)
+    champions = seats(found["champion", "w"], wanted.champion_ports)
+    challengers = seats(found["canary", "w"], wanted.challenger_ports)
+    grpc = dict(zip(wanted.champion_ports, wanted.champion_grpc_ports, strict=False))
+    grpc |= dict(zip(wanted.challenger_ports, wanted.challenger_grpc_ports, strict=False))
+    backups = {f"b{name[1:]}": port for name, port in champions.items()}
+    commands = place(found["champion", "w"], champions) + place(found["canary", "w"], challengers)
+    commands += place(found["canary", "b"], backups, checked=False)
+    for key, ports in (
+        (("grpc_champion", "w"), champions), (("grpc_canary", "b"), backups), (("grpc_canary", "w"), challengers),
+    ):  # fmt: skip
+        follow = {name: grpc[port] for name, port in ports.items() if port in grpc}
+        commands += place(found[key], follow, checked=False)
     return commands
 
 
