@@ -35,7 +35,7 @@ demo: install ## the life of a model: first version, traffic, drift, retraining,
 	@$(BIN)/tokka demo
 
 test: install lint ## every check and every test
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 10
 
 test-unit: install ## the unit tests alone, in seconds
 	@$(BIN)/python -m pytest tests/unit -m "not slow"
