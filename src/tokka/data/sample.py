@@ -163,35 +163,28 @@ class _Desk:
         if name == "product":
             return product
         if name == "amount":
-            return self._amount()
+            amounts = str(self.random.randrange(5, 400)), f"{self.random.randrange(500, 40_000) / 100:.2f}"
+            number = self.random.choice(amounts)
+            return self.random.choice(("{} EUR", "€{}", "{} euros", "${}", "£{}")).format(number)
         if name == "order":
             return f"{self.random.choice(('#', 'PA-', ''))}{self.random.randrange(10_000, 99_999)}"
-        if name == "n":
-            return str(self.random.choice((2, 3, 4, 5, 7, 10, 12, 14, 20, 30)))
         values = self.texts["slots"][name.rstrip("2")]
         # Two in one phrase (`item` and `item2`) come from different halves, so that they differ.
         half = len(values) // 2
         return str(self.random.choice(values[half:] if name.endswith("2") else values[:half] if paired else values))
 
-    def _amount(self) -> str:
-        value = self.random.choice((self.random.randrange(5, 400), self.random.randrange(500, 40_000) / 100))
-        number = f"{value:.2f}" if isinstance(value, float) else str(value)
-        return self.random.choice(("{} EUR", "€{}", "{} euros", "${}", "£{}")).format(number)
-
     def _dress(self, core: str, channel: str, product: str) -> str:
         """What stands before and after the matter; a letter has more of it than a chat."""
-        letter = channel == "email"
-        foreign = self._chance(FOREIGN_SHARE)
+        letter, foreign = channel == "email", "foreign_" if self._chance(FOREIGN_SHARE) else ""
         parts = [core]
         if self._chance(0.6 if letter else 0.25):
-            parts.insert(0, self.random.choice(self.texts["foreign_openers"] if foreign else self.texts["openers"]))
+            parts.insert(0, self._pick(f"{foreign}openers"))
         if self._chance(0.35 if letter else 0.1):
             parts.append(self._fill(self._pick("asides"), product))
         if self._chance(0.18 if letter else 0.08):
             parts.append(self._pick("distractors"))
         if self._chance(0.6 if letter else 0.2):
-            closer = self.random.choice(self.texts["foreign_closers"] if foreign else self.texts["closers"])
-            parts.append(self._fill(closer, product))
+            parts.append(self._fill(self._pick(f"{foreign}closers"), product))
         return self._join(parts)
 
     def _join(self, parts: list[str]) -> str:
@@ -229,13 +222,8 @@ class _Desk:
         place = self.random.randrange(1, max(2, len(text) - 1))
         before, here, after = text[:place], text[place : place + 1], text[place + 1 :]
         kind = self.random.randrange(4)
-        if kind == 0:
-            return before + after[:1] + here + after[1:]
-        if kind == 1:
-            return before + after
-        if kind == 2:
-            return before + here * 2 + after
-        return before + self.random.choice("aeionrst") + after
+        typed = self.random.choice("aeionrst") if kind == 3 else (after[:1] + here, "", here * 2)[kind]
+        return before + typed + (after if kind else after[1:])
 
     def _nearly(self, text: str) -> str:
         """The same message again, as people resend it."""
