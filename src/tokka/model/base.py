@@ -1,8 +1,5 @@
 """Find the general model: in an installed package, a folder, or the hub at a pinned revision.
 
-    base = resolve_base(params.model, cache=settings.home / "base")
-    base.path / "model.safetensors"
-
 Weights are safetensors and nothing else; a pickle in the folder is refused even where nobody would load it.
 """
 

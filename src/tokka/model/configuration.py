@@ -1,7 +1,5 @@
 """The encoder's config.json, read as data: only keys and values that can do nothing but size a network.
 
-    read_encoder_config(folder / "config.json")["hidden_size"]
-
 transformers has had several ways to run code that a config.json names, also with `trust_remote_code=False`;
 so its own reader never sees the file, only what passed here.
 """

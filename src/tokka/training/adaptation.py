@@ -1,7 +1,5 @@
 """Practice before fine-tuning: the encoder reads the domain's texts, without labels, for `adaptation.epochs`.
 
-    practised = adapt(setup, work)          # None when adaptation.method is none: nothing is done, nothing is drawn
-
 What came of it is kept in `work` as safetensors: a training that is killed later finds it there; one that is killed
 during the practice starts the practice again. Every draw depends on the seed and the step's number alone.
 """

@@ -16,7 +16,6 @@ from tokka.errors import TokkaError
 from tokka.model.engines import Floats, onnx_engine, rows_per_run, run_in_batches
 from tokka.model.folder import FORM_FILES, Form, write_model_config
 from tokka.model.network import FEATURE_SCALE, as_safetensors
-from tokka.model.tokenising import Encoded
 from tokka.training.calibration import expected_calibration_error, fit_temperature
 from tokka.training.onnx_forms import write_fp32, write_int8
 from tokka.training.setup.training_setup import TrainingSetup
@@ -81,11 +80,9 @@ def _write_onnx_forms(setup: TrainingSetup, folder: Path) -> dict[Form, Floats]:
 
 
 def _run(setup: TrainingSetup, path: Path, form: Form) -> Floats:
-    rows = setup.validation
-    encoded = Encoded(ids=rows.ids, types=rows.types, unknown=np.zeros(len(rows.ids)))
     engine, batch = onnx_engine(path.read_bytes(), torch.get_num_threads()), rows_per_run(form, CHECK_BATCH)
     padding, token_types = _padding(setup), setup.data.token_types
-    return run_in_batches(engine, encoded, batch=batch, padding=padding, token_types=token_types)[0]
+    return run_in_batches(engine, setup.validation, batch=batch, padding=padding, token_types=token_types)[0]
 
 
 def _compare(setup: TrainingSetup, by_form: dict[Form, Floats]) -> Facts:

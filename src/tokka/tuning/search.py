@@ -1,9 +1,5 @@
 """The search behind `tokka tune`: an Optuna study over the finetuning section, steered by validation rows alone.
 
-    search = Search(prepared, params, base, space, folder)
-    search.run(trials=20, timeout=None, on_trial=print)
-    search.best(), search.present()
-
 The study lies in SQLite in its folder. The n-th trial's values depend on the seed, n and the trials before, so that a
 study that is interrupted and continued is the one that was never interrupted.
 """
@@ -112,16 +108,12 @@ class Search:
     def best(self) -> Trial | None:
         """The complete trial with the best value; of equals the earliest."""
         found = [trial for trial in self.trials() if trial.value is not None]
-        return min(found, key=self.badness, default=None)
-
-    def badness(self, trial: Trial) -> float:
-        """The value of a complete trial, smaller is better."""
-        value = float("inf") if trial.value is None else trial.value
-        return -value if self.higher else value
+        return max(found, key=lambda trial: self.gain(trial, found[0]), default=None)
 
     def gain(self, trial: Trial, over: Trial) -> float:
         """How much better a complete trial is than another, in units of the metric."""
-        return self.badness(over) - self.badness(trial)
+        assert trial.value is not None and over.value is not None
+        return (trial.value - over.value) * (1 if self.higher else -1)
 
     def _open(self) -> "optuna.Study":
         import optuna

@@ -1,7 +1,5 @@
 """How many steps fit into `finetuning.time_budget`, decided before the first one from measured speed.
 
-    plan = plan_steps(epochs=6, batches=141, seconds=120, batch_seconds=0.2, validation_seconds=2)
-
 The learning rate has to reach zero: a schedule that is cut off in the middle is worse than a shorter one.
 """
 

@@ -15,7 +15,7 @@ from tokka.training.fit import checkpoints
 from tokka.training.fit.budget import Plan, remaining_batches
 from tokka.training.fit.lightning_module import FinetuningModule
 from tokka.training.fit.validation import STEERING
-from tokka.training.setup.datamodule import PreparedRows
+from tokka.training.setup.datamodule import Batch, PreparedRows
 from tokka.training.setup.optimisation import Schedule
 
 REPORT_SECONDS = 2.0
@@ -89,12 +89,12 @@ class TrainingCallback(pl.Callback):  # type: ignore[misc]  # as above
         self._follow(Schedule(points=points), state.pop("batches"))
         self.progress = Progress(**state)
 
-    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """A training that had stopped early does not go on after a kill."""
         trainer.should_stop = self.progress.stopped
         self._began, self._cpu_began = time.monotonic(), time.process_time()
 
-    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Note the epoch, keep the best weights, stop or shorten, and save."""
         spent, now = self._tick(), self.progress
         # Of several processes the first one's clock and figures count: they must all come to the same decisions.
@@ -196,11 +196,13 @@ class ProgressCallback(pl.Callback):  # type: ignore[misc]  # as above
         self.training = training
         self._reported, self._began, self._first = 0.0, 0.0, 0
 
-    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock of the estimate."""
         self._began, self._first = time.monotonic(), trainer.global_step
 
-    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: Batch, batch_idx: int
+    ) -> None:
         """Report the seconds that are left."""
         now, step = time.monotonic(), trainer.global_step
         if now - self._reported >= REPORT_SECONDS:
@@ -208,17 +210,17 @@ class ProgressCallback(pl.Callback):  # type: ignore[misc]  # as above
             pace = (now - self._began) / max(1, step - self._first)
             self._report(trainer, f", {(self._total(trainer) - step) * pace:.0f} s left")
 
-    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Report the validation figure."""
         name, _ = STEERING[self.training.module.task]
         self._report(trainer, f": validation {name} {self.training.module.validation.get(name, 0.0):.4f}")
 
-    def _report(self, trainer: Any, message: str) -> None:
+    def _report(self, trainer: pl.Trainer, message: str) -> None:
         epoch = f"epoch {trainer.current_epoch + 1} of {self.training.plan.epochs}"
         fraction = min(1.0, trainer.global_step / self._total(trainer))
         progress.report("finetune", epoch + message, fraction=fraction)
 
-    def _total(self, trainer: Any) -> int:
+    def _total(self, trainer: pl.Trainer) -> int:
         """Optimizer steps of the whole training, as planned now."""
         plan, curves = self.training.plan, self.training.progress.curves
         done = int(curves[-1]["step"]) if curves else 0

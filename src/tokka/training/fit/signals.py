@@ -8,7 +8,6 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import lightning.pytorch as pl
 
@@ -19,7 +18,7 @@ class RestoreSignalHandlers(pl.Callback):  # type: ignore[misc]  # Lightning shi
     def __init__(self) -> None:
         self._terminate = signal.getsignal(signal.SIGTERM)
 
-    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """The trainer registers its handlers just before this."""
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._terminate)

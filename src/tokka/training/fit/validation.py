@@ -1,9 +1,12 @@
 """The figures that steer training: on validation rows, never on test rows; computed by torchmetrics."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from tokka.training.setup.datamodule import Targets
 
 Floats = NDArray[np.floating[Any]]
 
@@ -11,7 +14,7 @@ Floats = NDArray[np.floating[Any]]
 STEERING = {"classification": ("accuracy", True), "regression": ("mae", False)}
 
 
-def validation_metrics(task: str, outputs: Floats, targets: Any) -> dict[str, float]:
+def validation_metrics(task: str, outputs: Floats, targets: "Targets") -> dict[str, float]:
     """Loss, metrics and the standard error of the steering one.
 
     Args:

@@ -1,8 +1,5 @@
 """Noise on the texts that are trained on, so that a model learns what stays the same under it.
 
-    epochs = AugmentedEpochs(prepared, encoder, params.finetuning)
-    epochs.encoded(0).ids                       # the training split's token ids in the first epoch
-
 A text's noise is a function of seed, epoch, row and text alone: a resumed training reads what an uninterrupted one
 reads. Validation and test texts pass through here only as what a noisy text must not become. Words are dropped and
 representations are mixed later, in the batch, by torch's generator, which is seeded for each step.

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from tokka.data.preparation.prepared import Prepared
 from tokka.errors import TokkaError
-from tokka.model.tokenising import Ids, TextEncoder, pad
+from tokka.model.tokenising import Encoded, TextEncoder, pad
 from tokka.params import Finetuning
 from tokka.training.setup.augmentation import AugmentedEpochs
 from tokka.training.setup.batches import LengthBatches
@@ -26,17 +26,10 @@ VALIDATION_BATCH = 128
 
 
 @dataclass(frozen=True)
-class Rows:
-    """One split: token ids and types by row, and targets (rows,)."""
+class Rows(Encoded):
+    """One split: token ids by row, and targets (rows,)."""
 
-    ids: list[Ids]
-    types: list[Ids]
     targets: Targets
-
-    @property
-    def lengths(self) -> Ids:
-        """(rows,) tokens."""
-        return np.fromiter((len(row) for row in self.ids), dtype=np.int64, count=len(self.ids))
 
 
 def read_rows(prepared: Prepared, split: str, encoder: TextEncoder) -> Rows:
@@ -50,7 +43,7 @@ def read_rows(prepared: Prepared, split: str, encoder: TextEncoder) -> Rows:
         raise TokkaError(f"the {split} split is empty", "more data, or a larger preprocessing share of it")
     pairs = table.column("text_pair").to_pylist() if "text_pair" in table.column_names else None
     encoded = encoder.encode(table.column("text").to_pylist(), pairs)
-    return Rows(ids=encoded.ids, types=encoded.types, targets=_numbers(prepared, split))
+    return Rows(**vars(encoded), targets=_numbers(prepared, split))
 
 
 def _numbers(prepared: Prepared, split: str) -> Targets:
