@@ -40,13 +40,14 @@ def overview(settings: Settings, params: Params) -> dict[str, Any]:
     }
 
 
-def judge(found: Mapping[str, Any] | None, state: State) -> dict[str, Any] | None:
+def judge(found: rollout_files.Look | None, state: State) -> dict[str, Any] | None:
     """How the judge of the running rollout stands; None when nothing rolls out or it has not looked yet."""
     if found is None or state.phase == "idle" or found["rollout"] != state.rollout:
         return None
     pairs = rollout_files.e_values(found["values"])
     e_values = {name: {"e_value": value, "threshold": limit} for name, (value, limit) in pairs.items()}
-    return {**{name: found[name] for name in ("version", "phase", "time", "reasons")}, "e_values": e_values}
+    facts = {"version": found["version"], "phase": found["phase"], "time": found["time"]}
+    return {**facts, "reasons": found["reasons"], "e_values": e_values}
 
 
 def traffic(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

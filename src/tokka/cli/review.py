@@ -183,7 +183,7 @@ def read_answers(path: Path) -> dict[str, str]:
         raise UsageError(f"{path} holds no answers: {type(error).__name__} {error}", hint) from None
 
 
-def ask(wanted: list[dict[str, Any]], out: Console) -> dict[str, str]:
+def ask(wanted: list[dict[str, str]], out: Console) -> dict[str, str]:
     """One question per disagreement."""
     found: dict[str, str] = {}
     for number, entry in enumerate(wanted, start=1):
@@ -205,7 +205,7 @@ def _pair(text: str) -> tuple[str, str]:
     return name, label
 
 
-def _labels_table(wanted: list[dict[str, Any]]) -> Table:
+def _labels_table(wanted: list[dict[str, str]]) -> Table:
     table = Table("id", "text", "champion", "challenger", box=None, pad_edge=False)
     table.title, table.title_justify = f"{len(wanted)} labels are wanted", "left"
     for entry in wanted[:SHOWN_LABELS]:

@@ -10,7 +10,6 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from tokka import files
 from tokka.deployment import rollout_files
@@ -40,7 +39,7 @@ def publish(home: Path, state: State, wanted: Sequence[Pair]) -> None:
         files.write_json(path, found)
 
 
-def read(settings: Settings, params: Params) -> list[dict[str, Any]]:
+def read(settings: Settings, params: Params) -> list[dict[str, str]]:
     """What the judge wants to know now: id, text, text_pair, what champion and challenger said; empty when nothing."""
     state = Record(settings.record_url).read(params.registry.model)
     path = rollout_files.folder(settings.home, state.rollout) / FILE
@@ -81,8 +80,8 @@ def known_labels(settings: Settings, params: Params) -> list[str] | None:
     return sorted({label for path in paths if path.is_file() for label in files.read_json(path).get("labels", [])})
 
 
-def _identify(name: str, wanted: Sequence[Mapping[str, Any]]) -> str:
-    found = [str(entry["id"]) for entry in wanted if name and str(entry["id"]).startswith(name)]
+def _identify(name: str, wanted: Sequence[Mapping[str, str]]) -> str:
+    found = [entry["id"] for entry in wanted if name and entry["id"].startswith(name)]
     if name in found or len(found) == 1:
         return name if name in found else found[0]
     problem = "stands for several" if found else "is none that a label is wanted for"

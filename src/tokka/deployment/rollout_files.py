@@ -7,13 +7,13 @@ import contextlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from pydantic import ValidationError
 
 from tokka import files
 from tokka.deployment.judge.phases import Action
-from tokka.deployment.record.state import State
+from tokka.deployment.record.state import Decision, State
 from tokka.deployment.record.target import Answer
 from tokka.errors import TokkaError
 from tokka.params import Params
@@ -23,6 +23,13 @@ ANSWERS, SEEN, PARAMS = "answers.json", "predictions.json", "params.json"
 LIMIT = "_limit"
 
 
+class Look(Decision, total=False):
+    """What was decided at a look; `since` when its state was written (seconds since 1970)."""
+
+    endpoint: str
+    since: float
+
+
 def folder(home: Path, rollout: str) -> Path:
     """Where what belongs to one rollout lies."""
     return home / FOLDER / rollout
@@ -30,15 +37,16 @@ def folder(home: Path, rollout: str) -> Path:
 
 def write(home: Path, state: State, action: Action, now: float) -> None:
     """Replace the last look, without a sync."""
-    found = {**action.describe(state, now), "endpoint": state.endpoint, "time": now, "since": state.updated}
+    found: Look = {**action.describe(state, now), "endpoint": state.endpoint, "time": now, "since": state.updated}
     with contextlib.suppress(OSError):
         files.write_bytes(home / FOLDER / FILE, json.dumps(found, allow_nan=False).encode(), sync=False)
 
 
-def read(home: Path) -> dict[str, Any] | None:
+def read(home: Path) -> Look | None:
     """The last look; None when nobody has looked."""
     with contextlib.suppress(TokkaError):
-        return dict(files.read_json(home / FOLDER / FILE))
+        if isinstance(found := files.read_json(home / FOLDER / FILE), dict):
+            return cast(Look, found)
     return None
 
 

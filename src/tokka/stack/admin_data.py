@@ -58,7 +58,7 @@ class AdminData(Collector):
         self._settings, self._record = settings, record
         self._lock = threading.Lock()
         self._told: tuple[StackInfo, State] | None = None
-        self._looks: deque[tuple[float, dict[str, Any]]] = deque(maxlen=KEPT_LOOKS)
+        self._looks: deque[tuple[float, rollout_files.Look]] = deque(maxlen=KEPT_LOOKS)
         self._rollout = ""
         self._cached: tuple[float, dict[str, Any]] = (0.0, {})
 
@@ -152,7 +152,7 @@ def _ready(digest: str, info: StackInfo) -> int:
     return sum(worker.digest == digest and worker.ready for worker in info.workers)
 
 
-def _judge(looks: list[dict[str, Any]], state: State, now: float) -> dict[str, Any] | None:
+def _judge(looks: list[rollout_files.Look], state: State, now: float) -> dict[str, Any] | None:
     """The last look of the rollout that runs, with the path of each e-value in its present phase."""
     if not looks or state.phase == "idle" or now - looks[-1]["time"] > FRESH_SECONDS:
         return None
@@ -162,7 +162,8 @@ def _judge(looks: list[dict[str, Any]], state: State, now: float) -> dict[str, A
         {"metric": name, "e_value": value, "limit": limit, "path": [values.get(name) for values in same]}
         for name, (value, limit) in rollout_files.e_values(last["values"]).items()
     ]
-    return {**{name: last[name] for name in ("version", "phase", "share", "since", "reasons")}, "metrics": metrics}
+    facts = {"version": last["version"], "phase": last["phase"], "share": last["share"], "since": last["since"]}
+    return {**facts, "reasons": last["reasons"], "metrics": metrics}
 
 
 def _judge_gauges(judge: dict[str, Any] | None) -> Iterator[Metric]:

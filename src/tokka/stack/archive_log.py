@@ -8,13 +8,13 @@ retraining reads its labels from it.
 
 import sys
 import time
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 from tokka.deployment.record.record import Record
 from tokka.deployment.record.retrainings import RUNNING, Attempts
 from tokka.deployment.record.state import State
 from tokka.errors import TokkaError
+from tokka.monitoring.drift.policy import Attempt
 from tokka.params import Params
 from tokka.settings import Settings
 from tokka.stack import state_file
@@ -52,11 +52,11 @@ def tidy(params: Params, settings: Settings, now: float) -> tuple[int, int]:
 
 
 def oldest_deletable(
-    state: State, attempts: Iterable[Mapping[str, Any]], *, days: float, now: float
+    state: State, attempts: Iterable[Attempt], *, days: float, now: float
 ) -> float | None:  # fmt: skip
     """Segments whose newest record is before this moment may go (seconds since 1970); None: nothing may."""
     running = any(
-        attempt["outcome"] == RUNNING and now - attempt["time"] < LONGEST_RETRAINING_SECONDS for attempt in attempts
+        attempt.outcome == RUNNING and now - attempt.time < LONGEST_RETRAINING_SECONDS for attempt in attempts
     )
     return None if running or state.phase != "idle" else now - days * DAY_SECONDS
 

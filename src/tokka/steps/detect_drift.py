@@ -18,7 +18,6 @@ def run(params: Params, settings: Settings, cause: str, out: Path) -> dict[str, 
     """
     from tokka.deployment.record.record import Record
     from tokka.deployment.record.retrainings import Attempts
-    from tokka.monitoring.drift.policy import Attempt
     from tokka.monitoring.observe import Champion, detect_drift
     from tokka.registry.publish import fetch_evidence
 
@@ -31,8 +30,7 @@ def run(params: Params, settings: Settings, cause: str, out: Path) -> dict[str, 
             watched = Champion(
                 champion.version, *(fetch_evidence(name, champion.version, params, settings) for name in names)
             )
-        history = [Attempt(**entry) for entry in attempts.recent(endpoint)]
-        outcome: dict[str, Any] = {**detect_drift(params, settings, cause, out, watched, history)}
+        outcome: dict[str, Any] = {**detect_drift(params, settings, cause, out, watched, attempts.recent(endpoint))}
         outcome["snapshot"] = outcome["snapshot"] or (champion.snapshot if champion else "")
         if outcome["verdict"] == "retrain":
             attempts.begin(endpoint, cause, outcome["trigger_key"])

@@ -16,6 +16,7 @@ from tests.fixtures.waiting import wait_for
 from tokka.deployment.record.record import Record
 from tokka.deployment.record.retrainings import Attempts
 from tokka.deployment.record.state import Revision, State
+from tokka.monitoring.drift.policy import Attempt
 from tokka.monitoring.drift.windows import predictions
 from tokka.params import parse_params
 from tokka.request_log import parquet, segments
@@ -261,7 +262,7 @@ def test_records_reach_the_disk_in_groups_within_a_bound(tmp_path):
 )
 def test_nothing_is_deleted_while_a_rollout_or_a_retraining_needs_it(phase, outcome, age, goes):
     now = 100 * DAY
-    attempts = [{"outcome": outcome, "time": now - age}] if outcome else []
+    attempts = [Attempt(now - age, "drift", "key", outcome)] if outcome else []
     found = oldest_deletable(State(endpoint="a", phase=phase), attempts, days=30.0, now=now)
     assert found == (70 * DAY if goes else None)
 

@@ -107,7 +107,7 @@ class Record:
         found = self._find(select(endpoints.c.heartbeat).where(endpoints.c.endpoint == endpoint))
         return found[0] if found else None
 
-    def history(self, endpoint: str, limit: int = 100) -> list[dict[str, Any]]:
+    def history(self, endpoint: str, limit: int = 100) -> list[dict[str, object]]:
         """The accepted states of an endpoint as plain data, newest first."""
         query = select(history.c.state).where(history.c.endpoint == endpoint)
         return [json.loads(row) for row in self._find(query.order_by(history.c.generation.desc()).limit(limit))]

@@ -1,12 +1,12 @@
 """The retrainings that were started, and how each ended: what the drift policy's limits are counted on."""
 
 import time
-from typing import Any
 
 from sqlalchemy import insert, select, update
 
 from tokka.database import open_database
 from tokka.deployment.record.tables import attempts, metadata
+from tokka.monitoring.drift.policy import Attempt
 
 RUNNING, FAILED = "running", "failed"
 OUTCOMES = {"promoted": "promoted", "rolled_back": "rolled_back", "held": "held"}
@@ -32,12 +32,12 @@ class Attempts:
         with self._engine.begin() as connection:
             connection.execute(update(attempts).where(under_way).values(outcome=outcome))
 
-    def recent(self, endpoint: str) -> list[dict[str, Any]]:
-        """Every attempt that came to something or is under way: time (seconds), cause, trigger_key, outcome.
+    def recent(self, endpoint: str) -> list[Attempt]:
+        """Every attempt that came to something or is under way.
 
         One that failed (a crash, a full disk) is left out: the same command must be able to go on with it.
         """
         query = select(attempts).where(attempts.c.endpoint == endpoint, attempts.c.outcome != FAILED)
         with self._engine.begin() as connection:
-            rows = connection.execute(query.order_by(attempts.c.time)).mappings().all()
-        return [{name: row[name] for name in ("time", "cause", "trigger_key", "outcome")} for row in rows]
+            rows = connection.execute(query.order_by(attempts.c.time)).all()
+        return [Attempt(row.time, row.cause, row.trigger_key, row.outcome) for row in rows]
