@@ -2,6 +2,9 @@
 
 reading = read(Path("messages.csv.gz"), params.task, params.data)
 reading.rows, reading.quarantined, reading.digest
+
+What reads raises TokkaError for a file that cannot be trusted as a whole, with file, line and reason, and UsageError for
+a column that the task names and the file lacks, with those that it has.
 """
 
 import json
@@ -55,12 +58,7 @@ class Reading:
 
 
 def read(path: Path, task: Task, limits: Data) -> Reading:
-    """Read a file into canonical rows.
-
-    Raises:
-        TokkaError: the file cannot be trusted as a whole; the message has file, line and reason.
-        UsageError: a column that the task names does not exist; the message has those that do.
-    """
+    """Read a file into canonical rows."""
     here, found = records(path, task, limits)
     reading = Reading(path, files.digest_file(path))
     for record in found:
@@ -85,7 +83,6 @@ def read_feedback(path: Path, params: Params) -> Reading:
 
     Raises:
         UsageError: it has no text or no label, or the task has pairs or groups and the feedback has not.
-        TokkaError: as `read`.
     """
     task, header = params.task, open_table(path, params.task, params.data).header
     target = next((name for name in (task.target, *FEEDBACK_TARGETS) if name in header), None)
@@ -104,11 +101,7 @@ def read_feedback(path: Path, params: Params) -> Reading:
 
 
 def first_row(params: Params, settings: Settings) -> Row | None:
-    """The first usable row of data.source, with both texts of a pair; None when there is none.
-
-    Raises:
-        TokkaError: as `read`.
-    """
+    """The first usable row of data.source, with both texts of a pair; None when there is none."""
     path = fetching.fetch(params.data.source, params.data, settings)
     here, found = records(path, params.task, params.data)
     for record in found:
@@ -121,11 +114,7 @@ def first_row(params: Params, settings: Settings) -> Row | None:
 
 
 def records(path: Path, task: Task, limits: Data) -> tuple[Task, Iterator[Record]]:
-    """The task without the optional columns that the file lacks, and the file's records, not yet judged.
-
-    Raises:
-        TokkaError, UsageError: as `read`.
-    """
+    """The task without the optional columns that the file lacks, and the file's records, not yet judged."""
     table = open_table(path, task, limits)
     here = present(task, table.header)
     check_header(path, table.header, here)
@@ -133,11 +122,7 @@ def records(path: Path, task: Task, limits: Data) -> tuple[Task, Iterator[Record
 
 
 def open_table(path: Path, task: Task, limits: Data) -> Table:
-    """The file in the format that its name says.
-
-    Raises:
-        TokkaError: no format that is read, or the file cannot be trusted as a whole.
-    """
+    """The file in the format that its name says."""
     streams.check_size(path, limits)
     *_, suffix, packing = ["", "", *(suffix.lower() for suffix in path.suffixes)]
     packed = packing == ".gz"

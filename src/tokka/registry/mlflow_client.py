@@ -27,6 +27,9 @@ from tokka.settings import Settings
 class Registry:
     """Runs, versions and aliases of one registered model.
 
+    Every method raises TokkaError when MLflow does not answer, or has no such run or version; the same call again
+    continues one that was cut short.
+
     Args:
         settings: names the tracking server and TOKKA_HOME.
         model: the registered model's name, which is also the experiment's.
@@ -85,9 +88,6 @@ class Registry:
 
         The same key with other content (a second evaluation after a crash) gets a fresh run without a gate verdict,
         unless a version was made of the first run already: then that run stands as it is.
-
-        Raises:
-            TokkaError: MLflow does not answer or the upload failed; the same call again resumes it.
         """
         model = tags.get(entities.MODEL_DIGEST) or files.digest_folder(folder_model)
         content = files.digest_json([files.digest_folder(folder_evidence), model])
@@ -104,11 +104,7 @@ class Registry:
         return str(run.info.run_id)
 
     def run(self, run_id: str) -> RunInfo:
-        """One run by its id.
-
-        Raises:
-            TokkaError: there is none.
-        """
+        """One run by its id."""
         with self._translated(f"find run {run_id}"):
             run = self._client.get_run(run_id)
         return RunInfo(run_id, run.info.status, dict(run.data.tags), dict(run.data.metrics), dict(run.data.params))
@@ -150,9 +146,6 @@ class Registry:
 
         Version and tags are created in one transaction, so that no crash leaves a version without its tags. A racer
         on another machine may create a second one: the process that finds a lower number than its own deletes its own.
-
-        Raises:
-            TokkaError: MLflow does not answer, or the run was never logged to its end.
         """
         run = self.run(run_id)
         if entities.LOGGED not in run.tags:
@@ -178,11 +171,7 @@ class Registry:
             return first
 
     def version(self, version: str) -> VersionInfo:
-        """One version.
-
-        Raises:
-            TokkaError: there is none of that number.
-        """
+        """One version."""
         with self._translated(f"find version {version} of {self.model}"):
             found = self._client.get_model_version(self.model, entities.checked_version(version))
         return VersionInfo.of(found)

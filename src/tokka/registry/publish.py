@@ -4,6 +4,8 @@ run_id = log_evaluation(evidence, model, params, settings, key, provenance)
 record_decision(run_id, decision, gate_folder, params, settings)
 version = register_candidate(run_id, params, settings)
 folder = fetch_version(version, params, settings)          # verified: signature and digest
+
+Every function raises TokkaError when MLflow does not answer, or has no such run, version or file.
 """
 
 import os
@@ -39,7 +41,6 @@ def log_evaluation(evidence: Path, model: Path, params: Params, settings: Settin
 
     Raises:
         Refused: the model folder is not the one that provenance names, or holds links.
-        TokkaError: evaluation.json cannot be read, or MLflow does not answer.
     """
     evaluation = files.read_json(evidence / "evaluation.json")
     registry = open_registry(params, settings)
@@ -64,11 +65,7 @@ def log_evaluation(evidence: Path, model: Path, params: Params, settings: Settin
 
 
 def publish_details(run_id: str, evidence: Path, params: Params, settings: Settings) -> None:
-    """Bring a run up to date with an evidence folder whose details have grown: page, figures and, if any, the card.
-
-    Raises:
-        TokkaError: MLflow does not answer.
-    """
+    """Bring a run up to date with an evidence folder whose details have grown: page, figures and, if any, the card."""
     registry = open_registry(params, settings)
     for name in ("report.html", "details.json"):
         registry.log_artifact(run_id, evidence / name)
@@ -95,7 +92,6 @@ def register_candidate(run_id: str, params: Params, settings: Settings, override
 
     Raises:
         Refused: the gate did not pass it and `override` is empty, or the stored model is not what was signed.
-        TokkaError: the run's evidence is missing, or MLflow does not answer.
     """
     registry = open_registry(params, settings)
     run = registry.run(run_id)
@@ -115,7 +111,6 @@ def fetch_version(version: str, params: Params, settings: Settings) -> Path:
 
     Raises:
         Refused: what the registry gives is not what was signed.
-        TokkaError: there is no such version, or MLflow does not answer.
     """
     registry = open_registry(params, settings)
     found = registry.version(version)
@@ -127,9 +122,6 @@ def fetch_evidence(name: str, version: str, params: Params, settings: Settings) 
 
     reference.parquet holds held-out rows that drift is measured against, replay.parquet test rows that a rollout sends
     when there is no traffic.
-
-    Raises:
-        TokkaError: the version has none, or MLflow does not answer.
     """
     registry = open_registry(params, settings)
     run_id = registry.version(version).run_id
@@ -147,7 +139,6 @@ def fetch_lineage(version: str, params: Params, settings: Settings) -> Json:
 
     Raises:
         Refused: the stored lineage is that of another model.
-        TokkaError: the version has none, or MLflow does not answer.
     """
     lineage: Json = files.read_json(fetch_evidence("provenance.json", version, params, settings))
     wanted = open_registry(params, settings).version(version).digest

@@ -64,11 +64,7 @@ def was_admitted(tags: Mapping[str, str]) -> bool:
 
 
 def review_version(version: str, params: Params, settings: Settings) -> Verdict:
-    """The verdict on one version now.
-
-    Raises:
-        TokkaError: there is no such version, or MLflow does not answer.
-    """
+    """The verdict on one version now."""
     return decide_review(params.registry.review, open_registry(params, settings).version(version).tags)
 
 

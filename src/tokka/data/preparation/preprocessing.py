@@ -57,11 +57,7 @@ def digest(splits: dict[Split, list[Row]], labels: list[str], task: Task) -> dic
 
 
 def decide(rows: Sequence[Row], official_test: Sequence[Row] | None, params: Params) -> Result:
-    """Normalise, merge, drop small classes, split, and remove what ties training to test rows; writes nothing.
-
-    Raises:
-        Refused: as `prepare`.
-    """
+    """Normalise, merge, drop small classes, split, and remove what ties training to test rows; writes nothing."""
     task, settings = params.task, params.preprocessing
     source, test = _normalised(rows, params), _normalised(official_test or [], params)
     progress.report("preprocess", f"{len(source) + len(test):,} rows normalised")

@@ -37,11 +37,7 @@ def run_preprocess(folder: Path, params: Params | None = None) -> dict[str, Any]
 
 
 def prepare_validated(validated: Path, params: Params, out: Path) -> dict[str, Any]:
-    """`preprocessing.prepare` on a folder that `validate_source` wrote.
-
-    Raises:
-        TokkaError, Refused: as `run_preprocess`.
-    """
+    """`preprocessing.prepare` on a folder that `validate_source` wrote."""
     if not (validated / "rows.parquet").is_file():
         raise TokkaError(f"{validated} holds no rows.parquet", "run `tokka stage validate_data` first")
     source = rows.from_table(rows.load(validated / "rows.parquet"), params.task)

@@ -37,11 +37,7 @@ def unlabelled_file(params: Params, settings: Settings) -> Path | None:
 
 
 def unlabelled_digest(params: Params, settings: Settings) -> str:
-    """The sha256 of the file behind `adaptation.source`, or the empty string without one.
-
-    Raises:
-        TokkaError: as `unlabelled_file`.
-    """
+    """The sha256 of the file behind `adaptation.source`, or the empty string without one."""
     path = unlabelled_file(params, settings)
     return files.digest_file(path) if path else ""
 
@@ -56,7 +52,7 @@ def unlabelled_texts(prepared: Prepared, params: Params, path: Path | None) -> l
         UsageError: it has no column `task.text`.
     """
     held_out = {normalising.key(text) for text in [*_split(prepared.test), *_split(prepared.validation)]}
-    further = list(read_texts(path, params)) if path else []
+    further = list(_read_texts(path, params)) if path else []
     if path and not further:
         raise TokkaError(f"{path}: no usable text in column {params.task.text!r}", "check adaptation.source")
     chosen: dict[str, str] = {}
@@ -72,13 +68,8 @@ def unlabelled_texts(prepared: Prepared, params: Params, path: Path | None) -> l
     return [texts[index] for index in drawn]
 
 
-def read_texts(path: Path, params: Params) -> Iterator[str]:
-    """The usable texts of a table with the column `task.text`, by the strict reader; bad cells are counted and left.
-
-    Raises:
-        TokkaError: the file cannot be trusted as a whole, or has more than data.max_rows rows.
-        UsageError: it has no column `task.text`; the message has those that it has.
-    """
+def _read_texts(path: Path, params: Params) -> Iterator[str]:
+    """The usable texts of a table with the column `task.text`, by the strict reader; bad cells are counted and left."""
     limits, left = params.data, 0
     # The reader requires the columns that a task names: here the text alone.
     alone = Task(text=params.task.text, target=params.task.text)
