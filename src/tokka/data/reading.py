@@ -3,8 +3,8 @@
 reading = read(Path("messages.csv.gz"), params.task, params.data)
 reading.rows, reading.quarantined, reading.digest
 
-What reads raises TokkaError for a file that cannot be trusted as a whole, with file, line and reason, and UsageError for
-a column that the task names and the file lacks, with those that it has.
+What reads raises TokkaError for a file that cannot be trusted as a whole, with file, line and reason, and UsageError
+for a column that the task names and the file lacks, with those that it has.
 """
 
 import json
