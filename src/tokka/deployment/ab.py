@@ -1,7 +1,7 @@
 """An A/B test on request: a version beside the champion at a fixed share until a person names the winner.
 
 It is a rollout whose warm-up leads to the phase `ab`; what it knows is in judge/confidence_sequences.py. A challenger
-that is proven to fail more often, or that nobody answers for, is taken away without asking.
+that is proven to fail more often, or that has no worker, is taken away without asking.
 """
 
 import math

@@ -78,7 +78,7 @@ class EvidenceCollector:
             return None
 
     def _lost_s(self, state: State, observed: Observed | None) -> float:
-        """For how long what is on trial had no ready worker; while nothing can be observed, nobody knows."""
+        """For how long what is on trial had no ready worker; 0 while nothing can be observed."""
         if observed is None or state.on_trial is None or is_ready(state.on_trial, observed):
             self._missing_since = None
             return 0.0

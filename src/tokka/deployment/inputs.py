@@ -24,7 +24,7 @@ RECENT_S = 3600.0
 
 @dataclass(frozen=True)
 class Input:
-    """One input for both; `target` is None when nobody has said what is right."""
+    """One input for both; `target` is None while no feedback told it."""
 
     text: str
     pair: str = ""

@@ -1,7 +1,7 @@
-"""The labels that the judge of a shadow wants: disagreements of champion and challenger that nobody has judged.
+"""The labels that the judge of a shadow wants: unjudged disagreements of champion and challenger.
 
 People answer them through `tokka review labels`, as feedback: in the order in which they stand, or not at all, since
-whoever leaves out what looks bad for one of them answers for the judge.
+leaving out what looks bad for one of them decides in the judge's place.
 """
 
 import contextlib

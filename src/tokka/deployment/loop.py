@@ -27,7 +27,7 @@ STEP = "canary"
 POLL_S = 0.5
 # A look at a long A/B test takes its time: it rests between looks, and is not taken for dead (ABANDONED_S).
 REST, LONGEST_POLL_S = 20.0, 20.0
-# A rollback for these reasons was proven; the same version is not tried again unless somebody asks for it.
+# A rollback for these reasons was proven; the same version is not tried again unless asked for (`again`).
 PROVEN = ("quality", "live", "watch")
 FRACTION = {"warm_up": 0.1, "shadow": 0.3, "step": 0.6, "watch": 0.9, "idle": 1.0}
 
@@ -48,7 +48,7 @@ def run_rollout(rollout: Rollout, *, again: bool = False) -> RolloutResult:
 
 
 def go_on(rollout: Rollout, state: State) -> RolloutResult:
-    """Drive a watch or an A/B test that nobody drives, to its end; raises as `run`."""
+    """Drive a watch or an A/B test that no process drives, to its end; raises as `run_rollout`."""
     try:
         collector = EvidenceCollector(rollout)
         # An A/B test is not written anew: that could refuse the person who ends it at this moment.

@@ -83,7 +83,7 @@ def project_aliases(state: State, registry: Registry) -> list[str]:
 def keep_aliases(record: Record, endpoint: str, registry: Registry) -> list[str]:
     """Project the record until it still says the same afterwards; return the aliases that were changed.
 
-    An alias is overwritten blindly: whoever read the record first may write last, and has to look again.
+    An alias is overwritten blindly: the first to read the record may be the last to write, and has to look again.
     """
     changed: list[str] = []
     state = record.read(endpoint)
@@ -117,7 +117,7 @@ def show_last_verdict(record: Record, endpoint: str, registry: Registry) -> str 
 
 
 class Silence:
-    """For how long the owner gave no heartbeat, by the monotonic clock: a wall clock that was set kills nobody."""
+    """For how long the owner gave no heartbeat, by the monotonic clock: the wall clock can be set."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._heartbeat, self._seen = clock, math.nan, clock()
@@ -130,17 +130,17 @@ class Silence:
 
 
 def is_abandoned(state: State, silent_s: float) -> bool:
-    """Whether nobody drives what the record says is under way.
+    """Whether no process drives what the record says is under way.
 
     `silent_s`, as `Silence` counts it, tells of an owner that hangs or is elsewhere; one killed here is known at once.
     """
-    # An A/B test is driven by a service of the daemon, whoever started it.
+    # An A/B test is driven by a service of the daemon, not by the process that started it.
     dead = state.phase != "ab" and owner.is_dead(state)
     return state.phase != "idle" and (dead or silent_s > ABANDONED_S)
 
 
 def end_abandoned(record: Record, endpoint: str, silent_s: float) -> State | None:
-    """Roll back a rollout that nobody drives any more; None when there is nothing to do.
+    """Roll back a rollout that no process drives any more; None when there is nothing to do.
 
     A watch is not ended: the new champion may yet have to go, so stack/drive.py goes on with it.
     """

@@ -43,7 +43,7 @@ def write(home: Path, state: State, action: Action, now: float) -> None:
 
 
 def read(home: Path) -> Look | None:
-    """The last look; None when nobody has looked."""
+    """The last look; None before the first."""
     with contextlib.suppress(TokkaError):
         if isinstance(found := files.read_json(home / FOLDER / FILE), dict):
             return cast(Look, found)
@@ -51,7 +51,7 @@ def read(home: Path) -> Look | None:
 
 
 def write_params(home: Path, rollout: str, params: Params) -> None:
-    """Keep what a rollout is judged by, for whoever has to go on with it."""
+    """Keep what a rollout is judged by, for the process that goes on with it."""
     with contextlib.suppress(OSError):
         files.write_json(folder(home, rollout) / PARAMS, params.model_dump(mode="json"))
 
@@ -65,7 +65,7 @@ def read_params(home: Path, rollout: str) -> Params | None:
 
 
 def write_answers(home: Path, state: State, answers: tuple[Sequence[Answer], Sequence[Answer]]) -> None:
-    """Keep what champion and challenger said to the same inputs, for whoever looks at it afterwards."""
+    """Keep what champion and challenger said to the same inputs; see monitoring/rollout_view.py."""
     if state.champion is None or state.challenger is None:
         return
     names, plain = ("champion", "challenger"), {"label", "score", "value"}
@@ -77,7 +77,7 @@ def write_answers(home: Path, state: State, answers: tuple[Sequence[Answer], Seq
 
 
 def has_unseen_answers(home: Path, state: State) -> bool:
-    """Whether a rollout has ended whose answers nobody has looked at."""
+    """Whether a rollout has ended whose answers were not compared yet."""
     place = folder(home, state.rollout)
     ended = bool(state.rollout) and state.phase == "idle"
     return ended and (place / ANSWERS).is_file() and not (place / SEEN).is_file()

@@ -2,8 +2,8 @@
 
     python -m tokka.stack.drive
 
-It is the rollout itself that goes on, without the registry: what is judged is in the request log, and to take a
-version away needs nobody else. Its verdict is shown in the registry by stack/sync_registry.py.
+It is the rollout itself that goes on, without the registry: what is judged is in the request log, and a version
+is taken away in the record alone. Its verdict is shown in the registry by stack/sync_registry.py.
 """
 
 import sys

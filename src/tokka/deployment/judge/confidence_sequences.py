@@ -5,7 +5,7 @@ all metrics: whatever difference the betting e-process of `e_processes.against_d
 outside (Waudby-Smith and Ramdas, 2024; requests are weighted by the logged split, so the share may change).
 
 It takes the difference as constant while the test runs; the rates may drift. A user stays on one side, so the first
-request of each speaks for all of his: the split draws users, not requests. Feedback counts in the order in which it
+request of each stands for all of them: the split draws users, not requests. Feedback counts in the order in which it
 came.
 """
 

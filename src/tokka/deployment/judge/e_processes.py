@@ -15,7 +15,7 @@ Floats = NDArray[np.float64]
 
 # How many times likelier an event may be on the canary than on the champion; a mixture, each with the same prior.
 RATIOS = np.array([1.5, 2.0, 3.0, 5.0, 8.0, 12.0])
-# Stakes of the bettors, as parts of their capital; a mixture, since nobody knows the effect beforehand.
+# Stakes of the bettors, as parts of their capital; a mixture, since the effect is not known beforehand.
 STAKES = np.array([0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8])
 
 
@@ -59,7 +59,7 @@ def against_worse_by(difference: Floats, margin: float) -> Floats:
     """Evidence against "the challenger is worse by `margin` or more" (so: in favour of promoting it).
 
     Args:
-        difference: as above; whoever does not know it puts in the worst that it can be.
+        difference: as above; where it is not known, the worst that it can be.
         margin: in (0, 1), in the units of `difference`.
     """
     return _bet((difference + margin) / (1.0 + margin))

@@ -100,7 +100,7 @@ class Traffic:
         return self.where(np.sort(np.unique(self.key, return_index=True)[1]))
 
     def known(self, metric: str) -> "Traffic":
-        """The requests on which a metric is known, in the order in which it became known: nobody could bet before."""
+        """The requests on which a metric is known, in the order in which it became known."""
         known = self.where(np.isfinite(self.metrics[metric]))
         return known.where(np.argsort(known.told, kind="stable")) if metric == "wrong" else known
 
@@ -109,7 +109,7 @@ def compare(champion: Answer, challenger: Answer, target: object, scale: float |
     """(difference, disagreement) of one input; None when the champion itself has no answer to compare with.
 
     Args:
-        target: the true label or value; None when nobody knows it.
+        target: the true label or value; None when it is not known.
         scale: the unit of a value's error; None for classes.
     """
     if not is_sound(champion, scale):

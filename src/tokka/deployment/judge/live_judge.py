@@ -1,11 +1,11 @@
-"""The judge of live traffic: pure, valid however often one asks, and never content with nothing.
+"""The judge of live traffic: pure, valid at every look; no evidence is no pass.
 
 `promote` means: at this point nothing stands against going on, and enough was seen to say so. `alpha` bounds the
 share of equally good challengers that are rolled back (split over the metrics) and the share of challengers worse by
 `quality_margin` that pass the shadow.
 
 Both bounds need observations that the split, or nothing but chance, sets apart: of what a split keeps on one side (a
-user) the first request speaks, and the first event; and what was bet on stays in the order in which it became known.
+user) the first request counts, and the first event; and what was bet on stays in the order in which it became known.
 """
 
 import math
@@ -40,7 +40,7 @@ def judge_traffic(traffic: Traffic, share: float, canary: Canary, *, last: bool 
     values = {"requests": usable.size, "unusable": unusable, "replayed": float(usable.replayed.sum())}
     if against := _find_excesses(usable, canary, values):
         return Judgement("roll_back", against, values)
-    # Who asks for what nobody can answer must not make the answers that a promotion needs.
+    # Requests that no version can answer must not make up the answers that a promotion needs.
     answered = usable.answered()
     if unusable > MAXIMUM_UNUSABLE * (every := answered.size + unusable):
         return Judgement("hold", (f"{unusable} of {every} requests in the log make no sense",), values)
@@ -92,7 +92,7 @@ def is_calm(watched: Judgement) -> bool:
 
 
 def _find_excesses(traffic: Traffic, canary: Canary, values: dict[str, float]) -> tuple[str, ...]:
-    """What the challenger is proven to have too much of, in words; the evidence goes into `values`."""
+    """What the challenger is proven to have too much of, as reasons; the evidence goes into `values`."""
     against, limit = [], len(METRICS) / canary.alpha
     for name, column in traffic.metrics.items():
         log_e, events = _excess(traffic, name)
@@ -146,7 +146,7 @@ def _weigh_step(traffic: Traffic, share: float, canary: Canary, values: dict[str
 
 
 def _ask_for_proof(step: Judgement, drawn: Traffic, canary: Canary) -> Judgement:
-    """Hold what nothing speaks against until something speaks for it."""
+    """Hold a promotion until it is proven harmless."""
     for name, margin in (("slow", canary.slow_margin), ("errors", canary.error_margin)):
         if margin < 1.0:
             proof = e_processes.against_excess_of(margin, drawn.metrics[name], drawn.canary, drawn.share)

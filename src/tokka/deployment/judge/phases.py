@@ -38,7 +38,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Action:
-    """The next move: what to write into the record (nothing for `wait`), and why; `topic` says it in a word."""
+    """The next move: what to write into the record (nothing for `wait`), and why; `topic` names the kind of reason."""
 
     kind: Kind
     topic: str

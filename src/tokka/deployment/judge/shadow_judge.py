@@ -11,7 +11,7 @@ from tokka.deployment.judge.evidence import Pairs
 from tokka.deployment.judge.verdict import METRICS, Judgement, e_value
 from tokka.params import Canary
 
-# So many more losses than wins on live inputs are no proof, but nothing to promote on the word of replayed rows.
+# So many more losses than wins on live inputs are no proof, but hold what replayed rows alone would promote.
 LIVE_LOSS = 3.0
 
 
@@ -50,7 +50,7 @@ def judge_pairs(pairs: Pairs, canary: Canary) -> Judgement:
 
 def _against_challenger(known: Floats, live: NDArray[np.bool_], order: NDArray[np.intp]) -> Floats:
     """Evidence that it is worse: the mean of a bettor on all pairs and one who bets on the live ones alone."""
-    # Whoever bets on what a late label says bets when it comes; in favour of promoting, the worst was assumed before,
+    # A late label is bet on when it comes; in favour of promoting, the worst was assumed before,
     # so that a label can only add to what was proven without it.
     every, only_live = (column[order] if order.size else column for column in (known, np.where(live, known, 0.0)))
     both = np.logaddexp(e_processes.against_no_worse(every), e_processes.against_no_worse(only_live))

@@ -1,7 +1,7 @@
-"""How long ago the record's last change was, by a clock that nobody can set.
+"""How long ago the record's last change was, by the monotonic clock.
 
 The record keeps both: the wall clock, which the request log and people go by, and the machine's own. When they moved
-apart since, somebody has set the wall clock or the machine has slept; then what is counted from there begins anew.
+apart since, the wall clock was set or the machine has slept; then what is counted from there begins anew.
 """
 
 from typing import Protocol
@@ -17,17 +17,17 @@ class Clock(Protocol):
     """What tells the time; the module `time` is one."""
 
     def time(self) -> float:
-        """Seconds since 1970, as far as nobody sets the clock."""
+        """Seconds since 1970; the clock can be set."""
 
     def monotonic(self) -> float:
-        """Seconds of a clock that nobody sets, the same for every process of a machine until it restarts."""
+        """Seconds of a clock that cannot be set, the same for every process of a machine until it restarts."""
 
     def sleep(self, seconds: float, /) -> None:
         """Wait."""
 
 
 def now(state: State, clock: Clock) -> float:
-    """What the wall clock of `state.updated` (in a watch: of `state.promoted`) would show, had nobody set it since."""
+    """What the wall clock of `state.updated` (in a watch: of `state.promoted`) shows if it was not set since."""
     wall, moment = _anchor(state)
     return wall + clock.monotonic() - moment
 

@@ -33,5 +33,5 @@ def is_here(state: State) -> bool:
 
 
 def is_dead(state: State) -> bool:
-    """Whether the owner has certainly ended; False for one that is elsewhere, since nobody can tell from here."""
+    """Whether the owner has certainly ended; False for one on another machine."""
     return state.owner is not None and is_here(state) and not process.is_same(state.owner.pid, state.owner.started)

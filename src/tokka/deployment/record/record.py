@@ -33,7 +33,7 @@ class Superseded(TokkaError):
 
     @classmethod
     def of(cls, expected: State) -> "Superseded":
-        """Somebody else changed the record after `expected` was read."""
+        """Another process changed the record after `expected` was read."""
         error = cls(
             f"the deployment of {expected.endpoint} moved on from generation {expected.generation}",
             "another rollout or rollback was faster: see tokka status",
@@ -66,7 +66,7 @@ class Record:
             raise _unreachable(url, error) from None
 
     def read(self, endpoint: str) -> State:
-        """What the record says now; generation 0 and nobody for an endpoint that it does not know."""
+        """What the record says now; generation 0 without a champion for an unknown endpoint."""
         found = self._find(select(endpoints.c.state).where(endpoints.c.endpoint == endpoint))
         return State.model_validate_json(found[0]) if found else State(endpoint=endpoint)
 

@@ -5,7 +5,7 @@ from typing import Literal, TypedDict
 from pydantic import BaseModel, Field, model_validator
 
 # idle: nothing rolls out. warm_up, shadow, step and watch: the phases of one rollout, in this order. ab: an A/B test,
-# which follows its warm-up and ends by a person's word or a proven failure.
+# which follows its warm-up and is ended by a person or a proven failure.
 Phase = Literal["idle", "warm_up", "shadow", "step", "watch", "ab"]
 
 
