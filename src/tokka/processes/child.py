@@ -17,7 +17,7 @@ class Child:
     """One running program; see also `DetachedProcess`, which outlives its starter."""
 
     def __init__(self, popen: subprocess.Popen[bytes]) -> None:
-        self._popen, self.pid, self.started = popen, popen.pid, process.identity(popen.pid)
+        self._popen, self.pid = popen, popen.pid
 
     @classmethod
     def start(

@@ -72,7 +72,7 @@ class Daemon:
     def __init__(self, settings: Settings, params: Params, supervisor: int, log: socket.socket) -> None:
         self._settings, self._params = settings, params
         self._supervisor, self._log = supervisor, log
-        self._name, self._started = params.registry.model, process.identity(os.getpid())
+        self._name = params.registry.model
         self._exposure = Exposure.of(settings, params.serving)
         self._state, self._record_problem = State(endpoint=self._name), ""
         self._silence, self._abandoned, self._ending, self._ended = Silence(), False, False, False
@@ -152,7 +152,7 @@ class Daemon:
         else:
             seconds = IDLE_SECONDS if self._commits.is_watchable and self._state.phase == "idle" else ROLLOUT_SECONDS
         until = time.monotonic() + seconds
-        pids = {*self._reconciler.processes, *self._services.processes}
+        pids = {*self._reconciler.pids, *self._services.pids}
         while True:
             self._ended = self._exits.wait(pids, min(seconds, WATCH_SECONDS))
             self._moved = time.monotonic() if self._ended else self._moved
@@ -228,7 +228,7 @@ class Daemon:
             "admin_problem": admin.problem,
             "wanted_champion": state.champion.digest if state.champion else None,
             "problems": (*record, *workers, *self._services.problems),
-            "processes": {os.getpid(): self._started} | reconciler.processes | self._services.processes,
+            "processes": {pid: process.identity(pid) for pid in (os.getpid(), *reconciler.pids, *self._services.pids)},
         }
 
     def _is_due(self, what: str, seconds: float) -> bool:

@@ -87,10 +87,9 @@ class Reconciler:
         return self.generation == state.generation and self.gateway.alive() and self.fleet.is_calm(self.wanted(state))
 
     @property
-    def processes(self) -> dict[int, float]:
-        """The gateway's processes and the workers: pid to start, see `process.identity`."""
-        gateway = {pid: process.identity(pid) for pid in self.gateway.pids}
-        return gateway | {info.pid: info.started for info in self.fleet.infos}
+    def pids(self) -> list[int]:
+        """The gateway's processes and the workers."""
+        return [*self.gateway.pids, *(info.pid for info in self.fleet.infos)]
 
     def wanted(self, state: State) -> set[Revision]:
         """Who must run: everyone in the record, and who serves until the new champion can."""

@@ -2,7 +2,7 @@
 
 services = Services(table(settings, params, exposure), settings, environment, supervisor)
 services.step(state, facts)           # again and again; never waits
-services.processes, services.problems; services.stop()
+services.pids, services.problems; services.stop()
 """
 
 import logging
@@ -211,9 +211,9 @@ class Services:
         self._runs = {one: Run(self._recall(one)) for one in services}
 
     @property
-    def processes(self) -> dict[int, float]:
-        """The running processes: pid to start, see `process.identity`."""
-        return {run.process.pid: run.process.started for run in self._runs.values() if run.process is not None}
+    def pids(self) -> list[int]:
+        """The running processes."""
+        return [run.process.pid for run in self._runs.values() if run.process is not None]
 
     @property
     def problems(self) -> list[str]:

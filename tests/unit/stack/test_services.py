@@ -135,31 +135,31 @@ def test_one_that_fails_is_a_problem_and_is_tried_again_after_a_while(tmp_path):
 
 def test_at_most_one_runs_and_it_is_ended_with_the_others(tmp_path):
     loop = Loop(tmp_path, "time.sleep(60)")
-    loop.until(lambda: loop.services.processes)
-    pids = list(loop.services.processes)
+    loop.until(lambda: loop.services.pids)
+    pids = list(loop.services.pids)
     for _ in range(3):
         loop.services.step(in_phase("idle"), Facts())
-        assert list(loop.services.processes) == pids
+        assert list(loop.services.pids) == pids
     loop.services.stop()
-    assert loop.services.processes == {}
+    assert loop.services.pids == []
 
 
 def test_one_that_may_be_interrupted_is_killed_when_it_is_not_wanted(tmp_path):
     loop = Loop(tmp_path, "time.sleep(60)", interrupted=True)
     loop.service = replace(loop.service, wanted=lambda state, facts: state.phase == "idle")
     loop.services = loop.make()
-    loop.until(lambda: loop.services.processes)
+    loop.until(lambda: loop.services.pids)
     loop.services.step(in_phase("shadow"), Facts())
-    assert loop.services.processes == {}
+    assert loop.services.pids == []
 
 
 def test_one_of_the_stack_is_taken_over_by_a_successor(tmp_path):
     loop = Loop(tmp_path, "time.sleep(60)", lifetime="stack")
-    loop.until(lambda: loop.services.processes)
+    loop.until(lambda: loop.services.pids)
     successor = loop.make()
-    assert successor.processes == loop.services.processes
+    assert successor.pids == loop.services.pids
     successor.stop()
-    assert loop.make().processes == {}
+    assert loop.make().pids == []
 
 
 def test_a_taken_port_is_a_problem_and_nothing_is_started(tmp_path):
@@ -169,6 +169,6 @@ def test_a_taken_port_is_a_problem_and_nothing_is_started(tmp_path):
         port = holder.getsockname()[1]
         loop = Loop(tmp_path, "time.sleep(60)", port=port, problem="no page", retry_s=0.0)
         loop.services.step(in_phase("idle"), Facts())
-        assert loop.services.processes == {} and f"no page: port {port} is taken" in loop.services.problems[0]
-    loop.until(lambda: loop.services.processes)
+        assert loop.services.pids == [] and f"no page: port {port} is taken" in loop.services.problems[0]
+    loop.until(lambda: loop.services.pids)
     loop.services.stop()
