@@ -7,10 +7,8 @@ reports(home)                         # newest first: [{"name": …, "title": �
 report_path(home, "runs/…/report.html")
 """
 
-import threading
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,33 +54,26 @@ class AdminData(Collector):
         self.live = live
         self._jobs = jobs
         self._settings, self._record = settings, record
-        self._lock = threading.Lock()
+        # Each is replaced at once, never changed: other threads read them.
         self._told: tuple[StackInfo, State] | None = None
-        self._looks: deque[tuple[float, rollout_files.Look]] = deque(maxlen=KEPT_LOOKS)
-        self._rollout = ""
+        self._looks: tuple[rollout_files.Look, ...] = ()
         self._cached: tuple[float, dict[str, Any]] = (0.0, {})
 
     def tell(self, info: StackInfo, state: State) -> None:
         """Take the daemon's last word, and the judge's."""
-        found = rollout_files.read(self._settings.home)
-        with self._lock:
-            self._told = (info, state)
-            if found is None or found.get("rollout") != state.rollout:
-                return
-            if found["rollout"] != self._rollout:
-                self._looks.clear()
-                self._rollout = found["rollout"]
-            if not self._looks or self._looks[-1][1]["time"] != found["time"]:
-                self._looks.append((found["time"], found))
+        self._told, found = (info, state), rollout_files.read(self._settings.home)
+        if found is None or found.get("rollout") != state.rollout:
+            return
+        looks = self._looks if self._looks and self._looks[-1]["rollout"] == state.rollout else ()
+        if not looks or looks[-1]["time"] != found["time"]:
+            self._looks = (*looks[1 - KEPT_LOOKS :], found)
 
     def status(self) -> dict[str, Any]:
         """Everything that the page shows."""
         now = time.time()
-        with self._lock:
-            told, looks = self._told, [look for _, look in self._looks]
-        if told is None:
+        if self._told is None:
             return {"time": now, "starting": True}
-        info, state = told
+        info, state = self._told
         seen = self.live.share_seen(state.share, now) if state.share else None
         return {
             "time": now,
@@ -96,7 +87,7 @@ class AdminData(Collector):
             "workers": {"restarts": info.restarts},
             "problems": list(info.problems),
             "traffic": self.live.by_version(now),
-            "judge": _judge(looks, state, now),
+            "judge": _judge(self._looks, state, now),
             **self._slow_facts(state.endpoint),
         }  # fmt: skip
 
@@ -104,11 +95,9 @@ class AdminData(Collector):
         """Shares, workers, generation, e-values and thresholds as gauges; and whatever is known of the jobs."""
         if self._jobs is not None:
             yield from self._jobs.collect()
-        with self._lock:
-            told, looks = self._told, list(self._looks)
-        if told is None:
+        if self._told is None:
             return
-        info, state = told
+        info, state = self._told
         seen = self.live.share_seen(state.share, time.time()) if state.share else None
         shares = {("wanted",): state.share, ("in_force",): info.share, **({("observed",): seen[0]} if seen else {})}
         named = {role: revision for role in ROLES if (revision := getattr(state, role))}
@@ -117,12 +106,11 @@ class AdminData(Collector):
         yield _gauges("tokka_generation", "The record's generation in force.", [], [((), info.generation)])
         yield _gauges("tokka_worker_restarts", "Workers that were replaced.", [], [((), info.restarts)])
         yield _gauges("tokka_workers_ready", "Workers that answer.", ["version", "role"], ready.items())
-        yield from _judge_gauges(_judge([look for _, look in looks], state, time.time()))
+        yield from _judge_gauges(_judge(self._looks, state, time.time()))
 
     def _slow_facts(self, endpoint: str) -> dict[str, Any]:
         """What costs a look at the disk, once a second at most."""
-        with self._lock:
-            at, known = self._cached
+        at, known = self._cached
         if time.monotonic() - at < CACHE_SECONDS and known:
             return known
         try:
@@ -130,8 +118,7 @@ class AdminData(Collector):
         except TokkaError as error:
             decisions = [{"time": time.time(), "action": "unreadable", "reasons": [error.message]}]
         found = {"decisions": decisions, "reports": reports(self._settings.home)}
-        with self._lock:
-            self._cached = (time.monotonic(), found)
+        self._cached = (time.monotonic(), found)
         return found
 
 
@@ -152,7 +139,7 @@ def _ready(digest: str, info: StackInfo) -> int:
     return sum(worker.digest == digest and worker.ready for worker in info.workers)
 
 
-def _judge(looks: list[rollout_files.Look], state: State, now: float) -> dict[str, Any] | None:
+def _judge(looks: Sequence[rollout_files.Look], state: State, now: float) -> dict[str, Any] | None:
     """The last look of the rollout that runs, with the path of each e-value in its present phase."""
     if not looks or state.phase == "idle" or now - looks[-1]["time"] > FRESH_SECONDS:
         return None
