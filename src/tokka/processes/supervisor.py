@@ -51,8 +51,10 @@ class Supervisor:
                 logger.error("the %s died %d times within a minute: not started again", self._name, DEATHS)
                 return 1
             logger.warning("the %s died with code %d, it is started again", self._name, code)
-            if often and self._is_ended_within(PAUSE_SECONDS):
-                return 0
+            if often:
+                self._sleep(PAUSE_SECONDS)
+                if self._ending:
+                    return 0
 
     def end(self, number: int, frame: FrameType | None) -> None:
         """Have the child end, and start no other."""
@@ -79,20 +81,19 @@ class Supervisor:
                 return os.waitstatus_to_exitcode(status)
 
     def _has_adopted(self) -> bool:
-        until = time.monotonic() + GRACE_SECONDS
+        self._sleep(GRACE_SECONDS)
         try:
-            while time.monotonic() < until:
-                if os.waitpid(-1, os.WNOHANG)[0] == 0:
-                    time.sleep(0.05)
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
         except ChildProcessError:
             return False
         return True
 
-    def _is_ended_within(self, seconds: float) -> bool:
+    def _sleep(self, seconds: float) -> None:
+        """Less, if it is to end."""
         until = time.monotonic() + seconds
         while time.monotonic() < until and not self._ending:
             time.sleep(0.05)
-        return self._ending
 
 
 def supervise(name: str, work: Work) -> int:

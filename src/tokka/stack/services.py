@@ -183,16 +183,17 @@ class Run:
     rollout: str | None = None
     problem: str = ""
 
+    def end(self, number: int) -> None:
+        """Send the process a signal and wait for its end."""
+        if self.process is not None:
+            self.process.stop(number, STOP_SECONDS)
+            self.process = None
+
 
 def is_due(service: Service, run: Run, state: State, facts: Facts, now: float) -> bool:
     """Whether to start a service now."""
-    if (
-        run.process is not None
-        or now - run.started < service.retry_s
-        or (service.once and run.rollout == state.rollout)
-    ):
-        return False
-    return service.wanted(state, facts)
+    too_soon = now - run.started < service.retry_s or (service.once and run.rollout == state.rollout)
+    return run.process is None and not too_soon and service.wanted(state, facts)
 
 
 class Services:
@@ -208,7 +209,7 @@ class Services:
     ) -> None:
         self._environment, self._supervisor = environment, supervisor
         self._folder, self._logs = state_file.folder(settings), settings.home / "logs"
-        self._runs = {one: Run(self._recall(one)) for one in services}
+        self._runs = {one: Run(DetachedProcess.recall(self._pid_file(one), supervisor)) for one in services}
 
     @property
     def pids(self) -> list[int]:
@@ -227,9 +228,8 @@ class Services:
             if run.process is not None and (code := run.process.poll()) is not None:
                 run.process = None
                 run.problem = f"the process ended with code {code}: see logs/{service.name}.log" if code else ""
-            if service.interrupted and run.process is not None and not service.wanted(state, facts):
-                run.process.stop(signal.SIGKILL, STOP_SECONDS)
-                run.process = None
+            if service.interrupted and not service.wanted(state, facts):
+                run.end(signal.SIGKILL)
             if is_due(service, run, state, facts, now):
                 run.started, run.rollout = now, state.rollout
                 self._start(service, run)
@@ -239,12 +239,7 @@ class Services:
     def stop(self) -> None:
         """End them all and wait for them."""
         for run in self._runs.values():
-            if run.process is not None:
-                run.process.stop(signal.SIGTERM, STOP_SECONDS)
-                run.process = None
-
-    def _recall(self, service: Service) -> DetachedProcess | None:
-        return DetachedProcess.recall(self._pid_file(service), self._supervisor)
+            run.end(signal.SIGTERM)
 
     def _pid_file(self, service: Service) -> Path:
         return self._folder / f"{service.name}.pid.json"
@@ -253,9 +248,8 @@ class Services:
         try:
             if service.port:
                 require_free(service.port)
-            run.process = self._launch(
-                service, [part.replace("{rollout}", run.rollout or "") for part in service.command]
-            )
+            command = [part.replace("{rollout}", run.rollout or "") for part in service.command]
+            run.process = self._launch(service, command)
         except (TokkaError, OSError) as error:
             run.problem = str(error)
 

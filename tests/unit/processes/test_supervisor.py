@@ -69,7 +69,8 @@ SERVES = """
     if number == 1:
         import subprocess
         nowhere = subprocess.DEVNULL
-        subprocess.Popen(["sleep", "100"], start_new_session=True, stdout=nowhere, stderr=nowhere)
+        while_it_lives = f"while kill -0 {supervisor}; do sleep 0.1; done"
+        subprocess.Popen(["sh", "-c", while_it_lives], start_new_session=True, stdout=nowhere, stderr=nowhere)
 """
 
 
