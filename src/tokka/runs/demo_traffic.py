@@ -9,8 +9,8 @@ from tokka.data.sample import make_traffic
 from tokka.gateway.api_keys import own_headers
 from tokka.gateway.replay import replay
 
-# Requests per second: in one go and while a version is on trial, and beside a training that has the processor.
-BUSY, QUIET = 100.0, 5.0
+# Requests per second: in one go, while a version is on trial, and beside a training that has the processor.
+BUSY, ON_TRIAL, QUIET = 60.0, 40.0, 5.0
 CHUNK = 20
 
 
@@ -43,7 +43,7 @@ class Background:
         while not self._stop.is_set():
             number += 1
             messages = make_traffic(CHUNK, seed=self.seed + number, drift=True)
-            self.results += send(self.endpoint, self.home, messages, rate=BUSY if self.on_trial() else QUIET)
+            self.results += send(self.endpoint, self.home, messages, rate=ON_TRIAL if self.on_trial() else QUIET)
 
 
 def send(endpoint: str, home: Path, messages: Sequence[dict[str, Any]], rate: float = BUSY) -> list[Any]:
