@@ -98,18 +98,19 @@ def details(
 def per_class(
     target: metrics.Integers, predicted: metrics.Integers, labels: tuple[str, ...], params: Params
 ) -> list[dict[str, Any]]:
-    """`metrics.per_class`, with the bootstrap interval of each figure as `intervals: {name: {value, low, high}}`."""
-    settings = params.evaluation
-    drawn = resampling.draw(
-        resampling.class_statistics(target, predicted), len(target), settings.bootstrap, params.finetuning.seed
-    )
-    places = {labels[number]: place for place, number in enumerate(np.unique(target))}
-    rows = metrics.per_class(target, predicted, labels)
-    for row in rows:
-        values = {name: row[name] for name in ("precision", "recall", "f1")}
-        own = {name: drawn[name][:, places[row["label"]]] for name in values}
-        row["intervals"] = intervals(values, own, settings.confidence)
-    return rows
+    """Precision, recall, F1 and rows of every class that occurs in the target, worst F1 first.
+
+    `intervals: {name: {value, low, high}}` has the bootstrap interval of each of the first three.
+    """
+    settings, statistics = params.evaluation, resampling.class_statistics(target, predicted)
+    drawn = resampling.draw(statistics, len(target), settings.bootstrap, params.finetuning.seed)
+    once = statistics(np.ones((1, len(target))))
+    rows = []
+    for place, number in enumerate(np.unique(target)):
+        values = {name: float(once[name][0, place]) for name in ("precision", "recall", "f1")}
+        own = intervals(values, {name: drawn[name][:, place] for name in values}, settings.confidence)
+        rows.append({"label": labels[number], **values, "rows": int(once["support"][0, place]), "intervals": own})
+    return sorted(rows, key=lambda row: (row["f1"], row["label"]))
 
 
 def predictions(test: TestSet, scored: Mapping[str, Scored]) -> pa.Table:

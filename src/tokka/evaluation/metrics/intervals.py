@@ -38,11 +38,11 @@ def intervals(values: Mapping[str, float], drawn: Mapping[str, Floats], confiden
     return {name: bounds for name, bounds in found.items() if bounds is not None}
 
 
-def bootstrap(
-    statistics: Statistics, rows: int, params: Params, values: Mapping[str, float] | None = None
-) -> dict[str, Bounds]:
-    """Values and intervals from evaluation.bootstrap resamples; values by default those of every row once."""
-    if values is None:
-        values = {name: float(found[0]) for name, found in statistics(np.ones((1, rows), np.float32)).items()}
+def bootstrap(statistics: Statistics, rows: int, params: Params) -> dict[str, Bounds]:
+    """Every metric with its interval from evaluation.bootstrap resamples; what is undefined is left out.
+
+    The value itself is the resample that has every row once, in double precision.
+    """
+    values = {name: float(found[0]) for name, found in statistics(np.ones((1, rows))).items()}
     drawn = resampling.draw(statistics, rows, params.evaluation.bootstrap, params.finetuning.seed)
     return intervals(values, drawn, params.evaluation.confidence)

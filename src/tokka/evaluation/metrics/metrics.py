@@ -1,13 +1,10 @@
-"""Every quality figure of one model on one test set, as plain finite numbers.
+"""The names of the metrics, and what several of them are made of: confidence bins, the truth's probability.
 
-    classification(target, scores)["f1_macro"]; regression(target, values)["mae"]
+HIGHER_IS_BETTER["ece"]; calibration(target, scores)[0]["accuracy"]
 
-A metric that is undefined on these rows (ROC-AUC of a class without positives, R² of a constant target) is left
-out of the answer; NaN never leaves this module. Macro averages run over the classes that occur in the target.
+The metrics themselves are computed in resampling.py, for the rows as they are and for resamples alike.
 """
 
-import math
-import warnings
 from typing import Any
 
 import numpy as np
@@ -58,70 +55,6 @@ def check_scores(scores: Floats, rows: int, who: str) -> None:
         )
 
 
-def classification(target: Integers, scores: Floats) -> dict[str, float]:
-    """Metrics of probabilities.
-
-    Args:
-        target: (rows,) class numbers, each a column of `scores`.
-        scores: (rows, classes) probabilities; a class that the model does not know is a column of zeros.
-
-    Raises:
-        TokkaError: no rows, or scores that are not finite.
-    """
-    from sklearn import metrics as sk
-
-    check_scores(scores, len(target), "the model")
-    if not len(target):
-        raise TokkaError("there is no test row to evaluate on", "raise preprocessing.test_share or name data.test")
-    predicted = scores.argmax(axis=1)
-    present = np.unique(target)
-    found = {"accuracy": float(sk.accuracy_score(target, predicted))}
-    for average in ("macro", "weighted"):
-        precision, recall, f1, _ = sk.precision_recall_fscore_support(
-            target, predicted, labels=present, average=average, zero_division=0.0
-        )
-        found |= {f"precision_{average}": precision, f"recall_{average}": recall, f"f1_{average}": f1}
-    found |= _ranking(target, scores, present) | _probabilistic(target, scores)
-    return _finite(found)
-
-
-def regression(target: Floats, values: Floats) -> dict[str, float]:
-    """Metrics of predicted numbers; `target` and `values` are (rows,).
-
-    Raises:
-        TokkaError: no rows, or values that are not finite.
-    """
-    from scipy import stats
-    from sklearn import metrics as sk
-
-    check_scores(np.asarray(values).reshape(len(values), -1), len(target), "the model")
-    if not len(target):
-        raise TokkaError("there is no test row to evaluate on", "raise preprocessing.test_share or name data.test")
-    found = {
-        "mae": float(sk.mean_absolute_error(target, values)),
-        "rmse": float(sk.root_mean_squared_error(target, values)),
-    }
-    if np.ptp(target) > 0:
-        found["r2"] = float(sk.r2_score(target, values))
-    if np.ptp(target) > 0 and np.ptp(values) > 0:
-        found["pearson"] = float(stats.pearsonr(target, values).statistic)
-        found["spearman"] = float(stats.spearmanr(target, values).statistic)
-    return _finite(found)
-
-
-def per_class(target: Integers, predicted: Integers, labels: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Precision, recall, F1 and rows of every class that occurs in the target, worst F1 first."""
-    from sklearn.metrics import precision_recall_fscore_support
-
-    present = np.unique(target)
-    columns = precision_recall_fscore_support(target, predicted, labels=present, average=None, zero_division=0.0)
-    found = [
-        {"label": labels[number], "precision": float(p), "recall": float(r), "f1": float(f), "rows": int(n)}
-        for number, p, r, f, n in zip(present, *columns, strict=True)
-    ]
-    return sorted(found, key=lambda row: (row["f1"], row["label"]))
-
-
 def calibration(target: Integers, scores: Floats) -> list[dict[str, float]]:
     """Bins of equal width in confidence: mean confidence, share right and rows of each bin that has any."""
     confidence, right = scores.max(axis=1), scores.argmax(axis=1) == target
@@ -150,31 +83,3 @@ def brier_rows(target: Integers, scores: Floats) -> Floats:
     """(rows,) squared distance between the probabilities and the truth as a unit vector, in [0, 2]."""
     squares = (scores.astype(np.float64) ** 2).sum(axis=1)
     return np.asarray(squares + 1.0 - 2.0 * scores[np.arange(len(target)), target])
-
-
-def _ranking(target: Integers, scores: Floats, present: Integers) -> dict[str, float]:
-    """ROC-AUC and average precision, one class against the rest, averaged over the classes where both exist."""
-    from sklearn import metrics as sk
-
-    usable = [number for number in present if 0 < (target == number).sum() < len(target)]
-    if not usable:
-        return {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        auc = [sk.roc_auc_score(target == number, scores[:, number]) for number in usable]
-        precision = [sk.average_precision_score(target == number, scores[:, number]) for number in usable]
-    return {"roc_auc": float(np.mean(auc)), "average_precision": float(np.mean(precision))}
-
-
-def _probabilistic(target: Integers, scores: Floats) -> dict[str, float]:
-    confidence, right = scores.max(axis=1).astype(np.float64), scores.argmax(axis=1) == target
-    gaps = np.bincount(confidence_bins(confidence), weights=right - confidence, minlength=CALIBRATION_BINS)
-    return {
-        "log_loss": float(-np.log(truth_probability(target, scores)).mean()),
-        "brier": float(brier_rows(target, scores).mean()),
-        "ece": float(np.abs(gaps).sum() / len(target)),
-    }
-
-
-def _finite(found: dict[str, float]) -> dict[str, float]:
-    return {name: float(value) for name, value in found.items() if math.isfinite(value)}

@@ -1,4 +1,4 @@
-"""The metrics once more, for thousands of bootstrap resamples at a time.
+"""Every quality figure of a model on a test set, for the rows as they are and for thousands of resamples at a time.
 
 A resample is a row of weights: how often each test row was drawn. One weight matrix serves every metric and every
 model, so the difference between two models is paired without further work.
@@ -22,7 +22,7 @@ from tokka.evaluation.metrics.metrics import (
     truth_probability,
 )
 
-Weights = NDArray[np.float32]
+Weights = NDArray[np.floating[Any]]
 Statistics = Callable[[Weights], dict[str, Floats]]
 
 # Weights held at once: 256 x 3,000 rows stay in the processor's cache, and a million rows still fit in memory.
@@ -47,7 +47,10 @@ def draw(statistics: Statistics, rows: int, count: int, seed: int) -> dict[str, 
 
 
 def classification_statistics(target: Integers, scores: Floats, ranking: bool = True) -> Statistics:
-    """The resampled twin of `metrics.classification`; `ranking=False` leaves ROC-AUC and average precision out."""
+    """Metrics of probabilities (rows, classes); `ranking=False` leaves ROC-AUC and average precision out.
+
+    Macro averages run over the classes that occur among the rows drawn.
+    """
     counts, means = _count_statistics(target, scores.argmax(axis=1)), _probability_statistics(target, scores)
     ranks = _ranking_statistics(target, scores) if ranking else None
 
@@ -58,7 +61,7 @@ def classification_statistics(target: Integers, scores: Floats, ranking: bool = 
 
 
 def regression_statistics(target: Floats, values: Floats) -> Statistics:
-    """The resampled twin of `metrics.regression`; ranks are formed anew in every resample."""
+    """Metrics of predicted numbers (rows,); ranks are formed anew in every resample."""
     y, x = np.asarray(target, np.float64), np.asarray(values, np.float64)
     # Centred first: the sums of squares below would lose digits on a target far from zero.
     y0, x0, error = y - y.mean(), x - y.mean(), y - x
@@ -101,7 +104,7 @@ def class_statistics(target: Integers, predicted: Integers) -> Statistics:
     """Precision, recall, F1, support and right answers, each (block, classes of the target).
 
     A class that a resample has no row of has no recall and no F1 there (NaN); one that is never predicted has the
-    precision 0, as in `metrics.per_class`.
+    precision 0.
     """
     present = np.unique(target)
     truth = (target[:, None] == present).astype(np.float32)

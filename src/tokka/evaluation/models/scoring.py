@@ -182,13 +182,10 @@ def summarise(scored: Scored, test: TestSet, latency: Latency, params: Params) -
 def measure(test: TestSet, scores: Floats, params: Params) -> dict[str, dict[str, float]]:
     """Every metric that is defined on these rows, with its bootstrap interval."""
     if test.classification:
-        target = test.target.astype(np.int64)
-        values = metrics.classification(target, scores)
-        statistics = resampling.classification_statistics(target, scores)
+        statistics = resampling.classification_statistics(test.target.astype(np.int64), scores)
     else:
-        values = metrics.regression(test.target.astype(np.float64), scores[:, 0])
         statistics = resampling.regression_statistics(test.target.astype(np.float64), scores[:, 0])
-    return bootstrap(statistics, test.rows, params, values)
+    return bootstrap(statistics, test.rows, params)
 
 
 def slice_metrics(test: TestSet, scores: Floats, confidence: float) -> list[dict[str, Any]]:

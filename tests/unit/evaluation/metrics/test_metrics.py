@@ -1,18 +1,22 @@
-"""Metrics, their resampled twins and their intervals: the same figures as scikit-learn's, and never a NaN."""
+"""Metrics of the rows and of resamples, and their intervals: the same figures as scikit-learn's, and never a NaN."""
 
 import math
 import time
+from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from tests.unit.evaluation.metrics import scikit
 from tokka.errors import TokkaError
 from tokka.evaluation.evidence import per_class
 from tokka.evaluation.metrics import metrics, resampling
-from tokka.evaluation.metrics.intervals import intervals
+from tokka.evaluation.metrics.intervals import bootstrap
+from tokka.evaluation.metrics.test_set import open_test
 from tokka.params import parse_params
 
 
@@ -38,7 +42,7 @@ def test_resampled_metrics_equal_scikit_learn_on_the_rows_drawn(rounded):
     weights = next(resampling.resamples(len(target), 5, seed=3))
     drawn = resampling.classification_statistics(target, scores)(weights)
     for number, row in enumerate(weights):
-        wanted = metrics.classification(*expand(row, target, scores))
+        wanted = scikit.classification(*expand(row, target, scores))
         assert {name: pytest.approx(value, rel=1e-4, abs=1e-5) for name, value in wanted.items()} == {
             name: float(values[number]) for name, values in drawn.items()
         }
@@ -51,15 +55,30 @@ def test_resampled_regression_equals_scipy_on_the_rows_drawn():
     weights = next(resampling.resamples(200, 4, seed=3))
     drawn = resampling.regression_statistics(target, values)(weights)
     for number, row in enumerate(weights):
-        wanted = metrics.regression(*expand(row, target, values))
+        wanted = scikit.regression(*expand(row, target, values))
         assert wanted == {name: pytest.approx(float(found[number]), rel=1e-6) for name, found in drawn.items()}
 
 
-def test_every_row_once_gives_the_point_value():
+def figures(target, scores, count=100):
+    """Values with intervals as the product computes them."""
+    rules = parse_params({"evaluation": {"bootstrap": count}})
+    classes = np.issubdtype(target.dtype, np.integer)
+    make = resampling.classification_statistics if classes else resampling.regression_statistics
+    return bootstrap(make(target, scores), len(target), rules)
+
+
+@pytest.mark.parametrize("rounded", [False, True], ids=["distinct scores", "tied scores"])
+def test_the_values_are_those_of_scikit_learn(rounded):
     target, scores = some_scores()
-    drawn = resampling.classification_statistics(target, scores)(np.ones((1, len(target)), np.float32))
-    assert metrics.classification(target, scores) == {
-        name: pytest.approx(float(values[0]), rel=1e-5) for name, values in drawn.items()
+    scores = np.round(scores, 1) if rounded else scores
+    found = {name: bounds["value"] for name, bounds in figures(target, scores).items()}
+    assert found == {
+        name: pytest.approx(value, rel=1e-6) for name, value in scikit.classification(target, scores).items()
+    }
+    values = scores[:, 0] + 1000.0
+    found = {name: bounds["value"] for name, bounds in figures(target + 0.5, values).items()}
+    assert found == {
+        name: pytest.approx(value, rel=1e-6) for name, value in scikit.regression(target + 0.5, values).items()
     }
 
 
@@ -76,37 +95,28 @@ def test_intervals_hold_the_value_and_cover_the_truth():
     for seed in range(60):
         right = np.random.default_rng(seed).random(400) < 0.9
         target, scores = np.where(right, 0, 1), np.tile([0.9, 0.1], (400, 1))
-        found = intervals(
-            metrics.classification(target, scores),
-            resampling.draw(resampling.classification_statistics(target, scores), 400, 500, seed),
-            0.95,
-        )
+        found = figures(target, scores, 500)
         assert all(bounds["low"] <= bounds["value"] <= bounds["high"] for bounds in found.values())
         covered += found["accuracy"]["low"] <= 0.9 <= found["accuracy"]["high"]
     assert covered >= 52
 
 
 def test_undefined_metrics_are_absent_and_never_nan():
-    one_class = metrics.classification(np.zeros(10, int), np.tile([0.7, 0.3], (10, 1)))
+    one_class = figures(np.zeros(10, int), np.tile([0.7, 0.3], (10, 1)))
     assert "roc_auc" not in one_class
     assert "accuracy" in one_class
-    assert "r2" not in metrics.regression(np.ones(10), np.arange(10.0))
-    assert "pearson" not in metrics.regression(np.arange(10.0), np.ones(10))
+    assert "r2" not in figures(np.ones(10), np.arange(10.0))
+    assert "pearson" not in figures(np.arange(10.0), np.ones(10))
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_scores_that_are_not_finite_are_refused_with_their_row(value):
-    target, scores = some_scores(20)
+    _, scores = some_scores(20)
     scores[7, 1] = value
     with pytest.raises(TokkaError, match="row 7"):
-        metrics.classification(target, scores)
+        metrics.check_scores(scores, 20, "the model")
     with pytest.raises(TokkaError, match="row 7"):
-        metrics.regression(target.astype(float), scores[:, 1])
-
-
-def test_no_rows_is_a_clear_error():
-    with pytest.raises(TokkaError, match="no test row"):
-        metrics.classification(np.array([], int), np.zeros((0, 3)))
+        metrics.check_scores(scores[:, 1:2], 20, "the model")
 
 
 @given(
@@ -117,11 +127,7 @@ def test_no_rows_is_a_clear_error():
 @settings(max_examples=60, deadline=None)
 def test_whatever_the_classes_every_metric_and_bound_is_finite(target, seed, decimals):
     scores = np.round(np.random.default_rng(seed).dirichlet(np.ones(4), len(target)), decimals)
-    found = intervals(
-        metrics.classification(target, scores),
-        resampling.draw(resampling.classification_statistics(target, scores), len(target), 50, seed),
-        0.95,
-    )
+    found = figures(target, scores)
     assert found["accuracy"]["low"] >= 0
     for bounds in found.values():
         assert all(math.isfinite(value) for value in bounds.values())
@@ -129,7 +135,7 @@ def test_whatever_the_classes_every_metric_and_bound_is_finite(target, seed, dec
 
 def test_per_class_is_worst_first_and_names_labels():
     target, scores = some_scores()
-    rows = metrics.per_class(target, scores.argmax(axis=1), ("a", "b", "c", "d", "e"))
+    rows = scikit.per_class(target, scores.argmax(axis=1), ("a", "b", "c", "d", "e"))
     assert {row["label"] for row in rows} == set("abcde")
     assert [row["f1"] for row in rows] == sorted(row["f1"] for row in rows)
     assert sum(row["rows"] for row in rows) == len(target)
@@ -140,13 +146,13 @@ def test_every_class_has_intervals_that_a_plain_resampling_confirms():
     predicted, names = scores.argmax(axis=1), ("a", "b", "c", "d", "e")
     rules = parse_params({})
     rows = per_class(target, predicted, names, rules)
-    assert [row["label"] for row in rows] == [row["label"] for row in metrics.per_class(target, predicted, names)]
+    assert [row["label"] for row in rows] == [row["label"] for row in scikit.per_class(target, predicted, names)]
     generator = np.random.default_rng(0)
     for row in rows:
         drawn = []
         for _ in range(300):
             chosen = generator.integers(0, len(target), len(target))
-            found = metrics.per_class(target[chosen], predicted[chosen], names)
+            found = scikit.per_class(target[chosen], predicted[chosen], names)
             drawn += [other["f1"] for other in found if other["label"] == row["label"]]
         low, high = np.quantile(drawn, [0.025, 0.975])
         bounds = row["intervals"]["f1"]
@@ -159,7 +165,7 @@ def test_calibration_bins_hold_every_row():
     bins = metrics.calibration(target, scores)
     assert sum(row["rows"] for row in bins) == len(target)
     gap = sum(abs(row["accuracy"] - row["confidence"]) * row["rows"] for row in bins) / len(target)
-    assert gap == pytest.approx(metrics.classification(target, scores)["ece"])
+    assert gap == pytest.approx(scikit.classification(target, scores)["ece"])
 
 
 @pytest.mark.slow
@@ -168,3 +174,8 @@ def test_two_thousand_resamples_of_three_thousand_rows_are_quick():
     began = time.process_time()
     resampling.draw(resampling.classification_statistics(target, scores, ranking=False), 3000, 2000, 1)
     assert time.process_time() - began < 4.0
+
+
+def test_no_rows_is_a_clear_error():
+    with pytest.raises(TokkaError, match="no test row"):
+        open_test(SimpleNamespace(test=pa.table({"text": pa.array([], pa.string())})), [], 1)

@@ -8,9 +8,10 @@ from scipy.special import softmax
 from scipy.stats import binomtest
 
 from tests.unit.evaluation.conftest import make_specialist
+from tests.unit.evaluation.metrics import scikit
 from tokka import files
 from tokka.data.preparation.prepared import load
-from tokka.evaluation.metrics import metrics, temperature
+from tokka.evaluation.metrics import resampling, temperature
 from tokka.evaluation.metrics.test_set import open_test
 from tokka.evaluation.models import forms, scoring
 from tokka.evaluation.report import sections
@@ -79,15 +80,16 @@ def test_the_temperature_is_taken_back_exactly_and_moves_the_calibration_only(pa
     assert temperature.uncalibrated(served, 2.5) == pytest.approx(softmax(logits, axis=1))
     found = temperature.before_and_after(target, served, 2.5, params())
     assert found["before"]["ece"]["value"] == pytest.approx(expected_calibration_error(logits, target), abs=1e-6)
-    assert found["after"]["ece"]["value"] == pytest.approx(metrics.classification(target, served)["ece"], abs=1e-6)
+    assert found["after"]["ece"]["value"] == pytest.approx(scikit.classification(target, served)["ece"], abs=1e-6)
     assert found["after"]["ece"]["value"] < found["before"]["ece"]["low"]
     assert sections.temperature_rows({"temperature": found})[0]["name"].startswith("Calibration")
 
 
 def test_the_calibration_error_with_intervals_is_torchmetrics_own():
-    """Its resampled twin needs weights, which torchmetrics has none of: the bins must be the same."""
+    """Resampling needs weights, which torchmetrics has none of: the bins must be the same."""
     generator = np.random.default_rng(3)
     target = generator.integers(0, 7, 2000)
     logits = generator.normal(size=(2000, 7)) + 2 * np.eye(7)[target]
-    found = metrics.classification(target, softmax(logits, axis=1))["ece"]
+    statistics = resampling.classification_statistics(target, softmax(logits, axis=1), ranking=False)
+    found = statistics(np.ones((1, len(target))))["ece"][0]
     assert found == pytest.approx(expected_calibration_error(logits, target), abs=1e-6)
