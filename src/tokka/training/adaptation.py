@@ -86,7 +86,12 @@ def _practise(setup: TrainingSetup) -> Practice:
     schedule = Schedule.linear(len(batches), WARMUP_SHARE)
     setup.model.train()
     losses: list[float] = []
-    for step, rows in _reported(batches, losses, params.method):
+    reported = time.monotonic()
+    for step, rows in enumerate(batches, start=1):
+        if time.monotonic() - reported > REPORT_SECONDS:
+            reported = time.monotonic()
+            message = f"adaptation ({params.method}): step {step} of {len(batches)}, loss {np.mean(losses[-20:]):.3f}"
+            progress.report("finetune", message, fraction=step / len(batches))
         torch.manual_seed(step_seed(seed, step))
         arrays = pad([setup.unlabelled.ids[row] for row in rows], setup.vocabulary.padding)
         inputs = [torch.from_numpy(array).to(device) for array in arrays]
@@ -142,17 +147,6 @@ def _optimizer(setup: TrainingSetup, loss_of: nn.Module) -> torch.optim.AdamW:
             if chosen:
                 groups.append({"params": chosen, "base_rate": rate * factor, "lr": 0.0, "weight_decay": decay})
     return torch.optim.AdamW(groups, fused=True)
-
-
-def _reported(batches: list[list[int]], losses: list[float], method: str) -> Iterator[tuple[int, list[int]]]:
-    """Number the steps from 1, and report every REPORT_SECONDS how far they are."""
-    reported = time.monotonic()
-    for step, batch in enumerate(batches, start=1):
-        if time.monotonic() - reported > REPORT_SECONDS:
-            reported = time.monotonic()
-            message = f"adaptation ({method}): step {step} of {len(batches)}, loss {np.mean(losses[-20:]):.3f}"
-            progress.report("finetune", message, fraction=step / len(batches))
-        yield step, batch
 
 
 @contextmanager

@@ -108,15 +108,11 @@ def _compare(setup: TrainingSetup, by_form: dict[Form, Floats]) -> Facts:
             f"ONNX differs from torch by {gap:.2g}, export.maximum_difference allows {limit:g}",
             "export.onnx: false with serve: torch goes without ONNX",
         )
-    progress.report("finetune", _sentence(gap, facts.get("onnx_int8_disagreement")), fraction=0.99)
-    return facts
-
-
-def _sentence(gap: float, disagreement: float | None) -> str:
     said = f"ONNX to torch: at most {gap:.1e}"
-    if disagreement is None:
-        return said
-    return f"{said}, int8 chooses another label for {disagreement:.2%} of validation rows"
+    if (disagreement := facts.get("onnx_int8_disagreement")) is not None:
+        said += f", int8 chooses another label for {disagreement:.2%} of validation rows"
+    progress.report("finetune", said, fraction=0.99)
+    return facts
 
 
 def _config(setup: TrainingSetup, temperature: float) -> dict[str, Any]:

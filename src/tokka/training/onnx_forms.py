@@ -1,10 +1,6 @@
 """The ONNX forms: float32, and int8 weights with dynamic activations."""
 
-import contextlib
-import io
-import logging
 import tempfile
-import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +11,7 @@ import torch
 from tokka.model.engines import onnx_engine
 from tokka.model.network import Specialist
 from tokka.model.tokenising import pad
+from tokka.training.silence import silent
 
 OPSET = 17
 _PROBED_LENGTHS = (2, 5, 9)
@@ -32,7 +29,7 @@ def write_fp32(model: Specialist, path: Path, *, token_types: bool) -> None:
     axes: dict[str, dict[int, str]] = {name: {0: "rows", 1: "tokens"} for name in names}
     # The plainest attention gives the plainest graph: others bring twice the operators, and patterns nobody fuses.
     model.encoder.set_attn_implementation("eager")  # type: ignore[operator]
-    with _silent(), torch.no_grad():
+    with silent(), torch.no_grad():
         # The tracing exporter: the newer one takes four times as long and names one value twice here.
         torch.onnx.export(
             model.cpu().eval(),
@@ -55,7 +52,7 @@ def write_int8(fp32: Path, path: Path, *, heads: int = 0, hidden: int = 0) -> No
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    with _silent(), tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+    with silent(), tempfile.TemporaryDirectory(dir=path.parent) as scratch:
         fused = Path(scratch) / "fused.onnx"
         _fuse_attention(fp32, fused, heads, hidden)
         source = fused if _same_answers(fp32, fused) else fp32
@@ -94,16 +91,3 @@ def _same_answers(one: Path, other: Path) -> bool:
     (outputs, vectors), (others, other_vectors) = (run(inputs) for run in engines)
     near = partial(np.allclose, rtol=0, atol=_SAME)
     return bool(near(outputs, others) and near(vectors, other_vectors))
-
-
-@contextlib.contextmanager
-def _silent() -> Any:
-    """The exporters print advice for their own developers."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

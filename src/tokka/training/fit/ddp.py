@@ -9,10 +9,10 @@ and number of steps are those of one device. Rank 0 alone decides, writes and re
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ RANK = "TOKKA_RANK"
 EXIT_OUT_OF_MEMORY = 86
 JOIN_SECONDS = 10
 READY = "ready"
-SPECIFICATION = "rank.json"
+FOLDER, SPECIFICATION = "ranks", "rank.json"
 COMMAND = (sys.executable, "-m", "tokka.training.fit.rank_process")
 
 
@@ -89,21 +89,25 @@ def launched(setup: TrainingSetup, work: Path) -> Iterator[None]:
         yield
         return
     _require_devices(count)
-    with tempfile.TemporaryDirectory(prefix="tokka-ranks-") as folder:
-        port, before = find_free_network_port(), dict(os.environ)
-        ranks = _start(setup, work, Path(folder), port)
-        os.environ.update(_place(0, count, port))
-        try:
-            ranks.wait_ready()
-            yield
-        except (RuntimeError, TokkaError) as error:
-            raise (ranks.failure() or error) from None
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
-            if torch.distributed.is_available() and torch.distributed.is_initialized():
-                torch.distributed.destroy_process_group()
-            ranks.end()
+    # In the work folder: what a kill leaves there, the next attempt removes.
+    folder = work / FOLDER
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    port, before = find_free_network_port(), dict(os.environ)
+    ranks = _start(setup, work, folder, port)
+    os.environ.update(_place(0, count, port))
+    try:
+        ranks.wait_ready()
+        yield
+    except (RuntimeError, TokkaError) as error:
+        raise (ranks.failure() or error) from None
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+        ranks.end()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def own_rank() -> int:

@@ -1,8 +1,6 @@
 """Run Lightning's trainer over a setup: within the budget, resumable, and silent but for our own progress."""
 
-import logging
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -29,6 +27,7 @@ from tokka.training.fit.trial_steps import seconds_per_token
 from tokka.training.setup.datamodule import inputs_of
 from tokka.training.setup.precision import LIGHTNING, choose_device
 from tokka.training.setup.training_setup import TrainingSetup
+from tokka.training.silence import silent
 
 # A forward pass over a validation token, as a share of a training token.
 VALIDATION_COST = 0.35
@@ -66,7 +65,7 @@ def _fit(setup: TrainingSetup, work: Path, began: float, on_epoch: OnEpoch | Non
     training = TrainingCallback(module, setup.data, plan, work, left, averaging, on_epoch)
     if resumed:
         progress.report("finetune", "going on from the checkpoint of an interrupted training")
-    with launched(setup, work), _quiet(), keyboard_interrupts():
+    with launched(setup, work), silent(), keyboard_interrupts():
         # The average first: the training callback keeps what it holds after the epoch's last step.
         averages = [averaging] if averaging else []
         callbacks = [*averages, RestoreSignalHandlers(), ProgressCallback(training), training]
@@ -157,19 +156,3 @@ def _compiled(setup: TrainingSetup) -> Iterator[None]:
         yield
     finally:
         encoder._compiled_call_impl = None  # torch has no public way back
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Lightning's advice is for people who write its calls, not for ours."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
