@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from tests.fixtures.models import make_model
 from tests.fixtures.visitors import QUESTION, Answer, Visitors
+from tests.fixtures.waiting import PATIENCE_S, wait_for
 from tests.fixtures.world import NAME, World
 from tokka import failpoints
 from tokka.deployment.loop import run_rollout
@@ -32,19 +33,15 @@ from tokka.params import Params
 from tokka.registry import entities
 from tokka.registry.mlflow_client import Registry
 from tokka.settings import Settings
-from tokka.stack import workers
+from tokka.stack import stack, workers
 from tokka.stack.local_target import LocalTarget
 
 CANARY = {
     "shadow_rows": 20, "steps": (0.3,), "step_requests": 20, "quality_margin": 0.4, "watch_s": 2.0,
-    "minimum_wait_s": 0.2, "warm_up_s": 60.0, "maximum_wait_s": 60.0, "slow_ms": 5000.0, "error_margin": 1.0,
+    "minimum_wait_s": 0.2, "warm_up_s": 300.0, "maximum_wait_s": 300.0, "slow_ms": 5000.0, "error_margin": 1.0,
     "slow_margin": 1.0,
 }  # fmt: skip
 LIMIT_S = 10.0
-# Workers that are not wanted any more are ended within this, and an owner that has died is noticed.
-AFTERMATH_S = 3.0
-# A daemon follows the record within a fraction of this: who was named so shortly before may still have answered.
-LAG_S = 1.0
 ROLES = ("champion", "challenger", "previous")
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["tests.faults.crash_world", "mlflow", "sqlalchemy.dialects.sqlite"])
@@ -122,6 +119,7 @@ class Crashes:
         self.registry = Registry(world.settings, NAME)
         self.folder = world.settings.home / "crash"
         self.plan = self.folder / "plan"
+        self._generation = 0
 
     def prepare(self) -> None:
         """Register the versions, and start the stack, whose processes look at the plan as well."""
@@ -131,29 +129,29 @@ class Crashes:
             self.world.up()
         self._register()
         self.reset()
-        self.world.wait(lambda: not self.differences(), 60.0)
+        self.world.wait(lambda: not self.differences())
 
-    def run(self, point: Point, linger_s: float = 0.5) -> Outcome:
+    def run(self, point: Point, linger_s: float = 0.0, limit_s: float = LIMIT_S) -> Outcome:
         """Roll out, be killed, wait until everything agrees and `linger_s` longer, and put version 1 back."""
         outcome = Outcome(point)
         done = self.plan.with_name(f"{self.plan.name}.done")
-        with Visitors(self.world.url) as visitors:
+        with Visitors(self.world.url, self._generation_in_force) as visitors:
             driver = None
             for plan in point.plans:
                 done.unlink(missing_ok=True)
                 self.plan.write_text(plan)
                 driver = driver or self.start(point.version)
-                _wait_for(done, driver)
+                self._wait_until_killed(done, driver)
             outcome.reached = done.exists()
             self.plan.unlink(missing_ok=True)
             killed = done.stat().st_ctime if outcome.reached else time.time()
-            while (found := self.differences()) and time.time() < killed + LIMIT_S:
+            while (found := self.differences()) and time.time() < killed + limit_s:
                 time.sleep(0.05)
             outcome.differences = found
             outcome.converged_s = float("inf") if found else time.time() - killed
             time.sleep(linger_s)
             # A driver that lives goes on to its end.
-            driver.join(60.0)
+            driver.join(PATIENCE_S)
             outcome.champion = self.state.champion.version
         self._judge(outcome, visitors.answers)
         self.reset()
@@ -202,7 +200,17 @@ class Crashes:
         """Version 1 serves alone, and everything agrees on it."""
         one = self.world.revisions["1"]
         self.world.change(champion=one, previous=None, challenger=None, share=0.0, phase="idle")
-        self.world.wait(lambda: not self.differences(), 60.0)
+        self.world.wait(lambda: not self.differences())
+
+    def _wait_until_killed(self, done: Path, driver: Any) -> None:
+        """Until somebody was killed, or nobody will be: some writes come after the driver's end, until all agree."""
+        wait_for(lambda: done.exists() or not (driver.is_alive() or self.differences()), 2 * PATIENCE_S)
+
+    def _generation_in_force(self) -> int:
+        """The record's generation that the daemon has put into force, as it said last."""
+        info = stack.status(self.world.settings)
+        self._generation = info.generation if info else self._generation
+        return self._generation
 
     def _judge(self, outcome: Outcome, answers: list[Answer]) -> None:
         history = self.world.record.history(NAME, 1000)[::-1]
@@ -235,22 +243,9 @@ class Crashes:
             assert self.registry.register(run_id, description="", tags=tags) == version
 
 
-def _wait_for(done: Path, driver: Any) -> None:
-    """Until somebody was killed, or nobody will be: some writes come after the driver has ended."""
-    ended = 0.0
-    while not done.exists() and not (ended and time.monotonic() > ended + AFTERMATH_S):
-        ended = ended or (0.0 if driver.is_alive() else time.monotonic())
-        time.sleep(0.01)
-
-
 def _named(history: list[dict[str, Any]], answer: Answer) -> set[str]:
-    """The versions that the record named while a request was on its way, or a moment before."""
-    ends = [entry["updated"] for entry in history[1:]] + [float("inf")]
-    states = [
-        entry
-        for entry, end in zip(history, ends, strict=True)
-        if end >= answer.sent - LAG_S and entry["updated"] <= answer.came
-    ]
+    """The versions that the record named from what was in force when a request was sent until it was answered."""
+    states = [entry for entry in history if entry["generation"] >= answer.mark and entry["updated"] <= answer.came]
     return {
         entry[role]["version"] for entry in states for role in ("champion", "challenger", "previous") if entry[role]
     }
