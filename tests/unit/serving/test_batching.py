@@ -50,9 +50,9 @@ def test_a_busy_worker_waits_for_a_fuller_batch_but_not_longer_than_allowed():
 
 def test_a_full_batch_does_not_wait():
     async def scenario():
-        batcher = Batcher(lambda rows: rows, max_rows=2, max_delay=10 * LIMIT_S)
+        batcher = Batcher(lambda rows: rows, max_rows=2, max_delay=20.0)
         await asyncio.gather(batcher.submit([1]), batcher.submit([2]))
-        await asyncio.wait_for(asyncio.gather(batcher.submit([3]), batcher.submit([4])), LIMIT_S)
+        await asyncio.wait_for(asyncio.gather(batcher.submit([3]), batcher.submit([4])), 20.0)
 
     run(scenario())
 
