@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from tokka import files, pending, progress, provenance
-from tokka.errors import TokkaError
+from tokka.errors import Refused, TokkaError
 from tokka.params import Params, parse_params
 from tokka.settings import Settings
 
@@ -49,7 +49,7 @@ def run(request: Request, settings: Settings, out: Path) -> None:
 
 
 def complete_waiting(settings: Settings) -> None:
-    """Complete every evaluation that waits; one whose folders are gone is forgotten.
+    """Complete every evaluation that waits; one whose folders are gone or were altered is forgotten.
 
     Raises:
         TokkaError: MLflow does not answer; the request stays.
@@ -60,7 +60,10 @@ def complete_waiting(settings: Settings) -> None:
         for path in pending.waiting(settings.home):
             request = Request.model_validate(files.read_json(path))
             if request.evidence.is_dir() and request.model.is_dir() and request.prepared.is_dir():
-                _complete(request, settings)
+                try:
+                    _complete(request, settings)
+                except Refused as error:
+                    progress.report(STEP, f"given up: {error.message}")
             path.unlink()
 
 

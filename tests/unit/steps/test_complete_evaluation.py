@@ -1,11 +1,12 @@
 """Who completes an evaluation: the stack, by a request, in a run of this machine; else the task itself."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from tokka import files, pending
-from tokka.errors import TokkaError
+from tokka.errors import Refused, TokkaError
 from tokka.settings import Settings
 from tokka.steps import complete_evaluation as step
 
@@ -46,6 +47,12 @@ def measured(monkeypatch):
         if found.problem:
             raise found.problem
 
+    def read_model_config(folder):
+        if (folder / "altered").exists():
+            raise Refused("the model was altered")
+        return SimpleNamespace(precision="32")
+
+    monkeypatch.setattr("tokka.model.folder.read_model_config", read_model_config)
     monkeypatch.setattr("tokka.evaluation.complete.complete", complete)
     monkeypatch.setattr("tokka.registry.publish.publish_details", publish)
     return found
@@ -86,3 +93,11 @@ def test_a_request_stays_until_it_was_published_and_goes_when_its_folders_are_go
     (tmp_path / "one" / "model").rmdir()
     step.complete_waiting(settings)
     assert pending.waiting(settings.home) == []
+
+
+def test_a_model_that_was_altered_is_given_up(settings, request_of, measured, monkeypatch, tmp_path):
+    monkeypatch.setenv(pending.RUN_FOLDER, str(tmp_path))
+    step.run(request_of("one"), settings, tmp_path)
+    (tmp_path / "one" / "model" / "altered").touch()
+    step.complete_waiting(settings)
+    assert (measured, pending.waiting(settings.home)) == ([], [])
