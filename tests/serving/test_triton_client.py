@@ -23,7 +23,7 @@ def found(request, world):
     if request.param == "gateway":
         ports = (world.settings.port, world.settings.grpc_port)
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", str(SCRIPT), *map(str, ports)], capture_output=True, text=True, timeout=120
+        [sys.executable, "-W", "ignore", str(SCRIPT), *map(str, ports)], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

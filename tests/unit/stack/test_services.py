@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fixtures.ports import free_port
+from tests.fixtures.waiting import wait_for
 from tokka.deployment.record.state import Phase, Revision, State
 from tokka.errors import UsageError
 from tokka.gateway.exposure import Exposure
@@ -115,11 +116,11 @@ class Loop:
         return Services((self.service,), self.settings, {}, adopting())
 
     def until(self, condition):
-        deadline = time.monotonic() + 30
-        while not condition():
+        def is_so():
             self.services.step(in_phase("idle"), Facts())
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+            return condition()
+
+        wait_for(lambda: condition() or is_so())
 
 
 def test_one_that_fails_is_a_problem_and_is_tried_again_after_a_while(tmp_path):
