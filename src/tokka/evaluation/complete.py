@@ -48,12 +48,7 @@ def merge(details: Tree, part: str, extra: Tree) -> dict[str, Any]:
 
     An object is joined with the one that is there, any other value replaces it.
     """
-    joined = {
-        name: {**details[name], **value}
-        if isinstance(value, Mapping) and isinstance(details.get(name), Mapping)
-        else value
-        for name, value in extra.items()
-    }
+    joined = {name: _joined(details.get(name), value) for name, value in extra.items()}
     return {**details, **joined, "pending": [name for name in details.get("pending", []) if name != part]}
 
 
