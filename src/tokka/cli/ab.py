@@ -15,11 +15,6 @@ app = typer.Typer(no_args_is_help=True, help="Compare a version with the champio
 SHOWN = ("metric", "requests", "champion", "challenger", "difference", "confidence sequence", "challenger is")
 
 
-def add_to(parent: typer.Typer) -> None:
-    """Hang the group on the application."""
-    parent.add_typer(app, name="ab")
-
-
 @app.command()
 def start(
     version: Annotated[str, typer.Argument(help="The registry version's number.")],

@@ -16,12 +16,10 @@ if TYPE_CHECKING:
 
 PORT_OFFSET = 200
 
-
-def add_to(app: typer.Typer) -> None:
-    """Hang the command on the application."""
-    app.command()(demo)
+app = typer.Typer()
 
 
+@app.command()
 def demo(
     params: ParamsFile = DEFAULT_PARAMS,
     keep: Annotated[

@@ -6,12 +6,10 @@ from tokka.cli.console import DEFAULT_PARAMS, Overrides, ParamsFile, load
 from tokka.errors import UsageError
 from tokka.settings import Settings
 
-
-def add_to(app: typer.Typer) -> None:
-    """Hang the command on the application."""
-    app.command()(consume)
+app = typer.Typer()
 
 
+@app.command()
 def consume(params: ParamsFile = DEFAULT_PARAMS, overrides: Overrides = None) -> None:
     """Consume jobs from the broker's queue until Ctrl-C: ask the endpoint, keep the result, acknowledge.
 

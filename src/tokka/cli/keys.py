@@ -10,15 +10,10 @@ from tokka.cli.console import Json, console, print_json_line
 if TYPE_CHECKING:
     from tokka.gateway.api_keys import Key
 
-keys = typer.Typer(no_args_is_help=True, help="API keys of the endpoint: create, list, revoke.")
+app = typer.Typer(no_args_is_help=True, help="API keys of the endpoint: create, list, revoke.")
 
 
-def add_to(app: typer.Typer) -> None:
-    """Hang the group on the application."""
-    app.add_typer(keys, name="keys")
-
-
-@keys.command()
+@app.command()
 def create(
     name: Annotated[str, typer.Argument(help="Who will use it, for people who read the list.")],
     scope: Annotated[
@@ -46,7 +41,7 @@ def create(
     print(secret)
 
 
-@keys.command("list")
+@app.command("list")
 def list_keys(json: Json = False) -> None:
     """Every key: id, name, scopes, expiry, state; never a secret.
 
@@ -70,7 +65,7 @@ def list_keys(json: Json = False) -> None:
         print_json_line({"keys": rows})
 
 
-@keys.command()
+@app.command()
 def revoke(
     name: Annotated[str, typer.Argument(metavar="ID", help="As `tokka keys list` shows it.")], json: Json = False
 ) -> None:

@@ -19,8 +19,11 @@ app = typer.Typer(
     "ship it by a canary that fails safe, and retrain it when the world drifts.\n\n"
     "Start with `tokka sample` and `tokka run`. Exit codes: 0 done, 1 failed, 2 wrong use, 3 refused by a gate.",
 )
-for module in (run, project, stack, review, demo, tune, jobs, ab, keys):
-    module.add_to(app)
+for module in (run, project, stack, demo, tune, jobs):
+    app.add_typer(module.app)
+app.add_typer(review.app, name="review")
+app.add_typer(ab.app, name="ab")
+app.add_typer(keys.app, name="keys")
 
 
 def main() -> None:

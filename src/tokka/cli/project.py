@@ -11,14 +11,10 @@ import typer
 from tokka.cli.console import DEFAULT_PARAMS, Json, Overrides, ParamsFile, console, load, print_json_line
 from tokka.errors import UsageError
 
-
-def add_to(app: typer.Typer) -> None:
-    """Add the commands to the application."""
-    for command in (sample, doctor, stage):
-        app.command()(command)
-    app.command(name="compile")(compile_)
+app = typer.Typer()
 
 
+@app.command()
 def sample(
     out: Annotated[Path, typer.Option(help="Where to write the CSV file.")] = Path("data/sample.csv"),
     rows: Annotated[int, typer.Option(min=500, max=1_000_000, help="How many messages.")] = 6000,
@@ -38,6 +34,7 @@ def sample(
         print_json_line({"path": str(out), "rows": rows, "seed": seed, "drift": drift})
 
 
+@app.command()
 def doctor(params: ParamsFile = DEFAULT_PARAMS, overrides: Overrides = None, json: Json = False) -> int:
     """Look at everything that a run needs, say what is not well and what to do; exit 1 when something is not.
 
@@ -58,6 +55,7 @@ def doctor(params: ParamsFile = DEFAULT_PARAMS, overrides: Overrides = None, jso
     return 0 if well else 1
 
 
+@app.command(name="compile")
 def compile_(
     out: Annotated[Path, typer.Option(help="Folder for the IR files.")] = Path("build/pipelines"), json: Json = False
 ) -> None:
@@ -75,6 +73,7 @@ def compile_(
         print_json_line({"files": [str(path) for path in paths]})
 
 
+@app.command()
 def stage(
     name: Annotated[str, typer.Argument(help="validate_data, preprocess, finetune or evaluate.")],
     params: ParamsFile = DEFAULT_PARAMS,

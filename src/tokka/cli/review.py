@@ -38,11 +38,6 @@ Answers = Annotated[
 Given = Annotated[list[str] | None, typer.Option("--set", help="One answer as ID=LABEL. Repeatable.")]
 
 
-def add_to(parent: typer.Typer) -> None:
-    """Add the group to the application."""
-    parent.add_typer(app, name="review")
-
-
 @app.command(name="list")
 def list_(params: ParamsFile = DEFAULT_PARAMS, overrides: Overrides = None, json: Json = False) -> None:
     """List every version with its aliases, gate and review.

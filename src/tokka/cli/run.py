@@ -15,13 +15,10 @@ from tokka.cli.console import DEFAULT_PARAMS, Json, Overrides, ParamsFile, conso
 
 EXIT_REFUSED = 3
 
-
-def add_to(app: typer.Typer) -> None:
-    """Add the commands to the application."""
-    for command in (run, monitor, reproduce):
-        app.command()(command)
+app = typer.Typer()
 
 
+@app.command()
 def run(
     data: Annotated[str | None, typer.Option(help="CSV, Parquet or JSON lines; short for --set data.source=.")] = None,
     params: ParamsFile = DEFAULT_PARAMS,
@@ -54,6 +51,7 @@ def run(
     return EXIT_REFUSED if was_refused(final) else 0
 
 
+@app.command()
 def monitor(
     params: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,
@@ -83,6 +81,7 @@ def monitor(
         time.sleep(every)
 
 
+@app.command()
 def reproduce(
     version: Annotated[str, typer.Argument(help="The registry version's number.")],
     params: ParamsFile = DEFAULT_PARAMS,

@@ -8,13 +8,10 @@ import typer
 from tokka.cli.console import DEFAULT_PARAMS, Json, Overrides, ParamsFile, console, load, print_json_line
 from tokka.errors import TokkaError, UsageError
 
-
-def add_to(app: typer.Typer) -> None:
-    """Hang the commands on the application."""
-    for command in (up, down, status, predict, rollback):
-        app.command()(command)
+app = typer.Typer()
 
 
+@app.command()
 def up(params: ParamsFile = DEFAULT_PARAMS, overrides: Overrides = None, json: Json = False) -> None:
     """Start the local stack: gateway, model servers of what the record says, MLflow, request log.
 
@@ -31,6 +28,7 @@ def up(params: ParamsFile = DEFAULT_PARAMS, overrides: Overrides = None, json: J
         print_json_line(info.model_dump())
 
 
+@app.command()
 def down(json: Json = False) -> None:
     """Stop the local stack; nothing of it is left running, and nothing that it knows is lost.
 
@@ -45,6 +43,7 @@ def down(json: Json = False) -> None:
         print_json_line({"stopped": stopped})
 
 
+@app.command()
 def status(
     params: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,
@@ -74,6 +73,7 @@ def status(
         time.sleep(1.0)
 
 
+@app.command()
 def predict(
     texts: Annotated[list[str], typer.Argument(help="One or more messages.")],
     params: ParamsFile = DEFAULT_PARAMS,
@@ -101,6 +101,7 @@ def predict(
         print_json_line({"answers": answers})
 
 
+@app.command()
 def rollback(
     params: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,

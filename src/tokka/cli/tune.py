@@ -7,12 +7,10 @@ from rich.table import Table
 
 from tokka.cli.console import DEFAULT_PARAMS, Json, Overrides, ParamsFile, console, load, print_json_line
 
-
-def add_to(app: typer.Typer) -> None:
-    """Hang the command on the application."""
-    app.command()(tune)
+app = typer.Typer()
 
 
+@app.command()
 def tune(
     params: ParamsFile = DEFAULT_PARAMS,
     overrides: Overrides = None,

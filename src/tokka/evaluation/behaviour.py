@@ -7,31 +7,72 @@ After Ribeiro et al. (2020), "Beyond Accuracy: Behavioral Testing of NLP Models 
 the gate reads it. Every model is asked the same changed texts; rates have Wilson's interval.
 """
 
+import functools
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 import numpy as np
 
 from tokka import files
-from tokka.evaluation.behaviour_suite import Behaviour, Case, Directional, Functionality, Invariance, load_behaviour
+from tokka.evaluation.behaviour_suite import (
+    Behaviour,
+    Case,
+    Directional,
+    Functionality,
+    Invariance,
+    Test,
+    load_behaviour,
+)
+from tokka.evaluation.metrics.intervals import share_interval
 from tokka.evaluation.metrics.slices import PREFIX
 from tokka.evaluation.metrics.test_set import TestSet
 from tokka.evaluation.perturbations import change_text
 from tokka.params import Params
+from tokka.settings import Settings
+
+if TYPE_CHECKING:
+    from tokka.evaluation.models.scoring import OpenedModel
+    from tokka.model.predictor import Predictor
 
 EXAMPLES = 5
 EXAMPLE_CHARACTERS = 240
 
+Answer = str | float
+Answerer = Callable[[str, str | None], Answer]
+
 
 class Ask(NamedTuple):
-    """One question: a text before (if any) and after the change, and what has to come out."""
+    """One question: the text before (if any) and after the change, and the case that says what has to come out."""
 
     before: str | None
     after: str
     pair: str | None
     wanted: Case | None = None
+
+
+class Outcome(TypedDict):
+    """One model on one test: `low` and `high` are Wilson's interval of `rate`; `examples` are of failing rows."""
+
+    passed: int
+    rows: int
+    rate: float
+    low: float
+    high: float
+    verdict: str
+    examples: list[dict[str, str]]
+
+
+class TestResult(TypedDict, total=False):
+    """One test: either `skipped` with the reason, or `note` and an outcome for each model in `subjects`."""
+
+    name: str
+    kind: str
+    minimum: float
+    skipped: str
+    note: str
+    subjects: dict[str, Outcome]
 
 
 @dataclass(frozen=True)
@@ -44,44 +85,18 @@ class Task:
     tolerance: float
 
 
-class _Asker:
-    """One model, asked one text at a time, each text once.
-
-    In a batch an int8 model's answer depends a little on the batch's other texts, since they share one scale of
-    rounding; that would be taken for an effect of the change.
-    """
-
-    def __init__(self, predictor: Any) -> None:
-        self._predictor = predictor
-        self._known: dict[tuple[str, str | None], Any] = {}
-
-    def answer(self, text: str, pair: str | None) -> Any:
-        """The label, or the value."""
-        if (text, pair) not in self._known:
-            found = self._predictor.predict([text], None if pair is None else [pair])
-            self._known[text, pair] = found.labels[0] if self._predictor.labels else float(found.scores[0, 0])
-        return self._known[text, pair]
-
-    def answers(self, asks: Sequence[Ask]) -> tuple[list[Any] | None, list[Any]]:
-        """Before (None when there is no before) and after the change."""
-        before = [self.answer(ask.before, ask.pair) for ask in asks if ask.before is not None]
-        return before or None, [self.answer(ask.after, ask.pair) for ask in asks]
-
-
 def wanted_behaviour(params: Params) -> Behaviour | None:
     """The tests of the file that evaluation.behaviour names, read from the project's root; None when it names none.
 
     Raises:
         UsageError: the file is missing or wrong.
     """
-    from tokka.settings import Settings
-
     if params.evaluation.behaviour is None:
         return None
     return load_behaviour(Settings.from_environment().root / params.evaluation.behaviour)
 
 
-def evaluate_behaviour(params: Params, test: TestSet, models: Sequence[Any]) -> dict[str, Any]:
+def evaluate_behaviour(params: Params, test: TestSet, models: "Sequence[OpenedModel]") -> dict[str, object]:
     """details.behaviour: the file's tests on the candidate and, if there is one, the champion; {} without a file.
 
     Raises:
@@ -96,46 +111,64 @@ def evaluate_behaviour(params: Params, test: TestSet, models: Sequence[Any]) -> 
 
 
 def run_behaviour(
-    wanted: Behaviour, test: TestSet, predictors: Mapping[str, Any], seed: int, confidence: float = 0.95
-) -> dict[str, Any]:
+    wanted: Behaviour, test: TestSet, predictors: "Mapping[str, Predictor]", seed: int, confidence: float = 0.95
+) -> dict[str, object]:
     """Run every test on every model.
 
     Args:
         predictors: by subject; the first is the one whose classes decide which tests apply.
 
     Returns:
-        `tests` (name, kind, minimum, and either `skipped` with the reason or `subjects` with passed, rows, rate, low,
-        high, verdict and up to five failing examples) and `robustness`, the mean rate of the invariance tests.
+        `tests`, a `TestResult` each, and `robustness`, the mean rate of the invariance tests by subject.
     """
     columns = tuple(name.removeprefix(PREFIX) for name in test.table.column_names if name.startswith(PREFIX))
     labels = tuple(next(iter(predictors.values())).labels)
     task = Task(labels, columns, test.pairs is not None, wanted.tolerance * test.scale)
-    askers = {name: _Asker(predictor) for name, predictor in predictors.items()}
-    tests = [_run(one, wanted.rows, task, test, askers, seed, confidence) for one in wanted.tests]
-    return {"tests": tests, "robustness": {name: robustness(tests, name) for name in predictors}}
+    answerers = {name: _one_by_one(predictor) for name, predictor in predictors.items()}
+    tests = [_run(one, wanted.rows, task, test, answerers, seed, confidence) for one in wanted.tests]
+    return {"tests": tests, "robustness": {name: _robustness(tests, name) for name in predictors}}
 
 
-def robustness(tests: Sequence[Mapping[str, Any]], subject: str) -> float | None:
+def _one_by_one(predictor: "Predictor") -> Answerer:
+    """The label or the value of one text at a time, each text once.
+
+    In a batch an int8 model's answer depends a little on the batch's other texts, since they share one scale of
+    rounding; that would be taken for an effect of the change.
+    """
+
+    @functools.cache
+    def answer(text: str, pair: str | None) -> Answer:
+        found = predictor.predict([text], None if pair is None else [pair])
+        return found.labels[0] if predictor.labels else float(found.scores[0, 0])
+
+    return answer
+
+
+def _robustness(tests: Sequence[TestResult], subject: str) -> float | None:
     """The mean rate over the invariance tests that were run, in [0, 1]; None when none was."""
-    rates = [
-        found["subjects"][subject]["rate"] for found in tests if found["kind"] == "invariance" if "subjects" in found
-    ]
-    return float(np.mean(rates)) if rates else None
+    run = [found for found in tests if found["kind"] == "invariance" and "subjects" in found]
+    return float(np.mean([found["subjects"][subject]["rate"] for found in run])) if run else None
 
 
 def _run(
-    one: Any, rows: int, task: Task, test: TestSet, askers: Mapping[str, _Asker], seed: int, confidence: float
-) -> dict[str, Any]:
-    described = {"name": one.name, "kind": one.kind, "minimum": one.minimum}
+    one: Test,
+    rows: int,
+    task: Task,
+    test: TestSet,
+    answerers: Mapping[str, Answerer],
+    seed: int,
+    confidence: float,
+) -> TestResult:
+    described: TestResult = {"name": one.name, "kind": one.kind, "minimum": one.minimum}
     reason, note = _obstacle(one, task)
     asks = [] if reason else _questions(one, rows, task, test, seed)
     if not asks:
-        return described | {"skipped": reason or "no test row has what this test changes"}
-    subjects = {name: _judge(one, asks, asker.answers(asks), task, confidence) for name, asker in askers.items()}
-    return described | {"note": note, "subjects": subjects}
+        return {**described, "skipped": reason or "no test row has what this test changes"}
+    subjects = {name: _judge(one, asks, answer, task, confidence) for name, answer in answerers.items()}
+    return {**described, "note": note, "subjects": subjects}
 
 
-def _obstacle(one: Any, task: Task) -> tuple[str, str]:
+def _obstacle(one: Test, task: Task) -> tuple[str, str]:
     """Why a test cannot be asked of this task ("" if it can), and what is left out of it."""
     if isinstance(one, Invariance):
         unknown = sorted(set(one.where) - set(task.columns))
@@ -149,7 +182,7 @@ def _obstacle(one: Any, task: Task) -> tuple[str, str]:
         return "", f"{left_out} cases left out, such as {strangers[0]!r}" if strangers else ""
     if strangers:
         return f"this task has no class {strangers[0]!r}", ""
-    return ("these cases are for pairs of texts, or for another kind of task than this one"), ""
+    return "these cases are for pairs of texts, or for another kind of task than this one", ""
 
 
 def _directional_obstacle(one: Directional, task: Task) -> str:
@@ -169,7 +202,7 @@ def _usable(one: Functionality, task: Task) -> list[Case]:
     ]
 
 
-def _questions(one: Any, rows: int, task: Task, test: TestSet, seed: int) -> list[Ask]:
+def _questions(one: Test, rows: int, task: Task, test: TestSet, seed: int) -> list[Ask]:
     if isinstance(one, Functionality):
         return [Ask(None, case.text, case.pair, case) for case in _usable(one, task)]
     if isinstance(one, Directional):
@@ -200,56 +233,54 @@ def _changed_rows(one: Invariance, rows: int, test: TestSet, seed: int) -> list[
     return asks
 
 
-def _judge(
-    one: Any, asks: Sequence[Ask], answers: tuple[list[Any] | None, list[Any]], task: Task, confidence: float
-) -> dict[str, Any]:
-    from scipy.stats import binomtest
-
-    before, after = answers
-    passed = [
-        _holds(one, ask, None if before is None else before[row], after[row], task) for row, ask in enumerate(asks)
-    ]
-    rate = sum(passed) / len(passed)
-    bounds = binomtest(sum(passed), len(passed)).proportion_ci(confidence, method="wilson")
-    failed = [row for row, good in enumerate(passed) if not good][:EXAMPLES]
+def _judge(one: Test, asks: Sequence[Ask], answer: Answerer, task: Task, confidence: float) -> Outcome:
+    before = [None if ask.before is None else answer(ask.before, ask.pair) for ask in asks]
+    rows = list(zip(asks, before, [answer(ask.after, ask.pair) for ask in asks], strict=True))
+    passed = [_holds(one, *row, task) for row in rows]
+    share = share_interval(sum(passed), len(passed), confidence)
+    failed = [row for row, good in zip(rows, passed, strict=True) if not good]
     return {
         "passed": sum(passed),
         "rows": len(passed),
-        "rate": rate,
-        "low": min(float(bounds.low), rate),
-        "high": max(float(bounds.high), rate),
-        "verdict": "pass" if rate >= one.minimum else "fail",
-        "examples": [_example(one, asks[row], None if before is None else before[row], after[row]) for row in failed],
+        "rate": share["value"],
+        "low": share["low"],
+        "high": share["high"],
+        "verdict": "pass" if share["value"] >= one.minimum else "fail",
+        "examples": [_example(one, *row) for row in failed[:EXAMPLES]],
     }
 
 
-def _holds(one: Any, ask: Ask, before: Any, after: Any, task: Task) -> bool:
-    if isinstance(one, Invariance):
-        return bool(after == before) if task.labels else abs(float(after - before)) <= task.tolerance
+def _holds(one: Test, ask: Ask, before: Answer | None, after: Answer, task: Task) -> bool:
+    if ask.wanted is not None:
+        return _within(ask.wanted, after)
+    if isinstance(before, float) and isinstance(after, float):
+        if isinstance(one, Directional):
+            return after > before if one.value == "rises" else after < before
+        return abs(after - before) <= task.tolerance
     if isinstance(one, Directional):
-        if one.value is not None:
-            return bool(after > before if one.value == "rises" else after < before)
-        return bool(after == one.to if one.to is not None else after != one.away_from)
-    case = ask.wanted
-    assert case is not None
-    if case.label is not None:
-        return bool(after == case.label)
-    low = -np.inf if case.at_least is None else case.at_least
-    return bool(low <= after <= (np.inf if case.at_most is None else case.at_most))
+        return after == one.to if one.to is not None else after != one.away_from
+    return after == before
 
 
-def _example(one: Any, ask: Ask, before: Any, after: Any) -> dict[str, Any]:
-    case = ask.wanted
+def _within(case: Case, answer: Answer) -> bool:
+    if isinstance(answer, str):
+        return answer == case.label
+    low, high = case.at_least, case.at_most
+    return (low is None or low <= answer) and (high is None or answer <= high)
+
+
+def _example(one: Test, ask: Ask, before: Answer | None, after: Answer) -> dict[str, str]:
+    case, was = ask.wanted, "" if before is None else _shown(before)
     if case is not None:
         expected = case.label or _range(case)
     elif isinstance(one, Directional):
         expected = one.to or (f"not {one.away_from}" if one.away_from else f"a value that {one.value}")
     else:
-        expected = _shown(before)
+        expected = was
     return {
         "before": (ask.before or "")[:EXAMPLE_CHARACTERS],
         "after": ask.after[:EXAMPLE_CHARACTERS],
-        "was": "" if before is None else _shown(before),
+        "was": was,
         "expected": expected,
         "got": _shown(after),
     }
@@ -260,5 +291,5 @@ def _range(case: Case) -> str:
     return ", ".join(f"{name} {value:g}" for name, value in bounds.items() if value is not None)
 
 
-def _shown(answer: Any) -> str:
-    return answer if isinstance(answer, str) else f"{float(answer):.4g}"
+def _shown(answer: Answer) -> str:
+    return answer if isinstance(answer, str) else f"{answer:.4g}"

@@ -13,13 +13,14 @@ Nothing here stops an evaluation: what cannot be computed says why.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
+from tokka.data.preparation.prepared import Prepared
 from tokka.evaluation.metrics.metrics import Floats, Integers
-from tokka.evaluation.metrics.test_set import pairs
+from tokka.evaluation.metrics.test_set import pairs, sample_rows
 from tokka.params import Params
 
 # What bounds the cost: embedding and five fits over this many rows take seconds, and a sample tells the share of all.
@@ -36,9 +37,10 @@ APART = 1.0
 TEXT_CHARACTERS = 240
 
 Embed = Callable[[Sequence[str], Sequence[str] | None], Floats]
+Insight = dict[str, object]
 
 
-def evaluate_insight(data: Any, params: Params, overlap: Mapping[str, int], cache: Path) -> dict[str, Any]:
+def evaluate_insight(data: Prepared, params: Params, overlap: Mapping[str, int], cache: Path) -> Insight:
     """details.insight of a prepared data set; the encoder is the base model as it came."""
 
     def embed(texts: Sequence[str], seconds: Sequence[str] | None) -> Floats:
@@ -56,31 +58,30 @@ def evaluate_insight(data: Any, params: Params, overlap: Mapping[str, int], cach
     return look_into(data, embed, overlap, params.finetuning.seed)
 
 
-def look_into(data: Any, embed: Embed, overlap: Mapping[str, int], seed: int) -> dict[str, Any]:
-    """Every insight, each either computed or `{"problem": why not}`.
+def look_into(data: Prepared, embed: Embed, overlap: Mapping[str, int], seed: int) -> Insight:
+    """Every insight on the training rows, each either computed or `{"problem": why not}`.
 
     Args:
-        data: a `Prepared`; its training rows are looked at.
         embed: texts and second texts to unit-length features (rows, hidden).
-        overlap: test rows that training holds too, as `testset.overlap` counts them.
+        overlap: test rows that training holds too, as `test_set.overlap` counts them.
     """
-    began = time.monotonic()
-    parts: dict[str, Callable[[], dict[str, Any]]] = {
-        "errors": lambda: label_errors(data, embed, seed) if data.labels else value_errors(data, embed, seed),
-        "duplicates": lambda: duplicates(data, seed),
+    began, doubtful = time.monotonic(), label_errors if data.labels else value_errors
+    return {
+        "errors": _or_why_not(lambda: doubtful(data, embed, seed)),
+        "duplicates": _or_why_not(lambda: duplicates(data, seed)),
+        "overlap": dict(overlap),
+        "seconds": round(time.monotonic() - began, 2),
     }
-    found = {name: _or_why_not(compute) for name, compute in parts.items()}
-    return {**found, "overlap": dict(overlap), "seconds": round(time.monotonic() - began, 2)}
 
 
-def label_errors(data: Any, embed: Embed, seed: int) -> dict[str, Any]:
+def label_errors(data: Prepared, embed: Embed, seed: int) -> Insight:
     """Training rows whose given label the other folds contradict, the least believed first.
 
     Classes with fewer rows than folds are left out: nobody could learn them without the row in question.
     """
     from cleanlab.filter import find_label_issues
 
-    table = _sample(data.train, ERROR_ROWS, seed)
+    table = _sample(data, ERROR_ROWS, seed)
     names = np.asarray(table.column("target").to_pylist(), dtype=str)
     classes, counts = np.unique(names, return_counts=True)
     kept = np.flatnonzero(np.isin(names, classes[counts >= FOLDS]))
@@ -102,14 +103,14 @@ def label_errors(data: Any, embed: Embed, seed: int) -> dict[str, Any]:
     }
 
 
-def value_errors(data: Any, embed: Embed, seed: int) -> dict[str, Any]:
+def value_errors(data: Prepared, embed: Embed, seed: int) -> Insight:
     """Training rows whose value is farthest from what the other folds expect."""
     from sklearn.linear_model import RidgeCV
     from sklearn.model_selection import KFold, cross_val_predict
 
     from tokka.training.setup.warm_start import RIDGE_PENALTIES
 
-    table = _sample(data.train, ERROR_ROWS, seed)
+    table = _sample(data, ERROR_ROWS, seed)
     given = np.asarray(table.column("target").to_pylist(), np.float64)
     folds = KFold(FOLDS, shuffle=True, random_state=seed)
     expected = cross_val_predict(RidgeCV(RIDGE_PENALTIES), _features(table, embed), given, cv=folds)
@@ -117,28 +118,27 @@ def value_errors(data: Any, embed: Embed, seed: int) -> dict[str, Any]:
     far = FAR * max(float((given - expected).std()), np.finfo(np.float64).tiny)
     flagged, texts = int((residuals > far).sum()), _texts(table)
     worst = np.argsort(-residuals, kind="stable")[: min(TOP, max(flagged, TOP_DUPLICATES))]
-    top = [{"text": texts[row], "given": f"{given[row]:.4g}", "suggested": f"{expected[row]:.4g}"} for row in worst]
-    share = flagged / len(given)
     return {
-        "kind": "values", "rows": len(given), "of": data.train.num_rows, "flagged": flagged, "share": share, "top": top
-    }  # fmt: skip
+        "kind": "values",
+        "rows": len(given),
+        "of": data.train.num_rows,
+        "flagged": flagged,
+        "share": flagged / len(given),
+        "top": [{"text": texts[row], "given": _named(given[row]), "suggested": _named(expected[row])} for row in worst],
+    }
 
 
-def duplicates(data: Any, seed: int) -> dict[str, Any]:
+def duplicates(data: Prepared, seed: int) -> Insight:
     """Pairs of training rows that read nearly the same and have different targets, the most alike first."""
     from tokka.data.preparation.deduplication import near_pairs
 
-    table = _sample(data.train, DUPLICATE_ROWS, seed)
-    targets, seconds = table.column("target").to_pylist(), pairs(table)
-    texts = table.column("text").to_pylist()
-    whole = [f"{text}\n{second}" for text, second in zip(texts, seconds, strict=True)] if seconds else texts
-    apart = 0.0 if data.labels else APART * float(np.std(targets))
-
-    def differ(one: Any, other: Any) -> bool:
-        return bool(one != other if data.labels else abs(one - other) > apart)
-
-    near = near_pairs(whole, NEAR)
-    found = [pair for pair in near if differ(targets[pair[0]], targets[pair[1]])]
+    table = _sample(data, DUPLICATE_ROWS, seed)
+    targets, near = table.column("target").to_pylist(), near_pairs(_whole(table, "\n"), NEAR)
+    if data.labels:
+        found = [pair for pair in near if targets[pair[0]] != targets[pair[1]]]
+    else:
+        apart = APART * float(np.std(targets))
+        found = [pair for pair in near if abs(targets[pair[0]] - targets[pair[1]]) > apart]
     shown = _texts(table)
     return {
         "rows": table.num_rows,
@@ -168,7 +168,7 @@ def _out_of_fold(features: Floats, given: Integers, seed: int) -> Floats:
         return np.asarray(cross_val_predict(head, features, given, cv=folds, method="predict_proba"))
 
 
-def _suspect(table: pa.Table, classes: Any, given: Integers, probabilities: Floats, row: int) -> dict[str, Any]:
+def _suspect(table: pa.Table, classes: NDArray[np.str_], given: Integers, probabilities: Floats, row: int) -> Insight:
     suggested = int(probabilities[row].argmax())
     return {
         "text": _texts(table.slice(row, 1))[0],
@@ -185,25 +185,26 @@ def _features(table: pa.Table, embed: Embed) -> Floats:
     return np.asarray(FEATURE_SCALE * embed(table.column("text").to_pylist(), pairs(table)), np.float32)
 
 
-def _sample(table: pa.Table, most: int, seed: int) -> pa.Table:
-    if table.num_rows <= most:
-        return table
-    return table.take(np.sort(np.random.default_rng(seed).choice(table.num_rows, most, replace=False)))
+def _sample(data: Prepared, most: int, seed: int) -> pa.Table:
+    return data.train.take(sample_rows(data.train.num_rows, most, seed))
+
+
+def _whole(table: pa.Table, separator: str) -> list[str]:
+    """Each row's text, and its second text after the separator where the task has pairs."""
+    texts: list[str] = table.column("text").to_pylist()
+    seconds = pairs(table)
+    return [separator.join(both) for both in zip(texts, seconds, strict=True)] if seconds else texts
 
 
 def _texts(table: pa.Table) -> list[str]:
-    """What is shown of each row."""
-    texts, seconds = table.column("text").to_pylist(), pairs(table)
-    if seconds:
-        texts = [f"{text} / {second}" for text, second in zip(texts, seconds, strict=True)]
-    return [text[:TEXT_CHARACTERS] for text in texts]
+    return [text[:TEXT_CHARACTERS] for text in _whole(table, " / ")]
 
 
-def _named(target: Any) -> str:
-    return target if isinstance(target, str) else f"{float(target):.4g}"
+def _named(target: str | float) -> str:
+    return target if isinstance(target, str) else f"{target:.4g}"
 
 
-def _or_why_not(compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def _or_why_not(compute: Callable[[], Insight]) -> Insight:
     try:
         return compute()
     except Exception as error:  # whatever a library raises on odd data: an evaluation is worth more than its insight

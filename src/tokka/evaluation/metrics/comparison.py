@@ -20,13 +20,12 @@ Those of slices are multiplied by the number of slices (Bonferroni). No rule of 
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 
 from tokka.evaluation.metrics import metrics, resampling
+from tokka.evaluation.metrics.intervals import mean_interval
 from tokka.evaluation.metrics.metrics import Floats, Integers
-from tokka.evaluation.metrics.resampling import Statistics
 from tokka.evaluation.metrics.slices import Slice
 
 # How the names of metrics begin that know which answers are right, and nothing of how sure they are.
@@ -58,7 +57,7 @@ class Comparison:
     rows: int
     slices: tuple[SliceDifference, ...]
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """Plain data for evaluation.json."""
         return {**asdict(self), "slices": [asdict(part) for part in self.slices]}
 
@@ -83,7 +82,8 @@ def compare(
     """
     classes = np.issubdtype(target.dtype, np.integer)
     good, good_other = _goodness(target, candidate, classes), _goodness(target, other, classes)
-    pair = [_statistics(metric, target, scores, classes) for scores in (candidate, other)]
+    ranking = metric in ("roc_auc", "average_precision")
+    pair = [resampling.statistics(target, scores, ranking) for scores in (candidate, other)]
     drawn, drawn_other = (resampling.draw(statistics, len(target), count, seed)[metric] for statistics in pair)
     # Every row once is the resample that gives the value itself.
     once = np.ones((1, len(target)), np.float32)
@@ -120,7 +120,7 @@ def compare_slices(
         differences: (rows,) candidate minus other in goodness: -1, 0 or 1 when `shares`, else any number.
     """
     each = 1.0 - (1.0 - confidence) / max(len(slices), 1)
-    bounds = paired_share_interval if shares else paired_mean_interval
+    bounds = paired_share_interval if shares else mean_interval
     found = [
         SliceDifference(
             part.slice,
@@ -168,24 +168,8 @@ def paired_share_interval(differences: Floats, confidence: float) -> tuple[float
     return mean, float(max(-1.0, min(centre - reach, mean))), float(min(1.0, max(centre + reach, mean)))
 
 
-def paired_mean_interval(differences: Floats, confidence: float) -> tuple[float, float, float]:
-    """Mean of paired differences with Student's bounds; needs two rows or more."""
-    from scipy.stats import t
-
-    rows, mean = len(differences), float(differences.mean())
-    reach = float(t.ppf(0.5 + confidence / 2.0, rows - 1) * differences.std(ddof=1) / np.sqrt(rows))
-    return mean, mean - reach, mean + reach
-
-
 def _goodness(target: Integers | Floats, scores: Floats, classes: bool) -> Floats:
     """(rows,) 1 where right and 0 where wrong, or minus the absolute error."""
     if classes:
         return np.asarray(scores.argmax(axis=1) == target, np.float64)
     return -np.abs(scores[:, 0].astype(np.float64) - target)
-
-
-def _statistics(metric: str, target: Integers | Floats, scores: Floats, classes: bool) -> Statistics:
-    if classes:
-        ranking = metric in ("roc_auc", "average_precision")
-        return resampling.classification_statistics(target.astype(np.int64), scores, ranking)
-    return resampling.regression_statistics(target.astype(np.float64), scores[:, 0])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tokka.evaluation.metrics.metrics import Floats, Integers
-from tokka.evaluation.metrics.test_set import TestSet
+from tokka.evaluation.metrics.test_set import TestSet, sample_rows
 
 ROC_POINTS = 200
 CONFUSED_PAIRS = 12
@@ -17,10 +17,11 @@ EXAMPLE_CHARACTERS = 200
 SCATTER_POINTS = 800
 
 
-def confusion(target: Integers, predicted: Integers, classes: tuple[str, ...]) -> dict[str, Any]:
+def confusion(target: Integers, predicted: Integers, classes: tuple[str, ...]) -> dict[str, list[Any]]:
     """{"labels", "matrix"}: rows are truths, columns predictions, counts of test rows."""
-    matrix = np.zeros((len(classes), len(classes)), int)
-    np.add.at(matrix, (target, predicted), 1)
+    from sklearn.metrics import confusion_matrix
+
+    matrix = confusion_matrix(target, predicted, labels=range(len(classes)))
     return {"labels": list(classes), "matrix": matrix.tolist()}
 
 
@@ -64,9 +65,7 @@ def confused(test: TestSet, scores: Floats) -> list[dict[str, Any]]:
 
 def residuals(test: TestSet, values: Floats, seed: int) -> dict[str, Any]:
     """Truth and prediction of a seeded sample of rows, for a scatter plot."""
-    chosen = np.arange(test.rows)
-    if test.rows > SCATTER_POINTS:
-        chosen = np.sort(np.random.default_rng(seed).choice(test.rows, SCATTER_POINTS, replace=False))
+    chosen = sample_rows(test.rows, SCATTER_POINTS, seed)
     return {"target": test.target[chosen].astype(float).tolist(), "value": values[chosen].astype(float).tolist()}
 
 

@@ -46,6 +46,13 @@ def draw(statistics: Statistics, rows: int, count: int, seed: int) -> dict[str, 
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
+def statistics(target: Integers | Floats, scores: Floats, ranking: bool = True) -> Statistics:
+    """Of the task that the dtype of `target` tells: class numbers, or values (the first column of `scores`)."""
+    if np.issubdtype(target.dtype, np.integer):
+        return classification_statistics(target.astype(np.int64), scores, ranking)
+    return regression_statistics(target.astype(np.float64), scores[:, 0])
+
+
 def classification_statistics(target: Integers, scores: Floats, ranking: bool = True) -> Statistics:
     """Metrics of probabilities (rows, classes); `ranking=False` leaves ROC-AUC and average precision out.
 
@@ -195,9 +202,8 @@ class _Ranking:
 def _ranker(values: Floats) -> Callable[[Weights], Floats]:
     """Mid-ranks of `values` within each resample, (block, rows)."""
     order = np.argsort(values, kind="stable")
-    _, starts, inverse = np.unique(values, return_index=True, return_inverse=True)
-    first = np.concatenate([[0], np.cumsum(np.bincount(inverse))[:-1]])
-    del starts
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    first = np.concatenate([[0], np.cumsum(counts)[:-1]])
 
     def ranks(weights: Weights) -> Floats:
         groups = np.add.reduceat(weights[:, order].astype(np.float64), first, axis=1)

@@ -105,6 +105,13 @@ def pairs(table: pa.Table) -> list[str] | None:
     return list(table.column("text_pair").to_pylist()) if "text_pair" in table.column_names else None
 
 
+def sample_rows(rows: int, most: int, seed: int) -> Integers:
+    """Sorted row numbers: all, or a seeded sample of `most` of them."""
+    if rows <= most:
+        return np.arange(rows)
+    return np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
+
+
 def digest(table: pa.Table) -> str:
     """The sha256 over row ids and truths in the order of the ids: the same rows give it in any file."""
     rows = zip(table.column("row_id").to_pylist(), table.column("target").to_pylist(), strict=True)

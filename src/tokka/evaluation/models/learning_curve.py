@@ -13,7 +13,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +28,9 @@ from tokka.evaluation.models.scoring import measure
 from tokka.params import Params
 from tokka.settings import Settings
 from tokka.store import StepStore
+
+if TYPE_CHECKING:
+    from tokka.model.base import BaseModelFolder
 
 STEP = "evaluate"
 STORE = "learning_curve"
@@ -44,8 +47,8 @@ def learning_curve(prepared: Path, test: TestSet, metric: str, params: Params, h
         share, rows, value, low, high, seconds, cpu_seconds, problem; a share that cannot be trained has only
         `problem`: it fails no evaluation.
     """
-    shares, points = sorted(set(params.evaluation.learning_curve)), []
-    for share in shares:
+    points = []
+    for share in sorted(set(params.evaluation.learning_curve)):
         progress.report(STEP, f"learning curve: the recipe on {share:.0%} of the training rows")
         points.append(_point(prepared, test, metric, params, home, share))
     return points
@@ -55,7 +58,7 @@ def subset(train: pa.Table, share: float, seed: int, classes: bool) -> pa.Table:
     """The share's rows, in their own order: of each class (of all rows, for a regression) those whose seeded hash is
     lowest, at least LEAST_ROWS of each. A smaller share is part of every larger one."""
     order = [files.digest_json([seed, row]) for row in train.column("row_id").to_pylist()]
-    groups: dict[Any, list[int]] = {}
+    groups: dict[str | float | None, list[int]] = {}
     for number, target in enumerate(train.column("target").to_pylist()):
         groups.setdefault(target if classes else None, []).append(number)
     kept: list[int] = []
@@ -129,7 +132,7 @@ def _write_subset(prepared: Path, into: Path, params: Params, share: float, dige
     return int(train.num_rows)
 
 
-def _train(work: Path, test: TestSet, params: Params, base: Any, rows: int) -> None:
+def _train(work: Path, test: TestSet, params: Params, base: "BaseModelFolder", rows: int) -> None:
     """Train in `work`, which keeps the checkpoint, and write its entry for the store."""
     from tokka.model.predictor import load_predictor
     from tokka.training.finetuning import finetune

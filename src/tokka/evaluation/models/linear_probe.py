@@ -8,11 +8,16 @@ One encoder can carry the heads of many tasks. When it is not worse than fine-tu
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tokka.evaluation.metrics.metrics import Floats
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression, RidgeCV
+
+    from tokka.evaluation.models.zero_shot import FrozenEncoder
 
 NAME = "linear head on the un-tuned encoder"
 # Enough to fit 384 weights a class; embedding more costs minutes.
@@ -20,21 +25,14 @@ MAXIMUM_ROWS = 20_000
 ITERATIONS = 500
 
 
-def training_rows(rows: int, seed: int) -> Any:
-    """Which training rows the head is fitted on: all, or a seeded sample of them; sorted row numbers."""
-    if rows <= MAXIMUM_ROWS:
-        return np.arange(rows)
-    return np.sort(np.random.default_rng(seed).choice(rows, MAXIMUM_ROWS, replace=False))
-
-
 class LinearModel:
     """A logistic or ridge regression on frozen features, regularised as the specialist's own first head is."""
 
-    def __init__(self, encoder: Any, labels: Sequence[str]) -> None:
+    def __init__(self, encoder: "FrozenEncoder", labels: Sequence[str]) -> None:
         self._encoder, self._labels = encoder, list(labels)
-        self._head: Any = None
+        self._head: LogisticRegression | RidgeCV
 
-    def fit(self, texts: Sequence[str], pairs: Sequence[str] | None, targets: Sequence[Any]) -> None:
+    def fit(self, texts: Sequence[str], pairs: Sequence[str] | None, targets: Sequence[str | float]) -> None:
         """Fit the head on training rows; classes without a row are never answered."""
         from sklearn.linear_model import LogisticRegression, RidgeCV
 

@@ -7,13 +7,14 @@ asked.scores            # (rows, classes): one where it answered; an unreadable 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
+from tokka.data.preparation.prepared import Prepared
 from tokka.errors import TokkaError
 from tokka.evaluation.metrics.cost import Latency, summarise
-from tokka.evaluation.metrics.metrics import Floats
+from tokka.evaluation.metrics.metrics import Floats, Integers
 from tokka.evaluation.metrics.test_set import TestSet, pairs
 from tokka.evaluation.models.prompted import Endpoint, ask_all
 from tokka.params import Params
@@ -26,7 +27,7 @@ EXAMPLE_CHARACTERS = 500
 class Sampled:
     """`rows` are numbers of test rows, in the order asked; tokens are means of one prediction."""
 
-    rows: Any
+    rows: Integers
     scores: Floats
     latency: Latency | None
     input_tokens: float | None
@@ -36,7 +37,7 @@ class Sampled:
     examples: int
 
 
-def ask_sample(data: Any, test: TestSet, params: Params) -> Sampled:
+def ask_sample(data: Prepared, test: TestSet, params: Params) -> Sampled:
     """Ask about a seeded sample of evaluation.general.rows test rows.
 
     Raises:
@@ -64,7 +65,7 @@ def ask_sample(data: Any, test: TestSet, params: Params) -> Sampled:
     )
 
 
-def examples(train: Any, seed: int) -> list[tuple[str, str]]:
+def examples(train: pa.Table, seed: int) -> list[tuple[str, str]]:
     """A few training rows for the prompt: a seeded choice, as many different labels as fit."""
     texts, seconds, targets = train.column("text").to_pylist(), pairs(train), train.column("target").to_pylist()
     first: dict[str, int] = {}
@@ -85,7 +86,7 @@ def question(text: str, pair: str | None) -> str:
     return json.dumps({"first": text, "second": pair}, ensure_ascii=False)
 
 
-def _scores(labels: Sequence[str | None], target: Any, classes: tuple[str, ...]) -> Floats:
+def _scores(labels: Sequence[str | None], target: Integers, classes: tuple[str, ...]) -> Floats:
     # A row of zeros would count as the first class, and so be right now and then.
     wrong = (target + 1) % len(classes)
     answered = [wrong[row] if label is None else classes.index(label) for row, label in enumerate(labels)]

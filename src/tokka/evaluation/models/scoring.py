@@ -7,20 +7,18 @@ summarise(scored, test, latency, params)              # ModelScores of evaluatio
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from tokka.data.preparation.prepared import Prepared
 from tokka.evaluation.metrics import cost, metrics, resampling
-from tokka.evaluation.metrics.comparison import paired_mean_interval
 from tokka.evaluation.metrics.cost import Footprint, Latency
-from tokka.evaluation.metrics.intervals import bootstrap
+from tokka.evaluation.metrics.intervals import Bounds, bootstrap, mean_interval, share_interval
 from tokka.evaluation.metrics.metrics import Floats, Integers
-from tokka.evaluation.metrics.test_set import TestSet, pairs
+from tokka.evaluation.metrics.test_set import TestSet, pairs, sample_rows
 from tokka.evaluation.models import linear_probe, zero_shot
 from tokka.model.base import resolve_base, weight_files
 from tokka.model.folder import FORM_FILES, Form
@@ -115,9 +113,7 @@ def score_general(test: TestSet, data: Prepared, params: Params, cache: Path) ->
     Raises:
         TokkaError: the base model is missing, or the process failed.
     """
-    known = None
-    if not test.classification:
-        known = _known(data.train, zero_shot.neighbour_rows(data.train.num_rows, params.finetuning.seed))
+    known = None if test.classification else _known(data, zero_shot.MAXIMUM_NEIGHBOUR_ROWS, params)
     return _score_base("general", zero_shot.NAMES[data.task], known, test, data, params, cache)
 
 
@@ -127,12 +123,12 @@ def score_linear(test: TestSet, data: Prepared, params: Params, cache: Path) -> 
     Raises:
         TokkaError: as `score_general`.
     """
-    chosen = linear_probe.training_rows(data.train.num_rows, params.finetuning.seed)
-    return _score_base("linear", linear_probe.NAME, _known(data.train, chosen), test, data, params, cache)
+    known = _known(data, linear_probe.MAXIMUM_ROWS, params)
+    return _score_base("linear", linear_probe.NAME, known, test, data, params, cache)
 
 
 def _score_base(
-    kind: str, form: str, known: dict[str, Any] | None, test: TestSet, data: Prepared, params: Params, cache: Path
+    kind: str, form: str, known: dict[str, object] | None, test: TestSet, data: Prepared, params: Params, cache: Path
 ) -> Scored:
     base = resolve_base(params.model, cache)
     job = _job(kind, base.path, test.texts, test.pairs)
@@ -159,70 +155,47 @@ def _score_base(
 
 def summarise(scored: Scored, test: TestSet, latency: Latency, params: Params) -> dict[str, Any]:
     """ModelScores of evaluation.json: every metric with its interval, slices and cost."""
+    described = ("name", "version", "form", "data_digest", "size_mb", "parameters")
+    spent = ("throughput", "memory_mb", "cold_start_s", "cpu_ms")
     return {
-        "name": scored.name,
-        "version": scored.version,
-        "form": scored.form,
+        **{name: getattr(scored, name) for name in described},
+        **{name: getattr(scored.footprint, name) for name in spent},
         "labels": list(scored.labels),
-        "data_digest": scored.data_digest,
         "test_digest": test.digest,
         "rows": len(scored.scores),
         "metrics": measure(test, scored.scores, params),
         "slices": slice_metrics(test, scored.scores, params.evaluation.confidence),
-        "latency_ms": {"p50": latency.p50, "p99": latency.p99},
-        "throughput": scored.footprint.throughput,
-        "size_mb": scored.size_mb,
-        "memory_mb": scored.footprint.memory_mb,
-        "cold_start_s": scored.footprint.cold_start_s,
-        "cpu_ms": scored.footprint.cpu_ms,
-        "parameters": scored.parameters,
+        "latency_ms": asdict(latency),
     }
 
 
 def measure(test: TestSet, scores: Floats, params: Params) -> dict[str, dict[str, float]]:
     """Every metric that is defined on these rows, with its bootstrap interval."""
-    if test.classification:
-        statistics = resampling.classification_statistics(test.target.astype(np.int64), scores)
-    else:
-        statistics = resampling.regression_statistics(test.target.astype(np.float64), scores[:, 0])
-    return bootstrap(statistics, test.rows, params)
+    return bootstrap(resampling.statistics(test.target, scores), test.rows, params)
 
 
-def slice_metrics(test: TestSet, scores: Floats, confidence: float) -> list[dict[str, Any]]:
+def slice_metrics(test: TestSet, scores: Floats, confidence: float) -> list[dict[str, object]]:
     """Accuracy (Wilson's interval) or mean absolute error (Student's) of each slice."""
-    classes = test.classification
-    good = scores.argmax(axis=1) == test.target if classes else np.abs(scores[:, 0] - test.target)
-    bounds = _share_bounds if classes else _mean_bounds
+
+    def measured(rows: Integers) -> Bounds:
+        if test.classification:
+            right = scores[rows].argmax(axis=1) == test.target[rows]
+            return share_interval(int(right.sum()), len(rows), confidence)
+        value, low, high = mean_interval(np.abs(scores[rows, 0] - test.target[rows]), confidence)
+        return {"value": value, "low": max(low, 0.0), "high": high}
+
     return [
-        {
-            "slice": part.slice,
-            "value": part.value,
-            "rows": len(part.rows),
-            "metric": bounds(good[part.rows].astype(np.float64), confidence),
-        }
+        {"slice": part.slice, "value": part.value, "rows": len(part.rows), "metric": measured(part.rows)}
         for part in test.slices
     ]
 
 
-def _share_bounds(right: Floats, confidence: float) -> dict[str, float]:
-    from scipy.stats import binomtest
-
-    value = float(right.mean())
-    bounds = binomtest(int(right.sum()), len(right)).proportion_ci(confidence, method="wilson")
-    return {"value": value, "low": min(float(bounds.low), value), "high": max(float(bounds.high), value)}
-
-
-def _mean_bounds(errors: Floats, confidence: float) -> dict[str, float]:
-    value, low, high = paired_mean_interval(errors, confidence)
-    return {"value": value, "low": max(low, 0.0), "high": high}
-
-
-def _job(kind: str, folder: Path, texts: Sequence[str], seconds: Sequence[str] | None) -> dict[str, Any]:
+def _job(kind: str, folder: Path, texts: Sequence[str], seconds: Sequence[str] | None) -> dict[str, object]:
     second = list(seconds[: len(texts)]) if seconds is not None else None
     return {"kind": kind, "folder": str(folder), "texts": list(texts), "pairs": second}
 
 
-def _known(train: pa.Table, rows: Integers) -> dict[str, Any]:
-    chosen = train.take(rows)
+def _known(data: Prepared, most: int, params: Params) -> dict[str, object]:
+    chosen = data.train.take(sample_rows(data.train.num_rows, most, params.finetuning.seed))
     targets = chosen.column("target").to_pylist()
     return {"texts": chosen.column("text").to_pylist(), "pairs": pairs(chosen), "targets": targets}

@@ -10,11 +10,14 @@ the frozen encoder's space, which reads training rows and tunes no weight.
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tokka.evaluation.metrics.metrics import Floats
+from tokka.evaluation.metrics.metrics import Floats, Integers
+
+if TYPE_CHECKING:
+    from tokka.model.tokenising import Encoded
 
 # Cosines lie close together; the scale that sentence-transformers trains with makes probabilities of them.
 SIMILARITY_SCALE = 20.0
@@ -38,9 +41,9 @@ def label_words(label: str) -> str:
 
 def zero_shot(texts: Floats, labels: Floats) -> Floats:
     """Probabilities (rows, labels) from unit-length embeddings (rows, hidden) and (labels, hidden)."""
-    logits = SIMILARITY_SCALE * (texts.astype(np.float64) @ labels.T.astype(np.float64))
-    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+    from scipy.special import softmax
+
+    return np.asarray(softmax(SIMILARITY_SCALE * (texts.astype(np.float64) @ labels.T.astype(np.float64)), axis=1))
 
 
 def nearest_neighbours(texts: Floats, known: Floats, targets: Floats) -> Floats:
@@ -52,13 +55,6 @@ def nearest_neighbours(texts: Floats, known: Floats, targets: Floats) -> Floats:
         best = np.argpartition(-near, count - 1, axis=1)[:, :count]
         values[start : start + BLOCK, 0] = targets[best].mean(axis=1)
     return values
-
-
-def neighbour_rows(rows: int, seed: int) -> Any:
-    """Which training rows serve as neighbours: all, or a seeded sample of them; sorted row numbers."""
-    if rows <= MAXIMUM_NEIGHBOUR_ROWS:
-        return np.arange(rows)
-    return np.sort(np.random.default_rng(seed).choice(rows, MAXIMUM_NEIGHBOUR_ROWS, replace=False))
 
 
 class FrozenEncoder:
@@ -87,7 +83,7 @@ class FrozenEncoder:
         found = np.concatenate(parts)
         return np.asarray(found[np.argsort(order)])
 
-    def _embed(self, encoded: Any, rows: Any) -> Floats:
+    def _embed(self, encoded: "Encoded", rows: Integers) -> Floats:
         import torch
 
         from tokka.model.tokenising import pad

@@ -5,15 +5,16 @@
 Pure: the page follows from evaluation.json, details.json and the gate's decision.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tokka.evaluation.gate.rules import MAIN
 from tokka.evaluation.report import charts, figures, sections
 from tokka.evaluation.report.figures import Line, Mark
 from tokka.evaluation.report.wording import METRICS, difference, interval, is_share, metric_name, p_value, subject_title
 
-Tree = Mapping[str, Any]
+Tree = Mapping[str, Any]  # JSON that was read
 SUBJECTS = ("candidate", "champion", "general")
 FOLDER = Path(__file__).parent
 DRAWN = ("accuracy", "precision_macro", "recall_macro", "f1_macro", "roc_auc", "average_precision")
@@ -37,11 +38,10 @@ def render(evaluation: Tree, details: Tree, decision: Tree) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template("report.html.jinja")
-    style = (FOLDER / "report.css").read_text(encoding="utf-8")
+    environment.globals |= {"difference": difference, "p_value": p_value}
     subjects = {name: evaluation[name] for name in SUBJECTS if evaluation[name]}
-    return page.render(
-        style=style,
+    return environment.get_template("report.html.jinja").render(
+        style=(FOLDER / "report.css").read_text(encoding="utf-8"),
         evaluation=evaluation,
         details=details,
         decision=decision,
@@ -49,9 +49,7 @@ def render(evaluation: Tree, details: Tree, decision: Tree) -> str:
         titles={name: subject_title(name, found) for name, found in subjects.items()},
         tiles=tiles(evaluation),
         metrics=metric_rows(subjects),
-        differences=difference_rows(evaluation),
         slices=slice_rows(evaluation),
-        costs=cost_rows(subjects),
         weighed=sections.decision_view(details),
         behaviour=sections.behaviour_view(details),
         insight=sections.insight_view(details),
@@ -59,29 +57,24 @@ def render(evaluation: Tree, details: Tree, decision: Tree) -> str:
         temperature=sections.temperature_rows(details),
         figures=draw(evaluation, details, subjects),
         training=charts.training_figures(details.get("training_curves") or [], evaluation["task"]),
-        provenance=provenance_rows(evaluation, details),
-        percent=is_share(evaluation["metric"]),
         pending=details.get("pending", []),
         problems=details.get("problems", {}),
     )
 
 
-def tiles(evaluation: Tree) -> list[dict[str, str]]:
-    """The five figures that a hurried reader needs."""
+def tiles(evaluation: Tree) -> list[tuple[str, str, str]]:
+    """The five figures that a hurried reader needs: name, value, note."""
     candidate, metric = evaluation["candidate"], evaluation["metric"]
-    found = [_tile(metric_name(metric), *interval(metric, candidate["metrics"][metric]))]
+    found = [(metric_name(metric), *interval(metric, candidate["metrics"][metric]))]
     for name, title in (("champion", "against the champion"), ("general", "against the un-tuned")):
         if compared := evaluation["comparison"][name]:
             value, bounds = difference(metric, compared)
-            found.append(
-                _tile(title, value.removesuffix(" points"), f"points, {bounds}" if is_share(metric) else bounds)
-            )
-    found.append(_tile("latency, 99 of 100", f"{candidate['latency_ms']['p99']:.1f} ms", "one text, one thread"))
-    found.append(_tile("size", f"{candidate['size_mb']:.1f} MB", f"{candidate['form']} form"))
-    return found
+            found.append((title, value.removesuffix(" points"), f"points, {bounds}" if is_share(metric) else bounds))
+    latency = ("latency, 99 of 100", f"{candidate['latency_ms']['p99']:.1f} ms", "one text, one thread")
+    return [*found, latency, ("size", f"{candidate['size_mb']:.1f} MB", f"{candidate['form']} form")]
 
 
-def metric_rows(subjects: Mapping[str, Tree]) -> list[dict[str, Any]]:
+def metric_rows(subjects: Mapping[str, Tree]) -> list[dict[str, object]]:
     """Every metric that any model has, with its interval for each model; the best value of a row is marked."""
     rows = []
     for metric, (title, higher, _) in METRICS.items():
@@ -97,65 +90,20 @@ def metric_rows(subjects: Mapping[str, Tree]) -> list[dict[str, Any]]:
     return rows
 
 
-def difference_rows(evaluation: Tree) -> list[dict[str, str]]:
-    """Candidate against each other model: difference, interval, p-value."""
-    rows = []
-    for name in ("champion", "general"):
-        if compared := evaluation["comparison"][name]:
-            value, bounds = difference(evaluation["metric"], compared)
-            p = p_value(compared["p_value"])
-            rows.append({"name": subject_title(name, evaluation[name]), "value": value, "bounds": bounds, "p": p})
-    return rows
-
-
-def slice_rows(evaluation: Tree) -> list[dict[str, Any]]:
+def slice_rows(evaluation: Tree) -> list[Tree]:
     """Every slice: the candidate's figure and, where there is a champion, the difference; most lost first."""
-    main = "accuracy" if evaluation["task"] == "classification" else "mae"
-    compared = evaluation["comparison"]["champion"]
+    main, compared = MAIN[evaluation["task"]], evaluation["comparison"]["champion"]
     lost = {(part["slice"], part["value"]): part for part in compared["slices"]} if compared else {}
     rows = []
     for part in evaluation["candidate"]["slices"]:
-        against = lost.get((part["slice"], part["value"]))
+        order, change, change_bounds = part["metric"]["value"] * (1 if main == "accuracy" else -1), "", ""
+        if against := lost.get((part["slice"], part["value"])):
+            change, change_bounds = difference(main, against)
+            order, change_bounds = against["difference"], f"{change_bounds}, p {against.get('p_value', 1.0):.2g}"
         value, bounds = interval(main, part["metric"])
-        change = difference(main, against) if against else ("", "")
-        if against:
-            change = change[0], f"{change[1]}, p {against.get('p_value', 1.0):.2g}"
-        order = against["difference"] if against else part["metric"]["value"] * (1 if main == "accuracy" else -1)
-        known = {"slice": part["slice"], "of": part["value"], "rows": part["rows"], "order": order}
-        rows.append({**known, "value": value, "bounds": bounds, "change": change[0], "change_bounds": change[1]})
+        row = {"value": value, "bounds": bounds, "change": change, "change_bounds": change_bounds, "order": order}
+        rows.append({**row, "slice": part["slice"], "of": part["value"], "rows": part["rows"]})
     return sorted(rows, key=lambda row: (row["order"], row["slice"], row["of"]))
-
-
-def cost_rows(subjects: Mapping[str, Tree]) -> list[tuple[str, list[str]]]:
-    """What each model costs, as text."""
-    wanted: dict[str, Callable[[Tree], str]] = {
-        "Latency at batch 1, median": lambda it: f"{it['latency_ms']['p50']:.2f} ms",
-        "Latency at batch 1, 99 of 100": lambda it: f"{it['latency_ms']['p99']:.2f} ms",
-        "Processor time for one text": lambda it: f"{it['cpu_ms']:.2f} ms",
-        "Throughput in batches": lambda it: f"{it['throughput']:,.0f} texts / s",
-        "From process start to first answer": lambda it: f"{it['cold_start_s']:.2f} s",
-        "Peak memory of the process": lambda it: f"{it['memory_mb']:,.0f} MB",
-        "Size on disk": lambda it: f"{it['size_mb']:,.1f} MB",
-        "Parameters": lambda it: f"{it['parameters'] / 1e6:,.1f} million",
-    }
-    return [(name, [show(found) for found in subjects.values()]) for name, show in wanted.items()]
-
-
-def provenance_rows(evaluation: Tree, details: Tree) -> list[tuple[str, str]]:
-    """Where the figures come from."""
-    rows, machine = details["data"]["rows"], details["machine"]
-    return [
-        ("Data digest", evaluation["data_digest"]),
-        ("Test rows digest", evaluation["test"]["digest"]),
-        ("Rows", ", ".join(f"{name} {count:,}" for name, count in rows.items())),
-        ("Base model", details["base"]),
-        ("Candidate trained on data", evaluation["candidate"]["data_digest"] or "not recorded"),
-        ("Test rows that training holds too", str(max(evaluation["overlap"].values()))),
-        ("Champion", evaluation["champion_reason"] or evaluation["champion_status"]),
-        ("Bootstrap resamples", f"{details['bootstrap']:,}"),
-        ("Measured on", f"{machine['processor']}, {machine['cores']} cores, one thread"),
-        ("Seconds to evaluate", f"{details['seconds']:.0f}"),
-    ]
 
 
 def draw(evaluation: Tree, details: Tree, subjects: Mapping[str, Tree]) -> dict[str, str]:
@@ -189,7 +137,7 @@ def _metric_forest(subjects: Mapping[str, Tree], task: str) -> str:
 
 
 def _slice_forest(evaluation: Tree) -> str:
-    main = "accuracy" if evaluation["task"] == "classification" else "mae"
+    main = MAIN[evaluation["task"]]
     parts = sorted(evaluation["candidate"]["slices"], key=lambda part: part["metric"]["value"])
     lines = [Line(f"{part['slice']}: {part['value']}", [_mark("candidate", main, part["metric"])]) for part in parts]
     return figures.forest(lines, percent=is_share(main))
@@ -197,7 +145,7 @@ def _slice_forest(evaluation: Tree) -> str:
 
 def _difference_forest(evaluation: Tree) -> str:
     metric, compared = evaluation["metric"], evaluation["comparison"]["champion"]
-    main = "accuracy" if evaluation["task"] == "classification" else "mae"
+    main = MAIN[evaluation["task"]]
     lines = [Line("all rows", [_difference_mark(metric, compared)])]
     lines += [Line(f"{part['slice']}: {part['value']}", [_difference_mark(main, part)]) for part in compared["slices"]]
     return figures.forest(lines, percent=is_share(metric), zero=True)
@@ -213,7 +161,3 @@ def _difference_mark(metric: str, found: Tree) -> Mark:
     value, bounds = difference(metric, found)
     tip = f"{value} {bounds} on {found['rows']} rows"
     return Mark("candidate", found["difference"], found["low"], found["high"], tip)
-
-
-def _tile(name: str, value: str, note: str) -> dict[str, str]:
-    return {"name": name, "value": value, "note": note}

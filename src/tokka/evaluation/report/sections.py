@@ -4,20 +4,21 @@ decision_view(details)["rows"][0]["cells"]       # (name of the column, value, s
 behaviour_view(details)["headline"]              # None for details without the section
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tokka.evaluation.report.charts import curve_figure
 from tokka.evaluation.report.wording import difference, interval, metric_name, p_value
 
-Tree = Mapping[str, Any]
+Tree = Mapping[str, Any]  # JSON that was read
 Cell = tuple[str, str, str]
 UNKNOWN = "not recorded"
 UNMEASURED = "not measured"
+SPENT = "{:,.0f} s of processor time"
 CALIBRATION = ("ece", "log_loss", "brier")
 
 
-def decision_view(details: Tree) -> dict[str, Any] | None:
+def decision_view(details: Tree) -> dict[str, object] | None:
     """The table of the ways, what each costs, and the learning curve."""
     found = details.get("decision")
     if not found:
@@ -37,7 +38,7 @@ def decision_view(details: Tree) -> dict[str, Any] | None:
     }
 
 
-def headline(recommendation: Tree, rows: Any) -> str:
+def headline(recommendation: Tree, rows: Sequence[Tree]) -> str:
     """The answer in a few words."""
     title = next((row["title"] for row in rows if row["name"] == recommendation["name"]), "")
     return {
@@ -54,7 +55,7 @@ def price(value: float | None, currency: str) -> str:
     return f"{value:,.2f} {currency}" if value >= 0.1 or value == 0 else f"{value:.2g} {currency}"
 
 
-def _shown(row: Tree, chosen: str, cells: list[Cell]) -> dict[str, Any]:
+def _shown(row: Tree, chosen: str, cells: list[Cell]) -> dict[str, object]:
     known = {name: row[name] for name in ("title", "operations", "note", "problem")}
     return {**known, "chosen": row["name"] == chosen, "cells": [] if row["problem"] else cells}
 
@@ -63,14 +64,14 @@ def _decision_cells(row: Tree, metric: str, money: str) -> list[Cell]:
     return [
         _quality(row, metric),
         ("Latency, median / 99 of 100", _milliseconds(row), ""),
-        ("Size", _known(row["size_mb"], lambda size: f"{size:,.0f} MB", "none here"), ""),
+        ("Size", _known(row["size_mb"], "{:,.0f} MB", "none here"), ""),
         (
             "Cost per month",
             price(row["per_month"], money),
-            _known(row["per_1000"], lambda value: f"{price(value, money)} per 1,000"),
+            "" if row["per_1000"] is None else f"{price(row['per_1000'], money)} per 1,000",
         ),
         ("Training", price(row["training_cost"], money) if row["training_cost"] is not None else UNKNOWN, _spent(row)),
-        ("Labelled rows", _known(row["labelled_rows"], lambda rows: f"{rows:,}", UNKNOWN), ""),
+        ("Labelled rows", _known(row["labelled_rows"], "{:,}", UNKNOWN), ""),
     ]
 
 
@@ -90,12 +91,12 @@ def _cost_cells(row: Tree, money: str) -> list[Cell]:
         ("Per 1,000 predictions", price(row["per_1000"], money), ""),
         (
             "Energy of 1,000, estimated",
-            _known(energy.get("wh"), lambda wh: f"{wh:.2g} Wh", UNMEASURED),
+            _known(energy.get("wh"), "{:.2g} Wh", UNMEASURED),
             energy.get("reason", ""),
         ),
-        ("CO₂ of 1,000, estimated", _known(energy.get("g_co2"), lambda grams: f"{grams:.2g} g", UNMEASURED), ""),
-        ("Processor time of one", _known(row["cpu_ms"], lambda time: f"{time:.2f} ms"), ""),
-        ("Peak memory", _known(row["memory_mb"], lambda size: f"{size:,.0f} MB"), ""),
+        ("CO₂ of 1,000, estimated", _known(energy.get("g_co2"), "{:.2g} g", UNMEASURED), ""),
+        ("Processor time of one", _known(row["cpu_ms"], "{:.2f} ms"), ""),
+        ("Peak memory", _known(row["memory_mb"], "{:,.0f} MB"), ""),
     ]
 
 
@@ -108,7 +109,7 @@ def _curve_cells(point: Tree, metric: str) -> list[Cell]:
         ("Share", share, ""),
         ("Training rows", f"{point['rows']:,}", ""),
         (metric_name(metric), value, bounds),
-        ("Training, processor time", _known(point["cpu_seconds"], lambda time: f"{time:,.0f} s", UNKNOWN), ""),
+        ("Training, processor time", _known(point["cpu_seconds"], "{:,.0f} s", UNKNOWN), ""),
     ]
 
 
@@ -120,14 +121,14 @@ def _milliseconds(row: Tree) -> str:
 
 
 def _spent(row: Tree) -> str:
-    return _known(row["training_cpu_seconds"], lambda time: f"{time:,.0f} s of processor time" if time else "none")
+    return "none" if row["training_cpu_seconds"] == 0 else _known(row["training_cpu_seconds"], SPENT)
 
 
-def _known(value: Any, show: Callable[[Any], str], otherwise: str = "") -> str:
-    return otherwise if value is None else show(value)
+def _known(value: float | None, pattern: str, otherwise: str = "") -> str:
+    return otherwise if value is None else pattern.format(value)
 
 
-def forms_view(details: Tree) -> dict[str, Any] | None:
+def forms_view(details: Tree) -> dict[str, object] | None:
     """The rows of the table of forms; None when there was one form only."""
     found = details.get("forms")
     if not found:
@@ -143,7 +144,7 @@ def forms_view(details: Tree) -> dict[str, Any] | None:
     }
 
 
-def temperature_rows(details: Tree) -> list[dict[str, Any]]:
+def temperature_rows(details: Tree) -> list[dict[str, object]]:
     """Calibration error, log loss and Brier score, each before and after with its interval; none for regression."""
     found = details.get("temperature")
     if not found:
@@ -154,7 +155,7 @@ def temperature_rows(details: Tree) -> list[dict[str, Any]]:
     ]
 
 
-def _form_row(metric: str, row: Tree) -> dict[str, Any]:
+def _form_row(metric: str, row: Tree) -> dict[str, object]:
     value, bounds = interval(metric, row["quality"])
     against = row["against"]
     change, change_bounds = difference(metric, against) if against else ("", "")
@@ -162,7 +163,7 @@ def _form_row(metric: str, row: Tree) -> dict[str, Any]:
     return {**row, "value": value, "bounds": bounds, "change": change, "change_bounds": change_bounds, "p": p}
 
 
-def behaviour_view(details: Tree) -> dict[str, Any] | None:
+def behaviour_view(details: Tree) -> dict[str, object] | None:
     """The behaviour section's texts; None when no tests were asked for."""
     found = details.get("behaviour")
     if not found:
@@ -177,31 +178,9 @@ def behaviour_view(details: Tree) -> dict[str, Any] | None:
         "subjects": names,
         "robustness": _robustness(found["robustness"], names),
         "headline": f"{held}{'; short of it: ' + ', '.join(failed) if failed else ''}.",
-        "rows": [_test_row(test, names) for test in run],
-        "examples": [
-            {"name": test["name"], "examples": shown}
-            for test in run
-            if (shown := test["subjects"][names[0]]["examples"])
-        ],
+        "rows": run,
+        "examples": [test for test in run if test["subjects"][names[0]]["examples"]],
         "skipped": [test for test in found["tests"] if "skipped" in test],
-    }
-
-
-def insight_view(details: Tree) -> dict[str, Any] | None:
-    """The data insight section's texts; None when nothing was looked at."""
-    found = details.get("insight")
-    if not found:
-        return None
-    errors, twins, overlap = found["errors"], found["duplicates"], max(found["overlap"].values(), default=0)
-    seen = f"{overlap:,} test rows" if overlap else "No test row"
-    return {
-        "errors": errors,
-        "duplicates": twins,
-        "flagged": "" if "problem" in errors else _flagged(errors),
-        "reading": "" if "problem" in errors else _reading(errors),
-        "twins": "" if "problem" in twins else _twins(twins),
-        "overlap": f"{seen} can be found in training or validation too.",
-        "method": _method(errors) + f" Looked at in {found['seconds']:.0f} s.",
     }
 
 
@@ -212,56 +191,32 @@ def _robustness(found: Tree, names: list[str]) -> str:
     return f"{100 * found[names[0]]:.1f} %" + (f" ({', '.join(others)})" if others else "")
 
 
-def _test_row(test: Tree, names: list[str]) -> dict[str, Any]:
-    cells = []
-    for name in names:
-        cell = test["subjects"][name]
-        cells.append(
-            {
-                "subject": name,
-                "rate": f"{100 * cell['rate']:.1f} %",
-                "bounds": f"{100 * cell['low']:.1f} to {100 * cell['high']:.1f}",
-                "count": f"{cell['passed']} of {cell['rows']}",
-                "verdict": cell["verdict"],
-                "mark": "pass" if cell["verdict"] == "pass" else "refuse",
-            }
-        )
+def insight_view(details: Tree) -> dict[str, object] | None:
+    """The data insight section's texts; None when nothing was looked at."""
+    found = details.get("insight")
+    if not found:
+        return None
+    errors, overlap = found["errors"], max(found["overlap"].values(), default=0)
+    seen = f"{overlap:,} test rows" if overlap else "No test row"
+    flagged, reading = ("", "") if "problem" in errors else _doubtful(errors)
     return {
-        "name": test["name"],
-        "kind": test["kind"],
-        "note": test["note"],
-        "cells": cells,
-        "minimum": f"{100 * test['minimum']:.0f} %",
+        **found,
+        "flagged": flagged,
+        "reading": reading,
+        "overlap": f"{seen} can be found in training or validation too.",
     }
 
 
-def _flagged(errors: Tree) -> str:
-    what = "labels" if errors["kind"] == "labels" else "values"
-    return f"{errors['flagged']:,} of {errors['rows']:,} training {what} are suspected ({100 * errors['share']:.1f} %)"
-
-
-def _reading(errors: Tree) -> str:
+def _doubtful(errors: Tree) -> tuple[str, str]:
+    flagged = (
+        f"{errors['flagged']:,} of {errors['rows']:,} training {errors['kind']} are suspected "
+        f"({100 * errors['share']:.1f} %)"
+    )
     scope = f"A seeded sample of the {errors['of']:,} training rows. " if errors["rows"] < errors["of"] else ""
     if errors["kind"] == "values":
-        return f"{scope}Farther than three standard deviations from what the other rows make one expect."
+        return flagged, f"{scope}Farther than three standard deviations from what the other rows make one expect."
     agreed = f"the head agrees with {100 * errors['agreement']:.1f} % of the labels"
-    return (
+    return flagged, (
         f"{scope}Suspected by a linear head that has not seen the row ({agreed}). Some are wrong labels, some only "
         "hard or ambiguous: read the first ones before you change any."
-    )
-
-
-def _twins(twins: Tree) -> str:
-    target = "with different targets" if twins["pairs"] else "none of them with different targets"
-    return f"{twins['pairs'] or twins['near']:,} pairs of training rows read nearly the same, {target}."
-
-
-def _method(errors: Tree) -> str:
-    if "problem" in errors:
-        return ""
-    if errors["kind"] == "values":
-        return "Values: residuals of a ridge regression on the un-tuned encoder, out of fold."
-    return (
-        "Labels: cleanlab's confident learning (Northcutt et al., 2021) on out-of-fold probabilities of a linear head "
-        "on the un-tuned encoder, which has learned nothing from these labels."
     )

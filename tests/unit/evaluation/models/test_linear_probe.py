@@ -6,8 +6,9 @@ import pytest
 from tokka.data.preparation.prepared import load
 from tokka.evaluation.metrics import energy
 from tokka.evaluation.metrics.energy import estimate
-from tokka.evaluation.models import linear_probe
-from tokka.evaluation.models.linear_probe import LinearModel, training_rows
+from tokka.evaluation.metrics.test_set import sample_rows
+
+from tokka.evaluation.models.linear_probe import LinearModel
 from tokka.evaluation.models.zero_shot import FrozenEncoder
 
 
@@ -50,11 +51,11 @@ def test_values_are_fitted_by_ridge(encoder, prepared_regression):
     assert np.abs(values[:, 0] - truths).mean() < 0.7 * np.abs(np.mean(truths) - truths).mean()
 
 
-def test_too_many_rows_are_sampled_by_seed(monkeypatch):
-    monkeypatch.setattr(linear_probe, "MAXIMUM_ROWS", 5)
-    assert training_rows(5, 1).tolist() == [0, 1, 2, 3, 4]
-    assert len(set(training_rows(100, 1))) == 5
-    assert (training_rows(100, 1) == training_rows(100, 1)).all()
+def test_too_many_rows_are_sampled_by_seed_and_sorted():
+    assert sample_rows(5, 5, 1).tolist() == [0, 1, 2, 3, 4]
+    assert len(set(sample_rows(100, 5, 1))) == 5
+    assert (np.diff(sample_rows(100, 5, 1)) > 0).all()
+    assert (sample_rows(100, 5, 1) == sample_rows(100, 5, 1)).all()
 
 
 def test_energy_is_estimated_for_the_country_and_nothing_is_printed(capfd):

@@ -37,13 +37,6 @@ def test_fewer_rows_than_neighbours_is_their_mean():
     assert found[0, 0] == pytest.approx(3.0)
 
 
-def test_the_sample_of_neighbours_is_seeded_sorted_and_bounded():
-    rows = module.neighbour_rows(10 * module.MAXIMUM_NEIGHBOUR_ROWS, seed=3)
-    assert len(set(rows)) == module.MAXIMUM_NEIGHBOUR_ROWS
-    assert (np.diff(rows) > 0).all()
-    assert (rows == module.neighbour_rows(10 * module.MAXIMUM_NEIGHBOUR_ROWS, seed=3)).all()
-
-
 def test_embeddings_do_not_depend_on_the_batch_that_a_text_is_in(base, monkeypatch):
     encoder = module.FrozenEncoder(base, 48)
     texts = ["where is my card", "refund", "the printer is out of paper again and will not print this page", "hello"]
