@@ -8,17 +8,18 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
 
 from tokka.errors import TokkaError
 from tokka.params import Params, load_params
+from tokka.runs.summary import Event
 from tokka.settings import Settings
 
 ParamsFile = Annotated[Path, typer.Option("--params", help="The experiment's parameters.")]
@@ -35,9 +36,17 @@ def console(as_json: bool) -> Console:
     return Console(stderr=as_json, highlight=False)
 
 
-def print_json_line(value: Any) -> None:
+def print_json_line(value: object) -> None:
     """The one line that scripts read; it is the last of standard output."""
     print(json.dumps(value, default=str, allow_nan=False), flush=True)
+
+
+def conclude(as_json: bool, value: object, *shown: RenderableType, markup: bool = True) -> None:
+    """End a command: `shown` for people, and `value` as the JSON line when scripts read."""
+    for part in shown:
+        console(as_json).print(part, markup=markup)
+    if as_json:
+        print_json_line(value)
 
 
 def load(params: Path, overrides: list[str] | None, data: str | None = None) -> tuple[Params, Settings]:
@@ -57,17 +66,16 @@ class Progress:
         self._status = out.status("") if self.live else None
         self._last = 0.0
 
-    def __call__(self, event: Mapping[str, Any]) -> None:
+    def __call__(self, event: Event) -> None:
         """Show one event."""
         kind, step = event["event"], event["step"]
         if kind == "progress":
             self._show(f"{step}: {event['message']}", event.get("fraction"))
         elif kind == "started":
             self._show(f"{step} …", None)
-        elif kind == "done":
-            self.out.print(f"[green]✓[/] {step:<14} {event['seconds']:6.1f} s")
-        elif kind == "failed":
-            self.out.print(f"[red]✗[/] {step:<14} {event['seconds']:6.1f} s")
+        elif kind in ("done", "failed"):
+            sign = "[green]✓[/]" if kind == "done" else "[red]✗[/]"
+            self.out.print(f"{sign} {step:<14} {event['seconds']:6.1f} s")
 
     def _show(self, message: str, fraction: float | None) -> None:
         text = escape(message) + (f"  [dim]{fraction:4.0%}[/]" if fraction is not None else "")

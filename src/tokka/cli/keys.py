@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tokka.cli.console import Json, console, print_json_line
+from tokka.cli.console import Json, conclude
 
 if TYPE_CHECKING:
     from tokka.gateway.api_keys import Key
@@ -32,13 +32,11 @@ def create(
     from tokka.settings import Settings
 
     secret, key = KeyStore(Settings.from_environment().home).create(name, scope or ["predict", "feedback"], days=days)
-    out = console(json)
-    out.print(f"key {key.id} for {key.name}: {', '.join(key.scopes)}; expires {_moment(key.expires)}", markup=False)
-    if json:
-        print_json_line({"id": key.id, "secret": secret, "scopes": key.scopes, "expires": key.expires})
-        return
-    out.print("The secret is shown this once:")
-    print(secret)
+    made = f"key {key.id} for {key.name}: {', '.join(key.scopes)}; expires {_moment(key.expires)}"
+    told = {"id": key.id, "secret": secret, "scopes": key.scopes, "expires": key.expires}
+    conclude(json, told, made, *([] if json else ["The secret is shown this once:"]), markup=False)
+    if not json:
+        print(secret)
 
 
 @app.command("list")
@@ -48,21 +46,16 @@ def list_keys(json: Json = False) -> None:
     Example: `tokka keys list`
     """
     from rich.markup import escape
-    from rich.table import Table
 
+    from tokka.cli.tables import table
     from tokka.gateway.api_keys import KeyStore
     from tokka.settings import Settings
 
     found = KeyStore(Settings.from_environment().home).list()
-    table = Table(box=None, pad_edge=False)
-    for column in ("id", "name", "scopes", "created", "expires", "state"):
-        table.add_column(column)
-    rows = [_row(key) for key in found]
+    shown, rows = table("id", "name", "scopes", "created", "expires", "state"), [_row(key) for key in found]
     for row in rows:
-        table.add_row(*map(escape, row.values()))
-    console(json).print(table if rows else "no keys: `tokka keys create NAME` makes one")
-    if json:
-        print_json_line({"keys": rows})
+        shown.add_row(*map(escape, row.values()))
+    conclude(json, {"keys": rows}, shown if rows else "no keys: `tokka keys create NAME` makes one")
 
 
 @app.command()
@@ -80,9 +73,7 @@ def revoke(
     settings = Settings.from_environment()
     key = KeyStore(settings.home).revoke(name)
     forget_grants(settings.home / "stack")
-    console(json).print(f"key {key.id} ({key.name}) is revoked", markup=False)
-    if json:
-        print_json_line({"revoked": key.id})
+    conclude(json, {"revoked": key.id}, f"key {key.id} ({key.name}) is revoked", markup=False)
 
 
 def _row(key: "Key") -> dict[str, str]:

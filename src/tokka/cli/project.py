@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from tokka.cli.console import DEFAULT_PARAMS, Json, Overrides, ParamsFile, console, load, print_json_line
+from tokka.cli.console import DEFAULT_PARAMS, Json, Overrides, ParamsFile, conclude, console, load
 from tokka.errors import UsageError
 
 app = typer.Typer()
@@ -29,9 +29,8 @@ def sample(
     from tokka.data.sample import make_sample
 
     make_sample(out, rows=rows, seed=seed, drift=drift)
-    console(json).print(f"{out}: {rows} synthetic messages (seed {seed}{', with drift' if drift else ''})")
-    if json:
-        print_json_line({"path": str(out), "rows": rows, "seed": seed, "drift": drift})
+    said = f"{out}: {rows} synthetic messages (seed {seed}{', with drift' if drift else ''})"
+    conclude(json, {"path": str(out), "rows": rows, "seed": seed, "drift": drift}, said)
 
 
 @app.command()
@@ -50,8 +49,7 @@ def doctor(params: ParamsFile = DEFAULT_PARAMS, overrides: Overrides = None, jso
         if not check.well:
             out.print(f"  [dim]→ {check.hint}[/]")
     well = all(check.well for check in found)
-    if json:
-        print_json_line({"well": well, "checks": [check.model_dump() for check in found]})
+    conclude(json, {"well": well, "checks": [check.model_dump() for check in found]})
     return 0 if well else 1
 
 
@@ -66,11 +64,8 @@ def compile_(
     from tokka.runs.kubeflow import compile_pipelines
     from tokka.settings import Settings
 
-    paths = compile_pipelines(Settings.from_environment().root, out.resolve())
-    for path in paths:
-        console(json).print(str(path))
-    if json:
-        print_json_line({"files": [str(path) for path in paths]})
+    paths = [str(path) for path in compile_pipelines(Settings.from_environment().root, out.resolve())]
+    conclude(json, {"files": paths}, *paths)
 
 
 @app.command()

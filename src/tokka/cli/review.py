@@ -4,8 +4,9 @@ import csv
 import getpass
 import json as json_format
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -13,12 +14,22 @@ from rich.markup import escape
 from rich.table import Table
 
 from tokka.cli import tables
-from tokka.cli.console import DEFAULT_PARAMS, Json, Overrides, ParamsFile, console, load, print_json_line, progress
+from tokka.cli.console import (
+    DEFAULT_PARAMS,
+    Json,
+    Overrides,
+    ParamsFile,
+    conclude,
+    console,
+    load,
+    print_json_line,
+    progress,
+)
 from tokka.errors import UsageError
 
 
 def _me() -> str:
-    """Who is logged in; nobody in a container whose user has no name: then --reviewer has to say it."""
+    """Who is logged in; "" in a container whose user has no name: then --reviewer has to say it."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -48,13 +59,11 @@ def list_(params: ParamsFile = DEFAULT_PARAMS, overrides: Overrides = None, json
 
     parsed, settings = load(params, overrides)
     rows = list_versions(parsed, settings)
-    table = Table(*SHOWN, box=None, pad_edge=False)
+    shown = tables.table(*SHOWN)
     for row in rows:
-        shown = {**row, "aliases": ", ".join(row["aliases"])}
-        table.add_row(*(escape(str(shown[name])) for name in SHOWN))
-    console(json).print(table if rows else "no version yet: `tokka run` makes one")
-    if json:
-        print_json_line({"versions": rows})
+        cells = {**row, "aliases": ", ".join(row["aliases"])}
+        shown.add_row(*(escape(str(cells[name])) for name in SHOWN))
+    conclude(json, {"versions": rows}, shown if rows else "no version yet: `tokka run` makes one")
 
 
 @app.command()
@@ -69,11 +78,8 @@ def show(
 
     parsed, settings = load(params, overrides)
     found = show_version(version, parsed, settings)
-    console(json).print(found["description"], markup=False)
-    for name, value in sorted(found["tags"].items()):
-        console(json).print(f"{name} = {value}", markup=False)
-    if json:
-        print_json_line(found)
+    tags = (f"{name} = {value}" for name, value in sorted(found["tags"].items()))
+    conclude(json, found, found["description"], *tags, markup=False)
 
 
 @app.command()
@@ -98,14 +104,13 @@ def approve(
     review.approve(version, reviewer, comment, parsed, settings)
     out = console(json)
     out.print(f"version {version} is approved by {reviewer}")
-    final: dict[str, Any] = {"version": version, "review": "approved", "gate": None, "canary": None}
+    final: tables.Facts = {"version": version, "review": "approved", "gate": None, "canary": None}
     if start:
         with progress(out, settings) as shown:
             run_id = review.show_version(version, parsed, settings)["run_id"]
             final = execute(Request(params=parsed, pipeline="rollout", run_id=run_id), settings, shown)
         out.print(tables.verdict_line("canary", final["canary"]))
-    if json:
-        print_json_line(final)
+    conclude(json, final)
     return EXIT_REFUSED if was_refused(final) else 0
 
 
@@ -126,9 +131,7 @@ def refuse(
 
     parsed, settings = load(params, overrides)
     review.refuse(version, reviewer, comment, parsed, settings)
-    console(json).print(f"version {version} is refused by {reviewer}")
-    if json:
-        print_json_line({"version": version, "review": "refused"})
+    conclude(json, {"version": version, "review": "refused"}, f"version {version} is refused by {reviewer}")
 
 
 @app.command()
@@ -182,8 +185,7 @@ def ask(wanted: list[dict[str, str]], out: Console) -> dict[str, str]:
     """One question per disagreement."""
     found: dict[str, str] = {}
     for number, entry in enumerate(wanted, start=1):
-        text = " | ".join(part for part in (entry["text"], entry["text_pair"]) if part)
-        out.print(f"\n{number} of {len(wanted)}: {text}", markup=False)
+        out.print(f"\n{number} of {len(wanted)}: {_text(entry)}", markup=False)
         out.print(f"  1 {entry['champion']}   2 {entry['challenger']}", markup=False)
         said = input("label: ").strip()
         if said == "q":
@@ -201,9 +203,11 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _labels_table(wanted: list[dict[str, str]]) -> Table:
-    table = Table("id", "text", "champion", "challenger", box=None, pad_edge=False)
-    table.title, table.title_justify = f"{len(wanted)} labels are wanted", "left"
+    shown = tables.table("id", "text", "champion", "challenger", title=f"{len(wanted)} labels are wanted")
     for entry in wanted[:SHOWN_LABELS]:
-        text = " | ".join(part for part in (entry["text"], entry["text_pair"]) if part)
-        table.add_row(*map(escape, (entry["id"], text, entry["champion"], entry["challenger"])))
-    return table
+        shown.add_row(*map(escape, (entry["id"], _text(entry), entry["champion"], entry["challenger"])))
+    return shown
+
+
+def _text(entry: Mapping[str, str]) -> str:
+    return " | ".join(part for part in (entry["text"], entry["text_pair"]) if part)

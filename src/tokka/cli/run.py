@@ -7,11 +7,13 @@ import time
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.table import Table
+from rich.console import Console
 
 from tokka import pending
 from tokka.cli import tables
-from tokka.cli.console import DEFAULT_PARAMS, Json, Overrides, ParamsFile, console, load, print_json_line, progress
+from tokka.cli.console import DEFAULT_PARAMS, Json, Overrides, ParamsFile, conclude, console, load, progress
+from tokka.params import Params
+from tokka.settings import Settings
 
 EXIT_REFUSED = 3
 
@@ -44,9 +46,7 @@ def run(
         final = execute(request, settings, shown)
         shown({"event": "progress", "step": "endpoint", "message": "starting and asking it"})
         final = with_answer(final, parsed, settings)
-    out.print(tables.run_summary(final, seconds=time.monotonic() - began))
-    if json:
-        print_json_line(final)
+    conclude(json, final, tables.run_summary(final, seconds=time.monotonic() - began))
     _complete_report(final, settings, out)
     return EXIT_REFUSED if was_refused(final) else 0
 
@@ -70,12 +70,8 @@ def monitor(
     while True:
         with progress(out, settings) as shown:
             final = execute(Request(params=parsed, pipeline="retrain", cause="drift"), settings, shown)
-        out.print(tables.verdict_line("drift", final["drift"]))
-        if final["gate"]:
-            out.print(tables.verdict_line("gate", final["gate"]))
-            out.print(tables.verdict_line("canary", final["canary"]))
-        if json:
-            print_json_line(final)
+        decisions = ("drift", "gate", "canary") if final["gate"] else ("drift",)
+        conclude(json, final, *(tables.verdict_line(name, final[name]) for name in decisions))
         if once:
             return EXIT_REFUSED if was_refused(final) else 0
         time.sleep(every)
@@ -96,17 +92,14 @@ def reproduce(
 
     parsed, settings = load(params, overrides)
     links = run(version, parsed, settings)
-    table = Table("link", "recorded", "found", "", box=None, pad_edge=False)
+    shown, same = tables.table("link", "recorded", "found", ""), all(link.same for link in links)
     for link in links:
-        table.add_row(link.name, link.recorded[:16], link.found[:16], "same" if link.same else "DIFFERENT")
-    console(json).print(table)
-    same = all(link.same for link in links)
-    if json:
-        print_json_line({"version": version, "same": same, "links": [link.model_dump() for link in links]})
+        shown.add_row(link.name, link.recorded[:16], link.found[:16], "same" if link.same else "DIFFERENT")
+    conclude(json, {"version": version, "same": same, "links": [link.model_dump() for link in links]}, shown)
     return 0 if same else 1
 
 
-def _complete_report(final: dict[str, Any], settings: Any, out: Any) -> None:
+def _complete_report(final: tables.Facts, settings: Settings, out: Console) -> None:
     """Say that the stack completes the report; where no stack runs, as nothing serves yet, complete it here and now."""
     if final["cached"] or not pending.waiting(settings.home):
         return
@@ -124,7 +117,7 @@ def _complete_report(final: dict[str, Any], settings: Any, out: Any) -> None:
         out.print(f"It could not be completed: see {log}")
 
 
-def with_answer(final: dict[str, Any], params: Any, settings: Any) -> dict[str, Any]:
+def with_answer(final: dict[str, Any], params: Params, settings: Settings) -> dict[str, Any]:
     """Bring the endpoint up when a champion exists, and let it answer one message of the data."""
     from tokka.deployment.record.record import Record
     from tokka.gateway.api_keys import own_headers
@@ -140,7 +133,7 @@ def with_answer(final: dict[str, Any], params: Any, settings: Any) -> dict[str, 
     return {**final, "endpoint": info.endpoint, "mlflow": info.mlflow or final["mlflow"], "answer": answer}
 
 
-def first_message(params: Any, settings: Any) -> tuple[str, str | None]:
+def first_message(params: Params, settings: Settings) -> tuple[str, str | None]:
     """One message to ask with, and its second text where the task has pairs: the data's first row, or a greeting."""
     from tokka.data.reading import first_row
 
@@ -149,7 +142,7 @@ def first_message(params: Any, settings: Any) -> tuple[str, str | None]:
     return row.text if row else "hello", pair
 
 
-def was_refused(final: dict[str, Any]) -> bool:
-    """Did a gate, a reviewer or the canary say no?"""
-    verdicts = [(final.get(name) or {}).get("verdict") for name in ("gate", "canary")]
-    return "refuse" in verdicts or "rolled_back" in verdicts or "held" in verdicts or final.get("review") == "refused"
+def was_refused(final: tables.Facts) -> bool:
+    """Whether a gate, a reviewer or the canary said no."""
+    verdicts = {(final.get(name) or {}).get("verdict") for name in ("gate", "canary")}
+    return bool(verdicts & {"refuse", "rolled_back", "held"}) or final.get("review") == "refused"

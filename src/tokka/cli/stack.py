@@ -1,11 +1,12 @@
 """tokka up, down, status, predict and rollback: the local stack and its endpoint."""
 
 import time
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from tokka.cli.console import DEFAULT_PARAMS, Json, Overrides, ParamsFile, console, load, print_json_line
+from tokka.cli.console import DEFAULT_PARAMS, Json, Overrides, ParamsFile, conclude, console, load, print_json_line
+from tokka.cli.tables import Facts
 from tokka.errors import TokkaError, UsageError
 
 app = typer.Typer()
@@ -21,11 +22,10 @@ def up(params: ParamsFile = DEFAULT_PARAMS, overrides: Overrides = None, json: J
 
     parsed, settings = load(params, overrides)
     info = ensure_up(settings, parsed)
-    console(json).print(f"endpoint {info.endpoint}\ngRPC     {info.grpc_endpoint}\nMLflow   {info.mlflow}")
+    shown = [f"endpoint {info.endpoint}\ngRPC     {info.grpc_endpoint}\nMLflow   {info.mlflow}"]
     if info.authentication:
-        console(json).print("clients need an API key: `tokka keys create NAME`")
-    if json:
-        print_json_line(info.model_dump())
+        shown.append("clients need an API key: `tokka keys create NAME`")
+    conclude(json, info.model_dump(), *shown)
 
 
 @app.command()
@@ -38,9 +38,7 @@ def down(json: Json = False) -> None:
     from tokka.stack.stack import down as stop
 
     stopped = stop(Settings.from_environment())
-    console(json).print("the stack is down" if stopped else "no stack was running")
-    if json:
-        print_json_line({"stopped": stopped})
+    conclude(json, {"stopped": stopped}, "the stack is down" if stopped else "no stack was running")
 
 
 @app.command()
@@ -67,7 +65,7 @@ def status(
         if not (watch and json):
             out.print(render(found))
         if json:
-            print_json_line(found)
+            print_json_line(found.as_json())
         if not watch:
             break
         time.sleep(1.0)
@@ -95,10 +93,7 @@ def predict(
     if info is None:
         raise TokkaError("no stack is running", "`tokka up` starts it; `tokka run` makes a first version")
     answers = ask(info.endpoint, texts, headers=own_headers(settings.home))
-    for answer in answers:
-        console(json).print(describe(answer), markup=False)
-    if json:
-        print_json_line({"answers": answers})
+    conclude(json, {"answers": answers}, *map(describe, answers), markup=False)
 
 
 @app.command()
@@ -127,12 +122,10 @@ def rollback(
         said = "serves again"
     else:
         said = "is the champion again, and does not serve yet: see tokka status"
-    console(json).print(f"version {champion} {said} (generation {state.generation})")
-    if json:
-        print_json_line(state.model_dump())
+    conclude(json, state.model_dump(), f"version {champion} {said} (generation {state.generation})")
 
 
-def describe(answer: dict[str, Any]) -> str:
+def describe(answer: Facts) -> str:
     """One answer as a line: text, label or value, score, version."""
     said = answer["label"] if answer.get("label") else f"{answer['value']:.4f}"
     score = f" ({answer['score']:.2f})" if answer.get("score") is not None else ""

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from typer.main import get_command
 
 from tokka.cli.main import app, call
 
@@ -26,7 +27,7 @@ def test_every_command_teaches_by_an_example(command, capsys):
 
 
 def test_no_command_is_without_a_test():
-    names = {command.callback.__name__.rstrip("_") for command in app.registered_commands}
+    names = {name for name, command in get_command(app).commands.items() if not hasattr(command, "commands")}
     assert names == {command for command in COMMANDS if not command.startswith("review")}
 
 

@@ -74,9 +74,9 @@ def tiles(evaluation: Tree) -> list[tuple[str, str, str]]:
     return [*found, latency, ("size", f"{candidate['size_mb']:.1f} MB", f"{candidate['form']} form")]
 
 
-def metric_rows(subjects: Mapping[str, Tree]) -> list[dict[str, object]]:
+def metric_rows(subjects: Mapping[str, Tree]) -> list[Tree]:
     """Every metric that any model has, with its interval for each model; the best value of a row is marked."""
-    rows = []
+    rows: list[Tree] = []
     for metric, (title, higher, _) in METRICS.items():
         values = {name: found["metrics"].get(metric) for name, found in subjects.items()}
         known = {name: found["value"] for name, found in values.items() if found}

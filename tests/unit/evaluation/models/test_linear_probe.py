@@ -7,7 +7,6 @@ from tokka.data.preparation.prepared import load
 from tokka.evaluation.metrics import energy
 from tokka.evaluation.metrics.energy import estimate
 from tokka.evaluation.metrics.test_set import sample_rows
-
 from tokka.evaluation.models.linear_probe import LinearModel
 from tokka.evaluation.models.zero_shot import FrozenEncoder
 
