@@ -10,7 +10,7 @@ import pytest
 
 SRC, UNIT = Path("src/tokka"), Path("tests/unit")
 # Files of folders, lines of files and of functions.
-SIZES_ARE_JUDGED = False
+SIZES_ARE_JUDGED = True
 FILES, FILE_LINES, FUNCTION_LINES = range(4, 15), 300, 45
 
 judged = pytest.mark.skipif(not SIZES_ARE_JUDGED, reason="SIZES_ARE_JUDGED is off in tests/test_layout.py")

@@ -34,6 +34,8 @@ PAGE_PORT_OFFSET = 10
 AUTHORIZER_SOCKET = "authority.sock"
 # The request log is sealed and its oldest part deleted so often, for the first time so long after the start.
 ARCHIVE_SECONDS, FIRST_ARCHIVE_SECONDS = 600.0, 60.0
+# What a completion lacks may be away for long (the registry), and each try imports for seconds.
+DETAILS_RETRY_SECONDS = 60.0
 # A service that lives for so long has no problem any more.
 STABLE_SECONDS = 5.0
 
@@ -112,7 +114,7 @@ def table(settings: Settings, params: Params, exposure: Exposure) -> tuple[Servi
         # It takes all the processor time that is left: beside no rollout and no run, and it goes on later.
         Service("details", _module("tokka.steps.complete_evaluation"),
                 lambda state, facts: facts.incomplete and facts.calm and state.phase in ("idle", "ab"),
-                niceness=19, interrupted=True),
+                retry_s=DETAILS_RETRY_SECONDS, niceness=19, interrupted=True),
         # Run as MLflow's own launcher runs it, whose child nothing would end when the stack is killed.
         Service("mlflow", _module("uvicorn", "--host", HOST, "--port", str(page_port(settings)), "--workers", "1",
                                   "--log-level", "warning", "mlflow.server.fastapi_app:app"),

@@ -11,7 +11,7 @@ import torch
 from tokka.model.engines import onnx_engine
 from tokka.model.network import Specialist
 from tokka.model.tokenising import pad
-from tokka.training.silence import silent
+from tokka.training.setup.silence import silent
 
 OPSET = 17
 _PROBED_LENGTHS = (2, 5, 9)

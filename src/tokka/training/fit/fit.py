@@ -26,8 +26,8 @@ from tokka.training.fit.signals import RestoreSignalHandlers, keyboard_interrupt
 from tokka.training.fit.trial_steps import seconds_per_token
 from tokka.training.setup.datamodule import inputs_of
 from tokka.training.setup.precision import LIGHTNING, choose_device
+from tokka.training.setup.silence import silent
 from tokka.training.setup.training_setup import TrainingSetup
-from tokka.training.silence import silent
 
 # A forward pass over a validation token, as a share of a training token.
 VALIDATION_COST = 0.35
