@@ -9,8 +9,11 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from tokka.model.folder import Form
+from tokka.processes.process import SINGLE_THREAD
 
 MODULE = "tokka.serving.server"
+# For a worker's environment. Pydantic would look for plugins in the metadata of every installed package.
+ENVIRONMENT = {**SINGLE_THREAD, "PYDANTIC_DISABLE_PLUGINS": "__all__"}
 
 
 class WorkerOptions(BaseModel):
@@ -54,5 +57,5 @@ class WorkerOptions(BaseModel):
 
 
 def command(options: WorkerOptions) -> list[str]:
-    """The command line of a worker; `processes.process.SINGLE_THREAD` belongs into its environment."""
+    """The command line of a worker, to be started with `ENVIRONMENT`."""
     return [sys.executable, "-P", "-m", MODULE, options.model_dump_json(exclude_defaults=True)]

@@ -21,7 +21,7 @@ from tokka.jobs.broker import SOCKET
 from tokka.params import Params
 from tokka.processes import process
 from tokka.processes.detached import DetachedProcess
-from tokka.serving.options import MODULE, WorkerOptions, command
+from tokka.serving.options import ENVIRONMENT, MODULE, WorkerOptions, command
 from tokka.settings import Settings
 from tokka.stack import state_file
 from tokka.stack.services import broker
@@ -187,7 +187,7 @@ class Reconciler:
         )  # fmt: skip
         return DetachedProcess.start(
             command(options), supervisor=self._supervisor, folder=self._folder, log=self._logs / "workers.log",
-            environment={**os.environ, **self._settings.environment(), **process.SINGLE_THREAD},
+            environment={**os.environ, **self._settings.environment(), **ENVIRONMENT},
         )  # fmt: skip
 
     def _model_folder(self, revision: Revision) -> Path:
