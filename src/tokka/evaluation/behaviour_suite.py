@@ -8,7 +8,7 @@ The three kinds are those of Ribeiro et al. (2020), "Beyond Accuracy: Behavioral
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -152,7 +152,7 @@ def _explain(error: ValidationError) -> str:
     return f"{name}: {message[:1].lower()}{message[1:]}"
 
 
-def _model(place: list[str]) -> Any:
+def _model(place: list[str]) -> type[Section]:
     if "cases" in place:
         return Case
     return next((KINDS[part] for part in place if part in KINDS), Behaviour)

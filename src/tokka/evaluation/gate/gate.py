@@ -9,7 +9,7 @@ complete, typed and finite is refused before the rules, and a rule that fails is
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import ValidationError
 
@@ -41,13 +41,13 @@ class Decision:
         """Why, in one line each."""
         return tuple(rule.reason for rule in self.rules if rule.verdict == self.verdict)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """Plain data for gate.json."""
         rules = [asdict(rule) for rule in self.rules]
         return {"verdict": self.verdict, "rules": rules, "reasons": list(self.reasons)}
 
 
-def decide(evaluation: Mapping[str, Any], params: Params) -> Decision:
+def decide(evaluation: Mapping[str, object], params: Params) -> Decision:
     """Ask every rule. Never raises, whatever `evaluation` holds."""
     try:
         read = Evaluation.model_validate(evaluation)

@@ -11,7 +11,7 @@ the faster, then by name.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from tokka.evaluation.metrics.prices import DAYS, bill, training_cost
 from tokka.sections import Prices
@@ -45,7 +45,7 @@ class Row:
     token_price: float | None = None
     training_cpu_seconds: float | None = None
     labelled_rows: int | None = None
-    energy: dict[str, Any] = field(default_factory=dict)
+    energy: dict[str, object] = field(default_factory=dict)
     same_rows: dict[str, float] = field(default_factory=dict)
     operations: str = ""
     note: str = ""
@@ -79,7 +79,7 @@ class Recommendation:
     reason: str
     good_enough: tuple[str, ...] = ()
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """Plain data for details.json."""
         return {**asdict(self), "good_enough": list(self.good_enough)}
 
@@ -110,7 +110,7 @@ def recommend(rows: Sequence[Row], prices: Prices, rule: Rule) -> Recommendation
     return Recommendation(verdict, chosen.name, _why(chosen, leader, good, prices), tuple(row.name for row in good))
 
 
-def as_dict(row: Row, prices: Prices) -> dict[str, Any]:
+def as_dict(row: Row, prices: Prices) -> dict[str, object]:
     """The row with its prices, as plain data for details.json."""
     month, trained = per_month(row, prices), row.training_cpu_seconds
     return {

@@ -82,41 +82,36 @@ class ModelScores(Strict):
     parameters: Annotated[int, Field(ge=1)]
 
 
-class SliceDifference(Strict):
-    """Candidate minus other on one slice; interval and p-value are simultaneous over all slices."""
+class Difference(Strict):
+    """Candidate minus other inside its interval, with a two-sided p-value; positive: the candidate is better."""
 
-    slice: Name
-    value: str
     rows: Count
-    difference: float
-    low: float
-    high: float
-    # Not in evaluations that were written before it was.
-    p_value: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if not self.low <= self.difference <= self.high:
-            raise ValueError("expected low <= difference <= high")
-        return self
-
-
-class Comparison(Strict):
-    """Candidate minus other on the same rows; positive means that the candidate is better."""
-
-    metric: Name
     difference: float
     low: float
     high: float
     p_value: Annotated[float, Field(ge=0.0, le=1.0)]
-    rows: Count
-    slices: list[SliceDifference]
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if not self.low <= self.difference <= self.high:
             raise ValueError("expected low <= difference <= high")
         return self
+
+
+class SliceDifference(Difference):
+    """On one slice; interval and p-value are simultaneous over all slices."""
+
+    slice: Name
+    value: str
+    # Not in evaluations that were written before it was.
+    p_value: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0
+
+
+class Comparison(Difference):
+    """On all rows, in the gated metric."""
+
+    metric: Name
+    slices: list[SliceDifference]
 
 
 class Comparisons(Strict):

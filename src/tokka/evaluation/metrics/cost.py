@@ -19,7 +19,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -85,7 +84,7 @@ def summarise(milliseconds: Sequence[float]) -> Latency:
     return Latency(float(p50), float(p99))
 
 
-def probe(job: Mapping[str, Any], scores: Path | None = None) -> Footprint:
+def probe(job: Mapping[str, object], scores: Path | None = None) -> Footprint:
     """Run a model in a fresh process over `job["texts"]`; its scores go to `scores` (.npy) when asked for.
 
     Args:
@@ -136,7 +135,7 @@ def _count(path: Path) -> int:
         raise TokkaError(f"{path} is no safetensors file: {error}", "train or fetch the model again") from None
 
 
-def environment_note() -> dict[str, Any]:
+def environment_note() -> dict[str, object]:
     """On what the figures were measured; a latency without its processor says little."""
     model = next((line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name")), "")
     return {"processor": model or platform.processor() or platform.machine(), "cores": os.cpu_count() or 1}

@@ -3,8 +3,6 @@
 All answers are plain lists of finite numbers: they become JSON, which Kubeflow and the report read.
 """
 
-from typing import Any
-
 import numpy as np
 
 from tokka.evaluation.metrics.metrics import Floats, Integers
@@ -17,7 +15,7 @@ EXAMPLE_CHARACTERS = 200
 SCATTER_POINTS = 800
 
 
-def confusion(target: Integers, predicted: Integers, classes: tuple[str, ...]) -> dict[str, list[Any]]:
+def confusion(target: Integers, predicted: Integers, classes: tuple[str, ...]) -> dict[str, list[object]]:
     """{"labels", "matrix"}: rows are truths, columns predictions, counts of test rows."""
     from sklearn.metrics import confusion_matrix
 
@@ -44,7 +42,7 @@ def roc(target: Integers, scores: Floats) -> dict[str, list[float]]:
     return dict(zip(("fpr", "tpr", "threshold"), ([round(float(v), 6) for v in part] for part in picked), strict=True))
 
 
-def confused(test: TestSet, scores: Floats) -> list[dict[str, Any]]:
+def confused(test: TestSet, scores: Floats) -> list[dict[str, object]]:
     """The pairs of classes that are mixed up most, both ways counted together, with the surest mistakes as examples."""
     target, predicted = test.target.astype(np.int64), scores.argmax(axis=1)
     found: dict[tuple[int, int], list[int]] = {}
@@ -63,13 +61,13 @@ def confused(test: TestSet, scores: Floats) -> list[dict[str, Any]]:
     ]
 
 
-def residuals(test: TestSet, values: Floats, seed: int) -> dict[str, Any]:
+def residuals(test: TestSet, values: Floats, seed: int) -> dict[str, object]:
     """Truth and prediction of a seeded sample of rows, for a scatter plot."""
     chosen = sample_rows(test.rows, SCATTER_POINTS, seed)
     return {"target": test.target[chosen].astype(float).tolist(), "value": values[chosen].astype(float).tolist()}
 
 
-def _example(test: TestSet, scores: Floats, row: int) -> dict[str, Any]:
+def _example(test: TestSet, scores: Floats, row: int) -> dict[str, object]:
     return {
         "text": test.texts[row][:EXAMPLE_CHARACTERS],
         "truth": test.classes[int(test.target[row])],

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tokka.errors import TokkaError
 
+# numpy has no other word for "of any width".
 Floats = NDArray[np.floating[Any]]
 Integers = NDArray[np.integer[Any]]
 

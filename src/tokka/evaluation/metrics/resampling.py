@@ -8,7 +8,6 @@ model, so the difference between two models is paired without further work.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +21,7 @@ from tokka.evaluation.metrics.metrics import (
     truth_probability,
 )
 
-Weights = NDArray[np.floating[Any]]
+Weights = Floats
 Statistics = Callable[[Weights], dict[str, Floats]]
 
 # Weights held at once: 256 x 3,000 rows stay in the processor's cache, and a million rows still fit in memory.
@@ -222,7 +221,7 @@ def _correlation(weights: Weights, y: Floats, x: Floats) -> Floats:
 
 
 def _ratio(above: Floats, below: Floats, empty: float = np.nan) -> Floats:
-    filled: NDArray[Any] = np.full(np.shape(above), empty, np.result_type(above, below))
+    filled: Floats = np.full(np.shape(above), empty, np.result_type(above, below))
     return np.asarray(np.divide(above, below, out=filled, where=below > 0))
 
 

@@ -9,11 +9,12 @@ only the first version, which is compared with no champion, is sliced by its own
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
+from tokka.evaluation.metrics.metrics import Floats
 
 PREFIX = "slice_"
 # A class is called rare when the classes up to it, smallest first, hold no more than this share of the rows.
@@ -47,7 +48,7 @@ def find_slices(test: pa.Table, classes: Sequence[str] | None, minimum_rows: int
     return [part for part in found if minimum_rows <= len(part.rows) < test.num_rows]
 
 
-def by_confidence(scores: NDArray[np.floating[Any]], whose: str, minimum_rows: int) -> list[Slice]:
+def by_confidence(scores: Floats, whose: str, minimum_rows: int) -> list[Slice]:
     """The rows on which a model is least sure and surest, a fifth of the test set each.
 
     Args:

@@ -3,8 +3,6 @@
 before_and_after(target, scores, temperature=1.4, params=params)["before"]["ece"]["value"]
 """
 
-from typing import Any
-
 import numpy as np
 
 from tokka.evaluation.metrics import metrics, resampling
@@ -23,7 +21,7 @@ def uncalibrated(scores: Floats, temperature: float) -> Floats:
     return found
 
 
-def before_and_after(target: Integers, scores: Floats, temperature: float, params: Params) -> dict[str, Any]:
+def before_and_after(target: Integers, scores: Floats, temperature: float, params: Params) -> dict[str, object]:
     """Calibration error and log loss with intervals, and the bins of a reliability diagram, before and after.
 
     Args:

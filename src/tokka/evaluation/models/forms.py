@@ -9,7 +9,6 @@ The torch form runs only where there is no ONNX: the export refuses a float32 ON
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 
@@ -32,7 +31,7 @@ ORDER: tuple[Form, ...] = ("fp32", "torch", "int8")
 
 def compare_forms(
     candidate: OpenedModel, test: TestSet, known: Mapping[str, Floats], params: Params
-) -> dict[str, Any] | None:
+) -> dict[str, object] | None:
     """Every form that can run, with quality, size and latency, and int8 against the reference form, paired.
 
     Args:
@@ -84,8 +83,8 @@ def _row(
     reference: Floats,
     latency: Latency,
     params: Params,
-) -> dict[str, Any]:
-    found: dict[str, Any] = {
+) -> dict[str, object]:
+    found: dict[str, object] = {
         "form": name,
         "size_mb": cost.size_mb([candidate.folder / FORM_FILES[name]]),
         # The same resamples as everywhere, of the gated metric alone.
@@ -104,7 +103,7 @@ def _row(
         confidence=params.evaluation.confidence,
         seed=params.finetuning.seed,
     )
-    against: dict[str, Any] = {name: getattr(paired, name) for name in ("difference", "low", "high", "p_value")}
+    against: dict[str, object] = {name: getattr(paired, name) for name in ("difference", "low", "high", "p_value")}
     # Largest difference of a probability, or of a value in units of the target's standard deviation.
     against["maximum_difference"] = float(np.abs(scores - reference).max() / test.scale)
     if test.classification:

@@ -12,10 +12,13 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tokka.errors import TokkaError
 from tokka.sections import General
+
+if TYPE_CHECKING:
+    import httpx
 
 ATTEMPTS = 4
 FIRST_PAUSE_S = 0.5
@@ -125,7 +128,7 @@ def to_label(answer: str, labels: Sequence[str]) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
-def _ask(client: Any, endpoint: Endpoint, instruction: str, question: str) -> tuple[Any, float]:
+def _ask(client: "httpx.Client", endpoint: Endpoint, instruction: str, question: str) -> tuple[object, float]:
     """The reply and the milliseconds of the attempt that brought it."""
     import httpx
 
@@ -157,14 +160,14 @@ def _pause(attempt: int, wanted: str) -> float:
     return min(LONGEST_PAUSE_S, max(asked, own))
 
 
-def _read(response: Any) -> Any:
+def _read(response: "httpx.Response") -> object:
     try:
         return response.json()
     except ValueError:
         return None
 
 
-def _content(reply: Any) -> str:
+def _content(reply: Any) -> str:  # JSON of a server that may be any
     """What the model said; empty for a reply of another shape, which then is a wrong answer."""
     try:
         content = reply["choices"][0]["message"]["content"]
@@ -173,7 +176,7 @@ def _content(reply: Any) -> str:
     return content if isinstance(content, str) else ""
 
 
-def _usage(reply: Any) -> list[tuple[int, int]]:
+def _usage(reply: Any) -> list[tuple[int, int]]:  # as above
     try:
         counts = reply["usage"]["prompt_tokens"], reply["usage"]["completion_tokens"]
     except (KeyError, TypeError):

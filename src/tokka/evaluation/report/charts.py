@@ -5,13 +5,11 @@ training_figures(outcome["curves"], "classification")     # {"losses": svg, "met
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from tokka.evaluation.report.figures import CANDIDATE, CARD, GENERAL, INK, LINE, SOFT, Canvas, percent_tick, plain_tick
-from tokka.evaluation.report.wording import interval, is_share, metric_name
+from tokka.evaluation.report.figures import CANDIDATE, CARD, GENERAL, INK, Canvas
+from tokka.evaluation.report.wording import Tree, interval, is_share, metric_name
 from tokka.training.fit.validation import STEERING
 
-Tree = Mapping[str, Any]
 COMPARED = {"linear": "linear head, un-tuned", "general": "un-tuned"}
 LOSSES = {"train_loss": ("training", CANDIDATE), "validation_loss": ("validation", GENERAL)}
 
@@ -33,9 +31,7 @@ def curve_figure(points: Sequence[Tree], rows: Sequence[Tree], metric: str) -> s
                 _label_line(canvas, row, known, counts[-1])
         axes.set(xlabel="training rows", ylabel=metric_name(metric).lower(), xlim=(0, counts[-1] * 1.04))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-        axes.yaxis.set_major_formatter(percent_tick if is_share(metric) else plain_tick)
-        axes.tick_params(labelcolor=INK)
-        axes.grid(color=LINE, linewidth=0.6)
+        canvas.grid(percent=is_share(metric), labels=INK)
         return canvas.svg("learning curve")
 
 
@@ -52,13 +48,8 @@ def _label_line(canvas: Canvas, row: Tree, known: Sequence[Tree], most: int) -> 
 def _point(canvas: Canvas, point: Tree, metric: str) -> None:
     value, bounds = interval(metric, point)
     tip = f"{point['rows']:,} training rows: {value}, {bounds}"
-    places = [point["rows"]] * 2
-    bar = canvas.axes.plot(places, [point["low"], point["high"]], color=CANDIDATE, linewidth=2.4, alpha=0.55)
-    dot = canvas.axes.plot(
-        places[:1], [point["value"]], "o", color=CANDIDATE, markersize=7, markeredgecolor=CARD, zorder=3
-    )
-    canvas.tip(bar[0], tip)
-    canvas.tip(dot[0], tip)
+    canvas.bar((point["rows"], point["rows"]), (point["low"], point["high"]), CANDIDATE, tip)
+    canvas.dot(point["rows"], point["value"], 7, CANDIDATE, tip, edge=CARD, zorder=3)
 
 
 def training_figures(curves: Sequence[Tree], task: str) -> dict[str, str]:
@@ -87,9 +78,7 @@ def _by_epoch(
             _draw_line(canvas, [(row["epoch"], row[key]) for row in curves if key in row], title, colour)
         axes.set(xlabel="epoch", ylabel=label)
         axes.locator_params(axis="x", integer=True, nbins=8)
-        axes.yaxis.set_major_formatter(percent_tick if percent else plain_tick)
-        axes.tick_params(labelcolor=SOFT)
-        axes.grid(color=LINE, linewidth=0.6)
+        canvas.grid(percent=percent)
         return canvas.svg(name)
 
 
@@ -100,5 +89,4 @@ def _draw_line(canvas: Canvas, points: Sequence[tuple[float, float]], title: str
     canvas.axes.plot(epochs, values, color=colour, linewidth=1.8, alpha=0.8)
     canvas.axes.annotate(title, points[-1], (-2, 5), textcoords="offset points", color=colour, ha="right", fontsize=9)
     for epoch, value in points:
-        dot = canvas.axes.plot([epoch], [value], "o", color=colour, markersize=5)
-        canvas.tip(dot[0], f"epoch {epoch:.0f}, {title}: {value:.4f}")
+        canvas.dot(epoch, value, 5, colour, f"epoch {epoch:.0f}, {title}: {value:.4f}")

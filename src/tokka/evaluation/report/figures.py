@@ -11,7 +11,13 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
 
 # Stand-ins: colours that nothing else uses, each for one CSS variable of report.css.
 VARIABLES = {
@@ -80,10 +86,8 @@ def forest(lines: Sequence[Line], *, percent: bool, zero: bool = False, margin: 
             for place, mark in enumerate(line.marks):
                 height = number + 0.22 * (place - (len(line.marks) - 1) / 2)
                 colour = SUBJECT_COLOURS[mark.subject]
-                bar = axes.plot([mark.low, mark.high], [height, height], color=colour, linewidth=2.4, alpha=0.55)
-                dot = axes.plot([mark.value], [height], "o", color=colour, markersize=6, markeredgecolor=CARD)
-                canvas.tip(bar[0], mark.tip)
-                canvas.tip(dot[0], mark.tip)
+                canvas.bar((mark.low, mark.high), (height, height), colour, mark.tip)
+                canvas.dot(mark.value, height, 6, colour, mark.tip, edge=CARD)
         axes.set_yticks(range(len(lines)), [_short(line.label, 38) for line in lines])
         axes.set_ylim(len(lines) - 0.4, -0.6)
         axes.xaxis.set_major_formatter(plain_tick if not percent else points_tick if zero else percent_tick)
@@ -113,14 +117,9 @@ def reliability(calibration: Mapping[str, Sequence[Mapping[str, float]]]) -> str
             )  # fmt: skip
             total = sum(part["rows"] for part in bins) or 1
             for part in bins:
-                size = 3 + 9 * (part["rows"] / total) ** 0.5
-                dot = axes.plot(
-                    [part["confidence"]], [part["accuracy"]], "o", color=SUBJECT_COLOURS[name], markersize=size
-                )
-                tip = (
-                    f"{name}: sure by {part['confidence']:.0%}, right in {part['accuracy']:.0%} of {part['rows']} rows"
-                )
-                canvas.tip(dot[0], tip)
+                sure, right = part["confidence"], part["accuracy"]
+                tip = f"{name}: sure by {sure:.0%}, right in {right:.0%} of {part['rows']} rows"
+                canvas.dot(sure, right, 3 + 9 * (part["rows"] / total) ** 0.5, SUBJECT_COLOURS[name], tip)
         return _unit_square(canvas, "confidence", "share right", "calibration")
 
 
@@ -176,14 +175,13 @@ def confusion(labels: Sequence[str], matrix: Sequence[Sequence[int]]) -> str:
 
 def _worst_classes(matrix: Sequence[Sequence[int]]) -> list[int]:
     """Classes that occur or were predicted, in their order; of too many, those with most mistakes."""
-    wrong = {
-        number: sum(row) + sum(other[number] for other in matrix) - 2 * row[number] for number, row in enumerate(matrix)
-    }
-    seen = [number for number, row in enumerate(matrix) if sum(row) or wrong[number]]
-    return sorted(sorted(seen, key=lambda number: -wrong[number])[:MAXIMUM_CLASSES])
+    counts = np.asarray(matrix)
+    wrong = counts.sum(axis=0) + counts.sum(axis=1) - 2 * counts.diagonal()
+    seen = np.flatnonzero(counts.sum(axis=1) + wrong)
+    return sorted(seen[np.argsort(-wrong[seen], kind="stable")[:MAXIMUM_CLASSES]].tolist())
 
 
-def _name_cells(axes: Any, names: Sequence[str], cell: float) -> None:
+def _name_cells(axes: "Axes", names: Sequence[str], cell: float) -> None:
     size = max(7.0, min(10.0, 0.7 * cell))
     places = [number + 0.5 for number in range(len(names))]
     axes.set_xticks(places, names, rotation=90, fontsize=size)
@@ -203,23 +201,21 @@ def _unit_square(canvas: "Canvas", x: str, y: str, name: str) -> str:
     axes = canvas.axes
     axes.set(xlabel=x, ylabel=y, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     axes.xaxis.set_major_formatter(percent_tick)
-    axes.yaxis.set_major_formatter(percent_tick)
-    axes.tick_params(labelcolor=SOFT)
-    axes.grid(color=LINE, linewidth=0.6)
+    canvas.grid(percent=True)
     return canvas.svg(name)
 
 
-def percent_tick(value: float, _: Any = None) -> str:
+def percent_tick(value: float, _: object = None) -> str:
     """An axis label: a share as a percentage."""
     return f"{100 * value:.10g} %"
 
 
-def points_tick(value: float, _: Any = None) -> str:
+def points_tick(value: float, _: object = None) -> str:
     """An axis label: a difference of shares in percentage points."""
     return f"{100 * value:+.10g}" if value else "0"
 
 
-def plain_tick(value: float, _: Any = None) -> str:
+def plain_tick(value: float, _: object = None) -> str:
     """An axis label: four digits."""
     return f"{value:.4g}"
 
@@ -257,7 +253,24 @@ class Canvas:
     def __exit__(self, *error: object) -> None:
         self._style.close()
 
-    def tip(self, artist: Any, text: str) -> None:
+    def grid(self, *, percent: bool, labels: str = SOFT) -> None:
+        """Grid lines, and what is written along the axes: shares as percentages, or numbers."""
+        self.axes.yaxis.set_major_formatter(percent_tick if percent else plain_tick)
+        self.axes.tick_params(labelcolor=labels)
+        self.axes.grid(color=LINE, linewidth=0.6)
+
+    def dot(
+        self, x: float, y: float, size: float, colour: str, tip: str, edge: str | None = None, zorder: float = 2
+    ) -> None:
+        """A dot that says `tip`."""
+        drawn = self.axes.plot([x], [y], "o", color=colour, markersize=size, markeredgecolor=edge, zorder=zorder)
+        self.tip(drawn[0], tip)
+
+    def bar(self, x: tuple[float, float], y: tuple[float, float], colour: str, tip: str) -> None:
+        """An interval, drawn as a thick line that says `tip`."""
+        self.tip(self.axes.plot(x, y, color=colour, linewidth=2.4, alpha=0.55)[0], tip)
+
+    def tip(self, artist: "Artist", text: str) -> None:
         """Say `text` when a pointer rests on the artist."""
         artist.set_gid(f"tip-{len(self._tips)}")
         self._tips.append(text)
@@ -275,6 +288,7 @@ class Canvas:
         for colour, variable in VARIABLES.items():
             text = text.replace(colour, f"var(--{variable})")
         width, height = self._size
-        head = f'<svg role="img" aria-label="{html.escape(name)}" style="max-width: {width * self._scale:.0f}px"'
+        shown = f"{width * self._scale:.0f}px"
+        head = f'<svg role="img" aria-label="{html.escape(name)}" style="max-width: {shown}; --width: {shown}"'
         head += f' viewBox="0 0 {width:g} {height:g}">'
         return head + text[text.index(">") + 1 :]

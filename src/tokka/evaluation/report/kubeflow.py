@@ -4,14 +4,28 @@ Takes kfp's artifact objects as they come, so that this package needs no kfp. kf
 float types: everything here is a plain finite float.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 from tokka import files
+from tokka.evaluation.report.wording import Tree
 
 
-def show_metrics(evaluation: Mapping[str, Any], metrics: Any) -> None:
+class Metrics(Protocol):
+    """kfp's Metrics artifact."""
+
+    def log_metric(self, metric: str, value: float) -> None: ...  # noqa: D102
+
+
+class ClassificationMetrics(Protocol):
+    """kfp's ClassificationMetrics artifact."""
+
+    def log_confusion_matrix(self, categories: list[str], matrix: list[list[int]]) -> None: ...  # noqa: D102
+
+    def log_roc_curve(self, fpr: list[float], tpr: list[float], threshold: list[float]) -> None: ...  # noqa: D102
+
+
+def show_metrics(evaluation: Tree, metrics: Metrics) -> None:
     """Log every metric of every model as `subject_metric` on a kfp Metrics artifact."""
     for name in ("candidate", "champion", "general"):
         subject = evaluation.get(name) or {}
@@ -22,7 +36,7 @@ def show_metrics(evaluation: Mapping[str, Any], metrics: Any) -> None:
             metrics.log_metric(f"{name}_size_mb", round(float(subject["size_mb"]), 3))
 
 
-def show_classification(folder: Path, classification: Any) -> None:
+def show_classification(folder: Path, classification: ClassificationMetrics) -> None:
     """Log confusion.json and roc.json of an evidence folder on a kfp ClassificationMetrics artifact.
 
     A regression has neither, and its artifact stays empty.

@@ -7,14 +7,21 @@ Pure: the page follows from evaluation.json, details.json and the gate's decisio
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from tokka.evaluation.gate.rules import MAIN
 from tokka.evaluation.report import charts, figures, sections
 from tokka.evaluation.report.figures import Line, Mark
-from tokka.evaluation.report.wording import METRICS, difference, interval, is_share, metric_name, p_value, subject_title
+from tokka.evaluation.report.wording import (
+    METRICS,
+    Tree,
+    difference,
+    interval,
+    is_share,
+    metric_name,
+    p_value,
+    subject_title,
+)
 
-Tree = Mapping[str, Any]  # JSON that was read
 SUBJECTS = ("candidate", "champion", "general")
 FOLDER = Path(__file__).parent
 DRAWN = ("accuracy", "precision_macro", "recall_macro", "f1_macro", "roc_auc", "average_precision")

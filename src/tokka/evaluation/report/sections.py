@@ -4,13 +4,11 @@ decision_view(details)["rows"][0]["cells"]       # (name of the column, value, s
 behaviour_view(details)["headline"]              # None for details without the section
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from tokka.evaluation.report.charts import curve_figure
-from tokka.evaluation.report.wording import difference, interval, metric_name, p_value
+from tokka.evaluation.report.wording import Tree, difference, interval, metric_name, p_value
 
-Tree = Mapping[str, Any]  # JSON that was read
 Cell = tuple[str, str, str]
 UNKNOWN = "not recorded"
 UNMEASURED = "not measured"

@@ -6,6 +6,9 @@ interval("accuracy", {"value": 0.941, "low": 0.93, "high": 0.95})      # ("94.1 
 from collections.abc import Mapping
 from typing import Any
 
+# evaluation.json, details.json, or a part of one, read back: the gate has checked the one, this program wrote both.
+Tree = Mapping[str, Any]
+
 # Name, whether more is better, and whether it is a share that reads best as a percentage; in the report's order.
 METRICS: dict[str, tuple[str, bool, bool]] = {
     "accuracy": ("Accuracy", True, True),
@@ -57,7 +60,7 @@ def p_value(p: float) -> str:
     return "< 0.0001" if p < 1e-4 else f"{p:.4f}"
 
 
-def subject_title(name: str, subject: Mapping[str, Any]) -> str:
+def subject_title(name: str, subject: Mapping[str, object]) -> str:
     """What a column of the report is called."""
     if name == "champion":
         return f"Champion, version {subject['version']}" if subject["version"] else "Champion"
