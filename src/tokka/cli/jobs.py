@@ -34,7 +34,7 @@ def consume(params: ParamsFile = DEFAULT_PARAMS, overrides: Overrides = None) ->
 
 
 def require_reader(settings: Settings) -> None:
-    """See that somebody looks for results where this consumer would keep them.
+    """Check that a stack reads results where this consumer would keep them.
 
     Raises:
         UsageError: they would lie in a home whose stack takes no jobs.

@@ -1,11 +1,12 @@
 """tokka tune: search better values for the finetuning section."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
 from tokka.cli.console import DEFAULT_PARAMS, Json, Overrides, ParamsFile, console, load, print_json_line
+from tokka.cli.tables import Facts, table
 
 app = typer.Typer()
 
@@ -46,11 +47,11 @@ def tune(
     return 0
 
 
-def _table(outcome: dict[str, Any]) -> Table:
-    table = Table("trial", "state", outcome["metric"], "epochs", "values", box=None, pad_edge=False)
+def _table(outcome: Facts) -> Table:
+    shown = table("trial", "state", outcome["metric"], "epochs", "values")
     for trial in outcome["trials"]:
         value = "" if trial["value"] is None else f"{trial['value']:.4f}"
         values = ", ".join(f"{name.rpartition('.')[2]} {value:g}" for name, value in trial["values"].items())
         number = f"{trial['number']}{' (present)' if trial['present'] else ''}"
-        table.add_row(number, trial["state"], value, str(trial["epochs"]), values)
-    return table
+        shown.add_row(number, trial["state"], value, str(trial["epochs"]), values)
+    return shown

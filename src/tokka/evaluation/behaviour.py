@@ -1,10 +1,10 @@
-"""Behaviour: does a model stay by its answer when it should, move when it should, and know what is obvious?
+"""Behaviour tests: invariance to changes without meaning, expected effects of phrases, cases with a known answer.
 
     found = run_behaviour(wanted, test, {"candidate": predictor}, seed=7)
     found["robustness"]["candidate"], found["tests"][0]["subjects"]["candidate"]["rate"]
 
-After Ribeiro et al. (2020), "Beyond Accuracy: Behavioral Testing of NLP Models with CheckList". It informs: no rule of
-the gate reads it. Every model is asked the same changed texts; rates have Wilson's interval.
+After Ribeiro et al. (2020), "Beyond Accuracy: Behavioral Testing of NLP Models with CheckList". No rule of the
+gate reads the results. Every model is asked the same changed texts; rates have Wilson's interval.
 """
 
 import functools

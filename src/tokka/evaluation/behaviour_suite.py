@@ -128,21 +128,17 @@ def load_behaviour(path: Path) -> Behaviour:
         found = Behaviour.model_validate(tree)
     except ValidationError as error:
         raise UsageError(f"{path}: {_explain(error)}", "every key is explained in data/behaviour.yaml") from None
-    _refuse_twins(path, [test.name for test in found.tests])
+    names = [test.name for test in found.tests]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UsageError(f"{path}: two tests are called {twice[0]!r}", "give each a name of its own")
     return found
-
-
-def _refuse_twins(path: Path, names: list[str]) -> None:
-    twins = sorted({name for name in names if names.count(name) > 1})
-    if twins:
-        raise UsageError(f"{path}: two tests are called {twins[0]!r}", "give each a name of its own")
 
 
 def _explain(error: ValidationError) -> str:
     # A misspelt key often makes the right one missing too: the misspelling is what helps.
     first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
     place = [str(part) for part in first["loc"]]
-    # pydantic puts the kind between the test's number and its key; nobody has written it there.
+    # pydantic puts the kind between the test's number and its key; the file has no such level.
     name = ".".join(part for part in place if part not in KINDS)
     if first["type"] == "extra_forbidden":
         known = sorted(_model(place[:-1]).model_fields)

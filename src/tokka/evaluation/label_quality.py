@@ -77,7 +77,7 @@ def look_into(data: Prepared, embed: Embed, overlap: Mapping[str, int], seed: in
 def label_errors(data: Prepared, embed: Embed, seed: int) -> Insight:
     """Training rows whose given label the other folds contradict, the least believed first.
 
-    Classes with fewer rows than folds are left out: nobody could learn them without the row in question.
+    Classes with fewer rows than folds are left out: they cannot be learned without the row in question.
     """
     from cleanlab.filter import find_label_issues
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from tokka.errors import Refused, TokkaError
 
-Event = Mapping[str, Any]
+Event = Mapping[str, Any]  # JSON that a step in a process of its own wrote
 # The step that follows when a decision says this; the local runner skips a branch that it cannot resolve with
 # no more than a warning, so that a missing follower is an error here.
 FOLLOWS = {
@@ -17,7 +17,7 @@ FOLLOWS = {
 
 def summarise(events: Iterable[Event]) -> dict[str, Any]:
     """Fold events into {"steps", "results"}; of a step that ran twice the last run counts."""
-    steps: dict[str, dict[str, Any]] = {}
+    steps: dict[str, dict[str, object]] = {}
     results: dict[str, dict[str, Any]] = {}
     for event in events:
         name = event["step"]
@@ -28,7 +28,7 @@ def summarise(events: Iterable[Event]) -> dict[str, Any]:
     return {"steps": list(steps.values()), "results": results}
 
 
-def check_complete(summary: Mapping[str, Any]) -> None:
+def check_complete(summary: Event) -> None:
     """Every decision must have been followed by the step that it asked for.
 
     Raises:
@@ -49,7 +49,7 @@ def failure(events: Sequence[Event]) -> TokkaError | None:
     return None
 
 
-def final(summary: Mapping[str, Any], *, key: str, mlflow: str, endpoint: str) -> dict[str, Any]:
+def final(summary: Event, *, key: str, mlflow: str, endpoint: str) -> dict[str, Any]:
     """The object that `tokka run --json` ends with."""
     results = summary["results"]
     evaluation = results.get("evaluate", {}).get("evaluation", {})
@@ -72,9 +72,9 @@ def final(summary: Mapping[str, Any], *, key: str, mlflow: str, endpoint: str) -
     }
 
 
-def _values(subject: Mapping[str, Any] | None) -> dict[str, float]:
+def _values(subject: Event | None) -> dict[str, float]:
     return {name: metric["value"] for name, metric in (subject or {}).get("metrics", {}).items()}
 
 
-def _verdict(result: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _verdict(result: Event | None) -> dict[str, object] | None:
     return {"verdict": result["verdict"], "reasons": result.get("reasons", [])} if result else None

@@ -17,7 +17,7 @@ Name = Annotated[str, Field(min_length=1)]
 
 @dataclass(frozen=True)
 class Champion:
-    """What serves now. "none" means that nothing does; "unreachable" that nobody could tell, or fetch it."""
+    """What serves now. "none": nothing does; "unreachable": it is unknown what does, or cannot be fetched."""
 
     status: Literal["none", "present", "unreachable"]
     version: str

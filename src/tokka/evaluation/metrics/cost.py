@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from tokka.errors import TokkaError
-from tokka.evaluation.metrics.energy import Energy
+from tokka.evaluation.metrics.energy import Energy, processor_name
 from tokka.processes import process
 
 LATENCY_REQUESTS = 200
@@ -70,7 +70,7 @@ def latency_in_turns(
     taken: dict[str, list[float]] = {name: [] for name in models}
     for number in range(WARM_UP_REQUESTS + requests):
         place = number % len(texts)
-        # Who comes second finds the processor awake: take turns at that too.
+        # The second of a round finds the processor at its full clock: the order alternates.
         for name in list(models)[:: -1 if number % 2 else 1]:
             began = time.perf_counter()
             models[name](texts[place], pairs[place] if pairs is not None else None)
@@ -137,10 +137,4 @@ def _count(path: Path) -> int:
 
 def environment_note() -> dict[str, object]:
     """On what the figures were measured; a latency without its processor says little."""
-    model = next((line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name")), "")
-    return {"processor": model or platform.processor() or platform.machine(), "cores": os.cpu_count() or 1}
-
-
-def _cpuinfo() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text(errors="replace").splitlines() if path.is_file() else []
+    return {"processor": processor_name() or platform.processor() or platform.machine(), "cores": os.cpu_count() or 1}

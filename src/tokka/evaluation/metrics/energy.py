@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-# Long enough to average over texts, short enough that nobody waits for it.
+# Enough to average over texts at little cost.
 SECONDS = 0.4
 MAXIMUM_PREDICTIONS = 200
 PROCESSORS = Path("/proc/cpuinfo")
@@ -68,11 +68,15 @@ def _estimate(ask: Callable[[int], object], country: str) -> Energy:
     return Energy(found.energy_consumed * 1e6 / done, found.emissions * 1e6 / done, "")
 
 
+def processor_name() -> str:
+    """As the kernel gives it; empty where it does not."""
+    lines = PROCESSORS.read_text(errors="replace").splitlines() if PROCESSORS.is_file() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
+
+
 def _name_processor() -> None:
     """codecarbon asks py-cpuinfo, which spends a second in another process on a name that the kernel gives at once."""
     import cpuinfo  # type: ignore[import-untyped]  # it ships no types
 
-    lines = PROCESSORS.read_text(errors="replace").splitlines() if PROCESSORS.is_file() else []
-    name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
-    if name:
+    if name := processor_name():
         cpuinfo.get_cpu_info = lambda: {"brand_raw": name}

@@ -40,7 +40,7 @@ OUTCOME = "outcome.json"
 LEAST_ROWS = 2
 
 
-def learning_curve(prepared: Path, test: TestSet, metric: str, params: Params, home: Path) -> list[dict[str, Any]]:
+def learning_curve(prepared: Path, test: TestSet, metric: str, params: Params, home: Path) -> list[dict[str, object]]:
     """Train on every share of evaluation.learning_curve and measure on the test rows, smallest share first.
 
     Returns:
@@ -85,7 +85,7 @@ def reading(points: Sequence[Mapping[str, Any]], margin: float, *, higher: bool)
     )
 
 
-def _point(prepared: Path, test: TestSet, metric: str, params: Params, home: Path, share: float) -> dict[str, Any]:
+def _point(prepared: Path, test: TestSet, metric: str, params: Params, home: Path, share: float) -> dict[str, object]:
     empty = dict.fromkeys(("rows", "value", "low", "high", "seconds", "cpu_seconds"))
     try:
         outcome, scores = _trained(prepared, test, params, home, share)

@@ -15,13 +15,17 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from tokka.errors import TokkaError
 
-Predict = Callable[[Sequence[str], Sequence[str] | None], Any]
+if TYPE_CHECKING:
+    from tokka.evaluation.metrics.metrics import Floats
+
+Job = Mapping[str, Any]  # JSON from standard input, as described above
+Predict = Callable[[Sequence[str], Sequence[str] | None], "Floats"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ def main() -> int:
     return 0
 
 
-def measure(job: Mapping[str, Any], scores: Path | None) -> dict[str, Any]:
+def measure(job: Job, scores: Path | None) -> dict[str, object]:
     """Every figure of `cost.Footprint`, from this process; the answers go to `scores`."""
     import numpy as np
 
@@ -61,12 +65,12 @@ def measure(job: Mapping[str, Any], scores: Path | None) -> dict[str, Any]:
     return {**figures, **_one_by_one(opened.predict, texts, pairs, job.get("country", ""))}
 
 
-def _one_by_one(predict: Predict, texts: Sequence[str], pairs: Sequence[str] | None, country: str) -> dict[str, Any]:
+def _one_by_one(predict: Predict, texts: Sequence[str], pairs: Sequence[str] | None, country: str) -> dict[str, object]:
     """Latency, processor time, memory and energy of texts that come alone."""
     from tokka.evaluation.metrics.cost import LATENCY_REQUESTS, WARM_UP_REQUESTS, latency_in_turns
     from tokka.evaluation.metrics.energy import estimate
 
-    def ask(text: str, pair: str | None) -> Any:
+    def ask(text: str, pair: str | None) -> "Floats":
         return predict([text], None if pair is None else [pair])
 
     requests = min(LATENCY_REQUESTS, max(20, len(texts)))
@@ -82,7 +86,7 @@ def _one_by_one(predict: Predict, texts: Sequence[str], pairs: Sequence[str] | N
     return {**figures, "energy": asdict(energy)}
 
 
-def open_model(job: Mapping[str, Any]) -> Opened:
+def open_model(job: Job) -> Opened:
     """The job's model, ready to answer."""
     folder = Path(job["folder"])
     if job["kind"] == "specialist":
@@ -100,7 +104,7 @@ def open_model(job: Mapping[str, Any]) -> Opened:
     return Opened(model.predict)
 
 
-def _fit_linear(job: Mapping[str, Any], folder: Path) -> Opened:
+def _fit_linear(job: Job, folder: Path) -> Opened:
     from tokka.evaluation.models.linear_probe import LinearModel
     from tokka.evaluation.models.zero_shot import FrozenEncoder
 

@@ -70,7 +70,7 @@ def render(evaluation: Tree, details: Tree, decision: Tree) -> str:
 
 
 def tiles(evaluation: Tree) -> list[tuple[str, str, str]]:
-    """The five figures that a hurried reader needs: name, value, note."""
+    """The figures above all others: name, value, note."""
     candidate, metric = evaluation["candidate"], evaluation["metric"]
     found = [(metric_name(metric), *interval(metric, candidate["metrics"][metric]))]
     for name, title in (("champion", "against the champion"), ("general", "against the un-tuned")):
