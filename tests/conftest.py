@@ -34,25 +34,32 @@ def pytest_configure(config: pytest.Config) -> None:
     tempfile.tempdir = None
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, Interrupt(is_worker=bool(worker)))
+    os.register_at_fork(after_in_child=forget_interrupt)
     config.pluginmanager.register(Watch(config, Guard(mark, folder), base, is_worker=bool(worker)))
 
 
 class Interrupt:
-    """A signal ends this process as Ctrl-C does, with all that is torn down; a fork of it as if nobody had asked it.
+    """A signal ends this process as Ctrl-C does, with all that is torn down.
 
     A worker takes the first one only: the terminal, the controller and execnet all send one, and it is being torn down.
     """
 
     def __init__(self, *, is_worker: bool) -> None:
-        self._own, self._is_worker, self._is_told = os.getpid(), is_worker, False
+        self._is_worker, self._is_told = is_worker, False
 
     def __call__(self, number: int, frame: object) -> None:
-        if os.getpid() != self._own:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-        elif not (self._is_worker and self._is_told):
+        if not (self._is_worker and self._is_told):
             self._is_told = True
             raise KeyboardInterrupt
+
+
+def forget_interrupt() -> None:
+    """A fork ends by a signal as if nobody had asked for more.
+
+    A handler in Python would not do: a signal that comes just before a blocking call waits until that call is over.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 class Watch:

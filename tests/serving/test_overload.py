@@ -1,6 +1,8 @@
 """More requests than the workers can take: some are refused, with a word when to come back, and nobody waits long."""
 
 import asyncio
+import os
+import signal
 
 import grpc
 import httpx
@@ -23,11 +25,25 @@ def narrow(make_world):
     return made
 
 
+async def together(world, calls):
+    """What became of calls that start at once, with the worker stopped until the first of them has been refused."""
+    pids = [worker.pid for worker in world.workers("1")]
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    try:
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+    return await asyncio.gather(*tasks)
+
+
 def burst(world, path, body):
     async def all_at_once():
         limits = httpx.Limits(max_connections=BURST)
         async with httpx.AsyncClient(base_url=world.url, **LOCAL, limits=limits) as client:
-            return await asyncio.gather(*(client.post(path, json=body) for _ in range(BURST)))
+            return await together(world, [client.post(path, json=body) for _ in range(BURST)])
 
     return asyncio.run(all_at_once())
 
@@ -78,7 +94,7 @@ async def grpc_burst(world):
 
     async with grpc.aio.insecure_channel(f"127.0.0.1:{world.settings.grpc_port}") as channel:
         stub = GRPCInferenceServiceStub(channel)
-        return await asyncio.gather(*(call(stub) for _ in range(BURST)))
+        return await together(world, [call(stub) for _ in range(BURST)])
 
 
 def test_a_request_of_too_many_tokens_is_refused(narrow):

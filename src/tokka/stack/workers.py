@@ -81,7 +81,7 @@ class Worker:
 
 
 @dataclass
-class _History:
+class History:
     """How a revision's workers fared: failures in a row, when the next may start, what the last one said."""
 
     failures: int = 0
@@ -90,6 +90,7 @@ class _History:
     restarts: int = 0
 
     def fail(self, now: float, problem: str = "", *, stable: bool = False) -> None:
+        """Count a failure; after a `stable` life it is the first one."""
         self.failures = 1 if stable else self.failures + 1
         self.not_before = now + BACKOFF_SECONDS[min(self.failures, len(BACKOFF_SECONDS) - 1)]
         self.problem = problem or self.problem
@@ -108,7 +109,7 @@ class Fleet:
     def __init__(self, spawn: Spawn, *, count: int, folder: Path, inherited: Iterable[WorkerInfo] = ()) -> None:
         self._spawn, self._count, self._folder = spawn, count, folder
         self._workers = [Worker.of(info) for info in inherited if process.is_same(info.pid, info.started)]
-        self._histories: dict[str, _History] = {}
+        self._histories: dict[str, History] = {}
         self._serial = 0
         folder.mkdir(parents=True, exist_ok=True)
         for path in set(folder.iterdir()) - {Path(info.ready_file) for info in self.infos}:
@@ -219,8 +220,8 @@ class Fleet:
         )  # fmt: skip
         self._workers.append(Worker(info, started, now))
 
-    def _history(self, revision: Revision) -> _History:
-        return self._histories.setdefault(key(revision), _History())
+    def _history(self, revision: Revision) -> History:
+        return self._histories.setdefault(key(revision), History())
 
 
 def key(revision: Revision) -> str:

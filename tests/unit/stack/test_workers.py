@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import socket
-import time
 
 import pytest
 
@@ -14,7 +13,7 @@ from tokka.errors import TokkaError
 from tokka.processes import process
 from tokka.processes.detached import DetachedProcess
 from tokka.processes.health_probe import HealthProbe
-from tokka.stack.workers import BACKOFF_SECONDS, Fleet
+from tokka.stack.workers import BACKOFF_SECONDS, Fleet, History
 
 ONE, TWO = Revision(version="1", digest="a"), Revision(version="2", digest="b")
 
@@ -126,10 +125,19 @@ def test_who_is_not_wanted_leaves_first_the_split_and_then_the_machine(fleet):
 
 def test_a_broken_revision_is_tried_again_ever_more_rarely_and_says_why(fleet, processes):
     processes.behaviour["2"] = "broken"
-    began = time.monotonic()
     step_until(fleet, {ONE, TWO}, lambda: processes.started.count("2") >= 5 and len(fleet.ready(ONE)) == 2)
-    assert time.monotonic() - began >= BACKOFF_SECONDS[2] + BACKOFF_SECONDS[3]
     assert fleet.problems({ONE, TWO}) == ["version 2: the signature does not hold"]
+
+
+def test_each_failure_in_a_row_lengthens_the_pause_and_a_stable_run_forgets_them():
+    history = History()
+    pauses = []
+    for _ in range(10):
+        history.fail(100.0, "it does not start")
+        pauses.append(history.not_before - 100.0)
+    assert pauses == [*BACKOFF_SECONDS[1:], *[BACKOFF_SECONDS[-1]] * 3]
+    history.fail(200.0, stable=True)
+    assert (history.failures, history.not_before, history.problem) == (1, 200.0, "it does not start")
 
 
 def test_what_cannot_be_started_is_a_problem_not_a_crash(fleet, processes):
