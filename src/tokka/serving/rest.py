@@ -5,7 +5,6 @@ a traceback: a refusal is {"error": "…"}.
 """
 
 import asyncio
-import contextlib
 import json
 import logging
 import re
@@ -17,6 +16,7 @@ from typing import Any
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
+from tokka.processes.web_server import WebServer
 from tokka.serving import predict_api
 from tokka.serving.batching import Overloaded
 from tokka.serving.predict_api import BadRequest
@@ -132,23 +132,6 @@ class RestApp:
                 return b"".join(parts)
 
 
-class _Server(uvicorn.Server):
-    """Wakes once a second, for the header `date`, where uvicorn looks ten times whether it is to end."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self._ending = asyncio.Event()
-
-    def end(self) -> None:
-        self.should_exit = True
-        self._ending.set()
-
-    async def main_loop(self) -> None:
-        while not await self.on_tick(0):
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._ending.wait(), 1.0)
-
-
 async def serve(service: Service, listener: socket.socket, drain: int) -> None:
     """Answer until SIGTERM.
 
@@ -156,7 +139,7 @@ async def serve(service: Service, listener: socket.socket, drain: int) -> None:
         listener: a socket that listens.
         drain: seconds that running requests have after the signal.
     """
-    server = _Server(uvicorn.Config(
+    server = WebServer(uvicorn.Config(
         RestApp(service), log_config=None, access_log=False, lifespan="off", ws="none", server_header=False,
         timeout_graceful_shutdown=drain, timeout_keep_alive=65,
     ))  # fmt: skip

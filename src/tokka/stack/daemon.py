@@ -47,11 +47,11 @@ logger = logging.getLogger("tokka.stack")
 # From one look to the next: while something moves; while a rollout waits, or a record that cannot be watched; else.
 BUSY_SECONDS, ROLLOUT_SECONDS, IDLE_SECONDS = 0.1, 0.5, 1.0
 # How soon a change of the record is noticed.
-WATCH_SECONDS = 0.2
+WATCH_SECONDS = 0.25
 # What counts as moving does so for a while longer.
 LINGER_SECONDS = 1.0
 # The state is written so often at least, while idle and while not.
-PUBLISH_IDLE_SECONDS, PUBLISH_SECONDS = 3.0, 0.5
+PUBLISH_IDLE_SECONDS, PUBLISH_SECONDS = 4.0, 0.5
 SWEEP_SECONDS = 1.0
 # The record is read so often even if nobody seems to have written to it.
 READ_SECONDS = 10.0

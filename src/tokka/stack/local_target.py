@@ -22,7 +22,7 @@ from tokka.settings import Settings
 from tokka.stack.stack import ensure_up, status
 
 TIMEOUT_SECONDS = 30.0
-# The daemon speaks every three seconds at least; what it said so long ago may not be so any more.
+# The daemon speaks every four seconds at least; what it said so long ago may not be so any more.
 STALE_SECONDS = 10.0
 
 

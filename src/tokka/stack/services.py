@@ -116,8 +116,8 @@ def table(settings: Settings, params: Params, exposure: Exposure) -> tuple[Servi
                 lambda state, facts: facts.incomplete and facts.calm and state.phase in ("idle", "ab"),
                 retry_s=DETAILS_RETRY_SECONDS, niceness=19, interrupted=True),
         # Run as MLflow's own launcher runs it, whose child nothing would end when the stack is killed.
-        Service("mlflow", _module("uvicorn", "--host", HOST, "--port", str(page_port(settings)), "--workers", "1",
-                                  "--log-level", "warning", "mlflow.server.fastapi_app:app"),
+        Service("mlflow", _module("tokka.processes.web_server", HOST, str(page_port(settings)),
+                                  "mlflow.server.fastapi_app:app"),
                 lambda _, facts: facts.registered and facts.settled, lifetime="stack", port=page_port(settings),
                 environment=_page_environment(settings), problem="no MLflow page"),
         # While it is away, nobody new is let in.

@@ -23,7 +23,7 @@ from tokka.settings import Settings
 from tokka.stack import state_file
 
 # From one look at a SQLite file's stamp to the next, and from one question to a server to the next.
-WATCH_SECONDS, ASK_SECONDS = 0.2, 1.0
+WATCH_SECONDS, ASK_SECONDS = 0.5, 1.0
 # What was not done, or what somebody else changed, is mended so often at most.
 REPAIR_SECONDS = 5.0
 
