@@ -10,10 +10,10 @@ UV_VERSION := 0.13.9
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test test-unit lint bench compile doctor down lock golden clean
+.PHONY: help image install run demo test test-unit test-cluster lint bench compile doctor down lock golden clean
 
 help: ## list every command
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 install: $(VENV)/.installed ## create .venv and install requirements.lock; TORCH=cpu: without CUDA
 
@@ -35,7 +35,13 @@ demo: install ## the life of a model: first version, traffic, drift, retraining,
 	@$(BIN)/tokka demo
 
 test: install lint ## every check and every test
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 10
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 10 --ignore tests/cluster --ignore tests/image
+
+test-cluster: install ## tests on the cluster of KUBECONFIG; tests/cluster/conftest.py says what else they take
+	@$(BIN)/python -m pytest tests/cluster -rsfE --durations 10
+
+test-image: install ## tests of the images that `make image TAG=…` has built
+	@TOKKA_TEST_TAG=$(TAG) $(BIN)/python -m pytest tests/image -rsfE -s --durations 5
 
 test-unit: install ## the unit tests alone, in seconds
 	@$(BIN)/python -m pytest tests/unit -m "not slow"
@@ -51,6 +57,9 @@ compile: install ## the IR files for Kubeflow
 
 doctor: install ## look at everything that a run needs
 	@$(BIN)/tokka doctor
+
+image: ## both container images, their sizes and an SBOM beside each; infra/docker/build.sh lists the variables
+	@UV_VERSION=$(UV_VERSION) infra/docker/build.sh
 
 down: ## stop the local stack
 	@test ! -x $(BIN)/tokka || $(BIN)/tokka down

@@ -25,7 +25,7 @@ import numpy as np
 from benchmarks.canary_peers import argo, flagger, mann_whitney
 from benchmarks.canary_rollout import rollout
 from benchmarks.canary_world import CASES, Case, Outcome, like
-from tokka.params import Canary
+from tokka.sections_serving import Canary
 
 BAR_WRONG, BAR_LABELS, BAR_POWER, BAR_POWER_RATE = 0.05, 50, 0.8, 2.0
 LONG_S = 7200.0

@@ -20,7 +20,7 @@ from tokka.deployment.judge.evidence import Pairs, Traffic
 from tokka.deployment.judge.phases import Action, Evidence, next_action
 from tokka.deployment.record.state import Revision, State
 from tokka.deployment.record.target import Observed
-from tokka.params import Canary
+from tokka.sections_serving import Canary
 
 # Held-out rows are replayed at this rate, in inputs per second.
 REPLAY_RATE = 50.0

@@ -96,16 +96,16 @@ def ours(stack: contextlib.ExitStack, form: str, model: Path, logs: Path) -> lis
     ]
 
 
-def receiver(stack: contextlib.ExitStack, logs: Path, output: Path) -> tuple[int, int]:
-    """Start what takes the gateway's log; its pid and port."""
-    script = str(Path(__file__).with_name("serving_receiver.py"))
-    pid = stack.enter_context(started([sys.executable, script, str(logs / "requests")], output))
+def receiver(stack: contextlib.ExitStack, logs: Path, folder: Path) -> int:
+    """Start what takes the log of the gateway in a folder; its pid."""
+    script, output = str(Path(__file__).with_name("serving_receiver.py")), folder / "receiver.log"
+    pid = stack.enter_context(started([sys.executable, script, str(logs / "requests"), str(folder)], output))
     until = time.monotonic() + PATIENCE
     while not output.read_text().endswith("\n"):
         if time.monotonic() > until:
             raise SystemExit("the gateway's log was not taken")
         time.sleep(0.05)
-    return pid, int(output.read_text())
+    return pid
 
 
 def behind_gateway(
@@ -117,15 +117,15 @@ def behind_gateway(
 
     folder, public = logs / f"gateway-{form}-{len(workers)}", free_port()
     folder.mkdir()
-    log_pid, log_port = receiver(stack, logs, folder / "receiver.log")
+    log_pid = receiver(stack, logs, folder)
     exposure = Exposure(grpc_port=free_port())
-    places = {"port": public, "log_port": log_port, "slots": 2, "max_body_bytes": 1_000_000}
+    places = {"port": public, "slots": 2, "max_body_bytes": 1_000_000}
     gateway = Gateway(folder, **places, log=logs / "gateway.log", exposure=exposure)
     stack.callback(gateway.stop)
     ports = {name: tuple(facts[name] for _, facts in workers) for name in ("port", "grpc_port")}
     gateway.sync(Split(champion="1@0", champion_ports=ports["port"], champion_grpc_ports=ports["grpc_port"]))
     way = f"through the gateway, {len(workers)} worker{'s' * (len(workers) > 1)}"
-    pids = (*(pid for pid, _ in workers), gateway.pid, log_pid)
+    pids = (*(pid for pid, _ in workers), gateway.pids[0], log_pid)
     return [
         Server(f"tokka, REST {way}", form, pids, RestTarget(public, "/predict", text_body), logs),
         Server(f"tokka, gRPC {way}", form, pids, GrpcTarget(exposure.grpc_port, "bench"), logs),

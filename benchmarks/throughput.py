@@ -39,11 +39,21 @@ def lightning(prepared: Any, params: Any, base: Any, work: Path) -> Callable[[],
     return lambda: void(fit(setup, work, time.monotonic()))
 
 
+def torch_dropout(prepared: Any, params: Any, base: Any, work: Path) -> Callable[[], None]:
+    """The pipeline's own training with the masks that torch draws."""
+    from unittest.mock import patch
+
+    from tokka.training.setup import augmentation
+
+    run = lightning(prepared, params, base, work)
+    return patch.object(augmentation, "QuickDropout", contextlib.nullcontext)(run)
+
+
 def bare(prepared: Any, params: Any, base: Any, work: Path) -> Callable[[], None]:
     """The same steps, validation and checkpoint in a loop of torch."""
     import torch
 
-    from tokka.training.setup.augmentation import drop_words
+    from tokka.training.setup.augmentation import drop_words, training_dropout
     from tokka.training.setup.datamodule import inputs_of
     from tokka.training.setup.optimisation import Schedule, make_optimizer
     from tokka.training.setup.training_setup import prepare_training
@@ -56,7 +66,7 @@ def bare(prepared: Any, params: Any, base: Any, work: Path) -> Callable[[], None
         for group in optimizer.param_groups:
             group["lr"] = group["base_rate"] * factor
         mask = drop_words(batch["attention_mask"], tuning.augmentation.word_dropout)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half), training_dropout():
             outputs, _ = model(**inputs_of({**batch, "attention_mask": mask}))
             loss = torch.nn.functional.cross_entropy(outputs, batch["target"], label_smoothing=tuning.label_smoothing)
         optimizer.zero_grad(set_to_none=True)
@@ -120,7 +130,9 @@ def measure(prepared: Any, params: Any, rounds: int) -> dict[str, list[tuple[flo
     from tokka.model.base import resolve_base
     from tokka.training.setup.training_setup import own_randomness_and_threads
 
-    ways: dict[str, Any] = {"tokka (Lightning)": lightning, "bare loop": bare}
+    ways: dict[str, Any] = {
+        "tokka (Lightning)": lightning, "tokka, torch's dropout": torch_dropout, "bare loop": bare,
+    }  # fmt: skip
     ways |= {f"Hugging Face Trainer, batch {batch}": hugging_face(batch) for batch in HF_BATCHES}
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     for number in range(rounds + 1):

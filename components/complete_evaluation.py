@@ -10,11 +10,12 @@ def complete_evaluation(
     params: dict,
     run_id: str,
     decision: str,
+    job: str,
     data: dsl.Input[dsl.Dataset],
     model: dsl.Input[dsl.Model],
     evidence: dsl.Input[dsl.Artifact],
     report: dsl.Input[dsl.HTML],
-    completed: dsl.Output[dsl.HTML],
+    completed_report: dsl.Output[dsl.HTML],
 ):
     """Complete the report and the MLflow run; `decision` only says that the gate is through."""
     from pathlib import Path
@@ -24,4 +25,4 @@ def complete_evaluation(
 
     folders = {"prepared": data.path, "model": model.path, "evidence": evidence.path, "report": report.path}
     request = step.Request(run_id=run_id, params=params, **folders)
-    step.run(request, Settings.from_environment(), Path(completed.path))
+    step.run(request, Settings.from_environment(), Path(completed_report.path))

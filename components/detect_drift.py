@@ -9,9 +9,21 @@ from components import component
 
 @component
 def detect_drift(
-    params: dict, cause: str, report: dsl.Output[dsl.HTML], metrics: dsl.Output[dsl.Metrics]
-) -> NamedTuple("Outputs", [("Output", str), ("snapshot", str)]):
-    """Return retrain, wait or alert, and the snapshot of labelled feedback to train on.
+    endpoint: str,
+    data_source: str,
+    text_column: str,
+    label_column: str,
+    strategy: str,
+    base_model: str,
+    epochs: int,
+    review: str,
+    overrides: dict,
+    cause: str,
+    job: str,
+    drift: dsl.Output[dsl.HTML],
+    traffic: dsl.Output[dsl.Metrics],
+) -> NamedTuple("Outputs", [("Output", str), ("snapshot", str), ("params", dict)]):
+    """Return retrain, wait or alert, the snapshot of labelled feedback to train on, and the composed params.
 
     The verdict is called Output because the local runner resolves conditions on no other name.
     """
@@ -19,13 +31,25 @@ def detect_drift(
     from pathlib import Path
     from tempfile import TemporaryDirectory
 
-    from tokka.params import parse_params
+    from tokka.params import from_form, written
     from tokka.settings import Settings
     from tokka.steps import detect_drift as step
 
+    fields = {
+        "endpoint": endpoint,
+        "data_source": data_source,
+        "text_column": text_column,
+        "label_column": label_column,
+        "strategy": strategy,
+        "base_model": base_model,
+        "epochs": epochs,
+        "review": review,
+    }
+    settings = Settings.from_environment()
+    params = from_form(settings.root, fields, overrides)
     with TemporaryDirectory() as folder:
-        out = Path(folder)
-        outcome = step.run(parse_params(params), Settings.from_environment(), cause, out)
-        shutil.copy(out / "drift.html", report.path)
-    metrics.log_metric("labelled_rows", float(outcome["labelled_rows"]))
-    return outcome["verdict"], outcome["snapshot"]
+        outcome = step.run(params, settings, cause, Path(folder))
+        shutil.copy(Path(folder) / "drift.html", drift.path)
+    traffic.log_metric("labelled_rows", float(outcome["labelled_rows"]))
+    traffic.log_metric("windows", float(len(outcome["windows"])))
+    return outcome["verdict"], outcome["snapshot"], written(params)

@@ -7,14 +7,15 @@ from components import component
 
 @component
 def evaluate(
-    params: dict,
-    key: str,
-    snapshot: str,
+    inputs: dict,
+    data_digest: str,
+    model_digest: str,
     data: dsl.Input[dsl.Dataset],
     model: dsl.Input[dsl.Model],
+    trained: dsl.Input[dsl.Artifact],
     evidence: dsl.Output[dsl.Artifact],
-    metrics: dsl.Output[dsl.Metrics],
-    classification: dsl.Output[dsl.ClassificationMetrics],
+    evaluation: dsl.Output[dsl.Metrics],
+    confusion: dsl.Output[dsl.ClassificationMetrics],
     report: dsl.Output[dsl.HTML],
 ) -> str:
     """Measure, log one MLflow run, and return its id."""
@@ -27,16 +28,18 @@ def evaluate(
     from tokka.steps import evaluate as step
 
     out = Path(evidence.path)
-    run_id, evaluation = step.run(
-        parse_params(params),
+    run_id, found = step.run(
+        parse_params(inputs["params"]),
         Settings.from_environment(),
         prepared=Path(data.path),
         model=Path(model.path),
-        key=key,
-        snapshot=snapshot,
+        trained=Path(trained.path),
+        key=inputs["key"],
+        snapshot=inputs["snapshot"],
+        champion=inputs["champion"],
         out=out,
     )
     shutil.copy(out / "report.html", report.path)
-    show_metrics(evaluation, metrics)
-    show_classification(out, classification)
+    show_metrics(found, evaluation)
+    show_classification(out, confusion)
     return run_id

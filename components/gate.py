@@ -1,13 +1,18 @@
 """gate: pass or refuse, with every reason."""
 
+from typing import NamedTuple
+
 from kfp import dsl
 
 from components import component
 
 
 @component
-def gate(params: dict, run_id: str, evidence: dsl.Input[dsl.Artifact], decision: dsl.Output[dsl.Markdown]) -> str:
-    """Return pass or refuse; the Markdown artifact says why."""
+def gate(
+    params: dict, key: str, job: str, run_id: str, commit: str, evidence: dsl.Input[dsl.Artifact],
+    decision: dsl.Output[dsl.HTML],
+) -> NamedTuple("Outputs", [("Output", str), ("reasons", str)]):  # fmt: skip
+    """Return pass or refuse; the page says why."""
     import shutil
     from pathlib import Path
     from tempfile import TemporaryDirectory
@@ -19,7 +24,13 @@ def gate(params: dict, run_id: str, evidence: dsl.Input[dsl.Artifact], decision:
     with TemporaryDirectory() as folder:
         out = Path(folder)
         outcome = step.run(
-            parse_params(params), Settings.from_environment(), evaluation=Path(evidence.path), run_id=run_id, out=out
+            parse_params(params),
+            Settings.from_environment(),
+            evaluation=Path(evidence.path),
+            run_id=run_id,
+            out=out,
+            key=key,
+            commit=commit,
         )
-        shutil.copy(out / "gate.md", decision.path)
-    return outcome["verdict"]
+        shutil.copy(out / "gate.html", decision.path)
+    return outcome["verdict"], "\n".join(outcome["reasons"])

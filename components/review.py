@@ -4,7 +4,7 @@ from components import component
 
 
 @component
-def review(params: dict, version: str) -> str:
+def review(params: dict, version: str, job: str) -> str:
     """Return the review verdict of a version."""
     from tokka.params import parse_params
     from tokka.settings import Settings

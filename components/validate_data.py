@@ -1,15 +1,17 @@
 """validate_data: strict reading, quarantine, and the Great Expectations suite."""
 
+from typing import NamedTuple
+
 from kfp import dsl
 
 from components import component
 
 
 @component
-def validate_data(
-    params: dict, snapshot: str, key: str, code_version: str, rows: dsl.Output[dsl.Dataset], docs: dsl.Output[dsl.HTML]
+def validate_data(inputs: dict, rows: dsl.Output[dsl.Dataset], data_docs: dsl.Output[dsl.HTML]) -> NamedTuple(
+    "Outputs", [("Output", str), ("reasons", str)]
 ):
-    """Hold the raw rows against the suite; the Data Docs are the HTML artifact."""
+    """Hold the raw rows against the suite and return pass or refuse; the Data Docs are the HTML artifact."""
     import shutil
     from pathlib import Path
 
@@ -17,6 +19,9 @@ def validate_data(
     from tokka.settings import Settings
     from tokka.steps import validate_data as step
 
-    outcome = step.run(parse_params(params), Settings.from_environment(), Path(rows.path), snapshot)
+    out = Path(rows.path)
+    params, settings = parse_params(inputs["params"]), Settings.from_environment()
+    outcome = step.judge(params, settings, out, inputs["snapshot"], inputs["source"])
     rows.metadata.update({"rows": outcome["rows"], "quarantined": outcome["quarantined"]})
-    shutil.copy(Path(rows.path) / "docs.html", docs.path)
+    shutil.copy(out / "docs.html", data_docs.path)
+    return outcome["verdict"], "\n".join(outcome["reasons"])

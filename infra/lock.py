@@ -1,9 +1,15 @@
-"""Write requirements.lock: exact versions with hashes, with both builds of torch.
+"""Write the three locks: exact versions with hashes, the same version of a package in each.
 
     make lock
 
-An index or folder with a CPU build of torch serves `2.13.0+cpu`, the public index `2.13.0`: the lock names the
-public version and accepts the files of either. uv checks every hash that the lock gives; what the platform's own
+| File                       | For                                      |
+|----------------------------|------------------------------------------|
+| requirements.lock          | a checkout: everything, tests included   |
+| infra/docker/pipeline.lock | the image `pipeline`                     |
+| infra/docker/server.lock   | the image `server`: no torch, no kfp     |
+
+An index or folder with a CPU build of torch serves `2.13.0+cpu`, the public index `2.13.0`: the locks name the
+public version and accept the files of either. uv checks every hash that a lock gives; what the platform's own
 build of torch needs beyond it (CUDA libraries) is pinned by torch itself.
 """
 
@@ -14,14 +20,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 LOCK = ROOT / "requirements.lock"
+IMAGES = {"pipeline": ["--extra", "pipeline"], "server": []}
 HEADER = "# Made by `make lock` from pyproject.toml; do not edit.\n"
+TORCH = re.compile(r"^torch==.*?(?=^\S)", re.S | re.M)
 
 
 def compile_requirements(*arguments: str) -> str:
     """Run `uv pip compile` and return what it resolved, with hashes and without comments."""
     command = ["uv", "pip", "compile", "--python-version", "3.11", "--generate-hashes", "--no-annotate"]
     command += ["--no-header", "--quiet", *arguments]
-    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout + "\n"
 
 
 def hashes(block: str) -> set[str]:
@@ -29,24 +37,38 @@ def hashes(block: str) -> set[str]:
     return set(re.findall(r"--hash=(sha256:[0-9a-f]{64})", block))
 
 
-def main() -> None:
-    """Compile twice, and let torch's entry accept the hashes of both builds."""
-    links = ["--find-links", sys.argv[1]] if len(sys.argv) > 1 and sys.argv[1] else []
-    text = compile_requirements("pyproject.toml", "--group", "dev", *links)
-    public = Path(ROOT / "build" / "torch.in")
-    public.parent.mkdir(exist_ok=True)
-    public.write_text(
-        next(line.strip(' ",\n') for line in (ROOT / "pyproject.toml").open() if '"torch==' in line) + "\n"
-    )
-    published = re.search(r"^torch==.*?(?=^\S)", compile_requirements(str(public)) + "\nend", re.S | re.M)
-    chosen = re.search(r"^torch==.*?(?=^\S)", text, re.S | re.M)
-    if published is None or chosen is None:
+def published_torch() -> str:
+    """torch's entry as the public index resolves it."""
+    wanted = ROOT / "build" / "torch.in"
+    wanted.parent.mkdir(exist_ok=True)
+    pin = next(line.strip(' ",\n') for line in (ROOT / "pyproject.toml").open() if '"torch==' in line)
+    wanted.write_text(pin + "\n")
+    found = TORCH.search(compile_requirements(str(wanted)) + "end")
+    if found is None:
         raise SystemExit("uv resolved no torch: check the pin in pyproject.toml")
+    return found.group(0)
+
+
+def accept_both(text: str, published: str) -> str:
+    """Let torch's entry accept the files of both builds; a lock without torch stays as it is."""
+    chosen = TORCH.search(text)
+    if chosen is None:
+        return text
     version = re.sub(r"\+.*", "", chosen.group(0).split()[0])
-    both = " \\\n".join(
-        f"    --hash={digest}" for digest in sorted(hashes(published.group(0)) | hashes(chosen.group(0)))
-    )
-    LOCK.write_text(HEADER + text.replace(chosen.group(0), f"{version} \\\n{both}\n"))
+    both = sorted(hashes(published) | hashes(chosen.group(0)))
+    return text.replace(chosen.group(0), " \\\n".join([version, *(f"    --hash={digest}" for digest in both)]) + "\n")
+
+
+def main() -> None:
+    """Resolve everything once, then each image's part of it within those versions."""
+    links = ["--find-links", sys.argv[1]] if len(sys.argv) > 1 and sys.argv[1] else []
+    published, held = published_torch(), ROOT / "build" / "held.txt"
+    everything = compile_requirements("pyproject.toml", "--extra", "pipeline", "--group", "dev", *links)
+    held.write_text(re.sub(r" \\\n(    --hash=\S+( \\)?\n)+", "\n", everything))
+    LOCK.write_text(HEADER + accept_both(everything, published).rstrip() + "\n")
+    for name, extras in IMAGES.items():
+        text = compile_requirements("pyproject.toml", *extras, "--constraint", str(held), *links)
+        (ROOT / "infra" / "docker" / f"{name}.lock").write_text(HEADER + accept_both(text, published).rstrip() + "\n")
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""The three pipelines, one inside the other: retrain ⊃ specialise ⊃ rollout."""
+"""The pipelines: retrain ⊃ specialise ⊃ rollout, one inside the other, and tune beside them."""

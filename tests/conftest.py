@@ -1,7 +1,8 @@
 """The session: a mark and a temporary folder of its own, and a guard over what its tests leave behind.
 
-Each worker looks after each test, and fails the last test of a module when something is still there; the controller
-looks at the end, and after an interruption. TOKKA_TEST_KEEP=1 keeps the temporary folders to be looked at.
+Each worker looks after each test, and fails the last test of a module when something is still there, or of a folder
+whose modules share a stack; the controller looks at the end, and after an interruption. TOKKA_TEST_KEEP=1 keeps the
+temporary folders to be looked at.
 """
 
 import os
@@ -11,14 +12,25 @@ import tempfile
 import uuid
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.fixtures.leftovers import VARIABLE, Guard, stop_multiprocessing
+from tests.fixtures.objects import bucket, storage
+from tests.fixtures.postgres import postgres, record_url
+
+__all__ = ["bucket", "postgres", "record_url", "storage"]
 
 # What is about to end by itself may do so.
 GRACE_S = 30.0
+
+
+# A slow machine makes no example wrong.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 @pytest.hookimpl(trylast=True)
@@ -36,6 +48,25 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(number, Interrupt(is_worker=bool(worker)))
     os.register_at_fork(after_in_child=forget_interrupt)
     config.pluginmanager.register(Watch(config, Guard(mark, folder), base, is_worker=bool(worker)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """`--dist loadfile`, but for folders whose modules share a stack: such a folder goes to one worker."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class LoadHomes(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            folder = Path(file).parent
+            return str(folder) if (config.rootpath / folder / "__init__.py").exists() else file
+
+    return LoadHomes(config, log) if config.getoption("dist") == "loadfile" else None
+
+
+def home(item: pytest.Item) -> pytest.Collector | None:
+    """What is taken down together: a folder with an __init__.py, whose modules share a stack, or else a module."""
+    return item.getparent(pytest.Package) or item.getparent(pytest.Module)
 
 
 class Interrupt:
@@ -75,10 +106,10 @@ class Watch:
             yield
         finally:
             self.guard.look(item.nodeid)
-            is_last = nextitem is None or nextitem.getparent(pytest.Module) is not item.getparent(pytest.Module)
+            is_last = nextitem is None or home(nextitem) is not home(item)
             left = self.guard.clean(GRACE_S) if is_last else []
         if left:
-            pytest.fail("\n".join(["left behind by this module, and ended now:", *left]), pytrace=False)
+            pytest.fail("\n".join(["left behind by this module or folder, and ended now:", *left]), pytrace=False)
 
     def pytest_keyboard_interrupt(self) -> None:
         """The controller's workers are told at once; xdist would let them begin to end after seconds, and kill them."""

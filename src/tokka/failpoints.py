@@ -2,11 +2,9 @@
 
     TOKKA_CRASH_AT=/tmp/plan      # names a file with a line such as alias:before:2: SIGKILL before the second alias
 
-    with crash_points.at("alias"):
-        client.set_registered_model_alias(...)
-
-Sites: record, alias, tag, map, start, stop. Without the variable no file is looked for and nothing happens. Whoever
-dies of a plan first renames its file to PLAN.done: its successor, which has the same environment, lives.
+Sites: record, alias, tag, map, start, stop, notify, trigger, trigger-record. Without the variable no file is looked for
+and nothing happens. Whoever dies of a plan first renames its file to PLAN.done: its successor, which has the same
+environment, lives.
 """
 
 import contextlib

@@ -1,17 +1,15 @@
-"""Evaluations whose details are to be completed: one request file each in TOKKA_HOME/evaluations.
+"""Evaluations whose details are to be completed: one request file each in TOKKA_HOME/evaluations; runs that go on."""
 
-waiting(home)         # the requests, oldest first
-is_time(home)         # whether there is one, and no run of this home needs the processor
-"""
-
+import fcntl
+import os
 from pathlib import Path
-
-import psutil
 
 # In a run of `tokka run` this variable names the run's folder.
 RUN_FOLDER = "TOKKA_RUN_FOLDER"
 # The temporary folder of a run's tasks, in the run's folder for as long as it runs.
 TEMPORARY = "tmp"
+# In a run's folder: locked by whoever launched it and by its pipeline, so until the last of both has ended.
+LOCK = "run.lock"
 
 
 def folder(home: Path) -> Path:
@@ -21,7 +19,7 @@ def folder(home: Path) -> Path:
 
 def waiting(home: Path) -> list[Path]:
     """The requests, oldest first."""
-    return sorted(folder(home).glob("*.json"), key=lambda path: path.stat().st_mtime)
+    return [path for _, path in sorted((_time(path), path) for path in folder(home).glob("*.json"))]
 
 
 def is_time(home: Path) -> bool:
@@ -29,6 +27,31 @@ def is_time(home: Path) -> bool:
     return bool(waiting(home)) and not any(goes_on(run) for run in (home / "runs").glob("*/"))
 
 
+def hold(run: Path) -> int:
+    """Say that a run goes on; until the descriptor is closed here and in every child that inherits it."""
+    descriptor = os.open(run / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return descriptor
+
+
 def goes_on(run: Path) -> bool:
-    """Whether a run still goes on: its temporary folder is there, and the process whose number is in its name."""
-    return (run / TEMPORARY).is_dir() and psutil.pid_exists(int(run.name.split("-")[2]))
+    """Whether a run still goes on: a process holds it, which the kernel ends with that process."""
+    try:
+        descriptor = os.open(run / LOCK, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _time(path: Path) -> float:
+    """When it was written; one that is done meanwhile is gone."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0

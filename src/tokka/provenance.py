@@ -1,18 +1,20 @@
 """What made a version: the digests that identify code, base model and data, and the key over them all.
 
-    key = run_key(params, source_digest="…", base_digest="…")
-
-The same key never trains twice. The key holds what can change the outcome; a commit that edits only the
-README changes the commit id, which is recorded beside the key, and not the key.
+A commit that edits only the README changes the commit id, which is recorded beside the key, and not the key.
 """
 
 import functools
+import getpass
+import os
 import platform
 import subprocess
+from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import NamedTuple
 
 from tokka import files
+from tokka.files import JsonObject, Tree
 from tokka.params import Params
 
 # Sections that decide what a step computes: a step's key covers its own and those of the steps before it.
@@ -22,6 +24,18 @@ STEP_SECTIONS = {
     # The weights, and the model folder with its exported forms.
     "training": ("task", "data", "preprocessing", "model", "adaptation", "finetuning"),
     "finetune": ("task", "data", "preprocessing", "model", "adaptation", "finetuning", "export"),
+    # And what `step_params` adds: of the gate and the registry it needs a few values.
+    "evaluate": (
+        "task",
+        "data",
+        "validation",
+        "preprocessing",
+        "model",
+        "adaptation",
+        "finetuning",
+        "export",
+        "evaluation",
+    ),
 }
 # The code that a step runs: a change elsewhere in the package does not make its output stale.
 STEP_CODE = {
@@ -29,7 +43,12 @@ STEP_CODE = {
     "preprocess": ("data",),
     "training": ("data", "model", "training"),
     "finetune": ("data", "model", "training"),
+    "evaluate": ("data", "model", "training", "evaluation", "registry"),
 }
+# Of other sections than its own: which metric is compared at which error rate, and what the model is called.
+EVALUATED_BY = {"gate": {"metric", "alpha", "must_beat"}, "registry": {"model"}}
+# Steps that are given rows, and never read where these came from.
+GIVEN_ROWS = ("preprocess", "finetune")
 LIBRARIES = ("torch", "transformers", "lightning", "pyarrow", "great-expectations", "scikit-learn", "onnxruntime")
 
 
@@ -55,8 +74,9 @@ def environment_versions() -> dict[str, str]:
 
 def params_digest(params: Params, sections: tuple[str, ...] = ()) -> str:
     """A digest of the named sections (default all); where the data lies counts by content, not by path."""
-    tree = params.model_dump(mode="json", include=set(sections) or None)
-    for name in ("source", "test"):
+    # Who starts a run, and who is told of it, makes no other run of it.
+    tree = params.model_dump(mode="json", include=set(sections) or None, exclude={"notifications", "triggers"})
+    for name in ("source", "validation", "test"):
         tree.get("data", {}).pop(name, None)
     if "adaptation" in tree:
         # Without practice its other values decide nothing.
@@ -72,6 +92,29 @@ def step_key(step: str, params: Params, *inputs: str) -> str:
     return files.digest_json(parts)[:32]
 
 
+def author() -> str:
+    """Who started the run: TOKKA_AUTHOR, or the account on this machine; empty where neither is known."""
+    try:
+        return os.environ.get("TOKKA_AUTHOR", "").strip() or getpass.getuser()
+    except (KeyError, OSError):
+        return ""
+
+
+def step_params(step: str, params: Params) -> JsonObject:
+    """A cached step's own sections of the params, as a tree that `parse_params` reads."""
+    kept = dict.fromkeys(STEP_SECTIONS[step], True) | (EVALUATED_BY if step == "evaluate" else {})
+    tree: JsonObject = params.model_dump(mode="json", exclude_none=True, include=kept)
+    if step in GIVEN_ROWS:
+        tree["data"] = {name: value for name, value in tree["data"].items() if name != "source"}
+    return tree
+
+
+def step_code(step: str) -> str:
+    """The version of the code that a step runs, and of the libraries below it; empty when the source is not there."""
+    code = code_version(*STEP_CODE[step])
+    return files.digest_json([code, environment_versions()])[:16] if code else ""
+
+
 def run_key(params: Params, *, source_digest: str, base_digest: str) -> str:
     """The idempotency key of a whole run, 32 hexadecimal digits."""
     parts = [params_digest(params), code_version(), environment_versions(), source_digest, base_digest]
@@ -81,8 +124,7 @@ def run_key(params: Params, *, source_digest: str, base_digest: str) -> str:
 def as_trained(params: Params, precision: str) -> Params:
     """The params with what `precision: auto` chose in its place, since another timing might choose otherwise.
 
-    Args:
-        precision: of tokka.json or the lineage; empty for a model that was not trained here.
+    `precision`: of tokka.json or the lineage; empty for a model that was not trained here.
     """
     if not precision:
         return params
@@ -103,3 +145,28 @@ def git_commit(root: Path) -> str:
         return commit + ("-dirty" if commit and git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.TimeoutExpired):
         return ""
+
+
+# Of a submission: where it is found, how it is called, and what to do where it is another one.
+SUBMITTED = (
+    ("key", "key of the submission", "submit from the commit that the image is built of, with the same libraries"),
+    ("source", "data of the submission", "the rows have changed since, and the new ones are trained on"),
+)
+
+
+class Compared(NamedTuple):
+    """One thing that was submitted: what it is called, whether it is the same here, in words, and what to do if not."""
+
+    name: str
+    well: bool
+    found: str
+    hint: str
+
+
+def as_submitted(submitted: Mapping[str, str], here: Tree) -> Iterator[Compared]:
+    """Whether what was submitted is what is found here: told, since what is here decides."""
+    for place, name, hint in SUBMITTED:
+        if wanted := submitted.get(place, ""):
+            same, other = wanted == here[place], here[place][:12]
+            found = f"{wanted[:12]}, as submitted" if same else f"{wanted[:12]} was submitted, here it is {other}"
+            yield Compared(name, same, found, "" if same else hint)

@@ -1,8 +1,10 @@
 """The sections of params.yaml: one frozen model each, every key with its default and its allowed range."""
 
+import unicodedata
+from functools import partial
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Open01 = Annotated[float, Field(gt=0.0, lt=1.0)]
@@ -17,27 +19,55 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+# A column's name; readers put headers into NFC too: two spellings that look alike are one.
+Column = Annotated[str, AfterValidator(partial(unicodedata.normalize, "NFC"))]
+
+
 class Task(Section):
     """What is learned from which columns."""
 
     type: Literal["classification", "regression"] = "classification"
-    text: str = "text"
-    text_pair: str | None = None
-    target: str = "label"
-    group: str | None = None
-    time: str | None = None
-    slices: tuple[str, ...] = ()
+    text: Column = "text"
+    text_pair: Column | None = None
+    target: Column = "label"
+    group: Column | None = None
+    time: Column | None = None
+    slices: tuple[Column, ...] = ()
+
+
+def _became(names: object) -> object:
+    """A mapping of labels with its words as texts: YAML reads some as numbers or truth values; null is no name."""
+    if not isinstance(names, dict):
+        return names
+    return {_word(old): "" if new is None else _word(new) for old, new in names.items()}
+
+
+def _word(value: object) -> object:
+    return str(value).lower() if isinstance(value, bool) else str(value) if isinstance(value, int | float) else value
 
 
 class Data(Section):
     """Where rows come from, and how much of them is believed to be sane."""
 
     source: str = ""
+    validation: str | None = None
     test: str | None = None
+    # What became of a class: another name, which two may share, or null for one that is no more.
+    labels: Annotated[dict[str, str], BeforeValidator(_became)] = {}
     max_bytes: Count = 150_000_000
     max_rows: Count = 2_000_000
     max_cell_characters: Count = 20_000
     max_quarantined_share: Share = 0.05
+
+    @field_validator("labels")
+    @classmethod
+    def _no_new_name_is_an_old_one(cls, names: dict[str, str]) -> dict[str, str]:
+        """So that a model from before and one from after are read alike."""
+        if both := sorted(set(names) & set(names.values())):
+            raise ValueError(
+                f"{both[0]!r} is both renamed and a new name; say for each old class what it is called now"
+            )
+        return names
 
 
 class Validation(Section):
@@ -71,14 +101,14 @@ class Model(Section):
     revision: str | None = None
     pooling: Literal["mean", "cls"] = "mean"
     max_tokens: Annotated[int, Field(ge=8, le=512)] = 128
+    maximum_unknown: Share = 0.2  # of the texts' tokens, or of their bytes lost; beyond it preflight refuses
 
 
 class Adaptation(Section):
     """Practice on unlabelled domain text before fine-tuning; `adaptation: contrastive` is short for its method."""
 
     method: Literal["none", "contrastive", "mlm"] = "none"
-    # Unlabelled texts beside the training split: a table with the column task.text.
-    source: str | None = None
+    source: str | None = None  # unlabelled texts beside the training split: a table with the column task.text
     epochs: Annotated[int, Field(ge=1, le=100)] = 1
     batch_size: Annotated[int, Field(ge=2, le=4096)] = 64
     learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 1e-5
@@ -119,7 +149,7 @@ class EarlyStopping(Section):
 class Finetuning(Section):
     """How the specialist is trained. The defaults are the recipe of docs/decisions.md."""
 
-    strategy: Literal["full", "frozen", "partial", "lora", "gradual"] = "full"
+    strategy: Literal["auto", "full", "contrastive", "frozen", "partial", "lora", "gradual"] = "auto"
     layers: Count = 2
     epochs: Annotated[int, Field(ge=1, le=1000)] = 6
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 64
@@ -172,8 +202,7 @@ class General(Section):
     """
 
     measure: bool = True
-    # A linear head on the un-tuned encoder, for the table "specialised or general?".
-    linear: bool = True
+    linear: bool = True  # the simple ways: a linear head on the un-tuned encoder, and one on TF-IDF
     endpoint: str | None = None
     model: str = ""
     rows: Count = 100
@@ -205,8 +234,7 @@ class Evaluation(Section):
     slices_minimum_rows: Annotated[int, Field(ge=2)] = 50
     general: General = General()
     behaviour: str | None = None
-    # Likely label errors and near-duplicates across classes.
-    insight: bool = True
+    insight: bool = True  # likely label errors and near-duplicates across classes
     # Shares of the training rows on which the recipe is repeated: how much data does the quality need?
     learning_curve: tuple[Open01, ...] = ()
     prices: Prices = Prices()
@@ -225,6 +253,7 @@ class Gate(Section):
     minimum_r2: float = 0.1
     minimum_rows: Count = 50
     beat_general: bool = True
+    must_beat: Literal["simple", "none"] = "none"  # simple: linear head and TF-IDF; none: the report alone says it
     noninferiority_margin: NonNegative = 0.02
     slice_margin: NonNegative = 0.05
     alpha: Open01 = 0.05
@@ -237,63 +266,3 @@ class Registry(Section):
 
     model: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")] = "helpdesk"
     review: Literal["automatic", "required"] = "automatic"
-
-
-class Canary(Section):
-    """The rollout: shadow first, then shares of live traffic, each judged."""
-
-    shadow_rows: Annotated[int, Field(ge=10)] = 300
-    steps: tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...] = (0.05, 0.25, 0.5)
-    step_requests: Count = 100
-    quality_margin: Open01 = 0.03
-    slow_ms: Positive = 250.0
-    # Before a promotion it must be proven on live requests that failures, and slow answers, are less than this more
-    # frequent than on the champion; 1 asks for no proof.
-    error_margin: Annotated[float, Field(gt=0.0, le=1.0)] = 0.02
-    slow_margin: Annotated[float, Field(gt=0.0, le=1.0)] = 0.02
-    alpha: Open01 = 0.05
-    warm_up_s: Positive = 120.0
-    # How long a challenger may be without a ready worker before it counts as lost.
-    lost_s: Positive = 30.0
-    minimum_wait_s: NonNegative = 1.0
-    maximum_wait_s: Positive = 1800.0
-    watch_s: NonNegative = 60.0
-    replay: bool = True
-
-    @field_validator("steps")
-    @classmethod
-    def _in_steps_of_the_gateway(cls, steps: tuple[float, ...]) -> tuple[float, ...]:
-        """The gateway splits in hundredths of a percent; at all traffic nothing is left to compare with."""
-        return tuple(min(0.9999, max(0.0001, round(step, 4))) for step in steps)
-
-    @model_validator(mode="after")
-    def _steps_rise(self) -> "Canary":
-        if not self.steps or list(self.steps) != sorted(set(self.steps)):
-            raise ValueError("steps must be rising shares of traffic, such as [0.05, 0.25, 0.5]")
-        return self
-
-
-class Monitoring(Section):
-    """Windows of the request log, and when one counts as drifted."""
-
-    window_rows: Annotated[int, Field(ge=20)] = 250
-    alpha: Open01 = 0.01
-    drifted_windows: Count = 2
-    of_windows: Count = 3
-    store_text: bool = True
-    retention_days: Positive = 90.0
-
-    @model_validator(mode="after")
-    def _hysteresis_is_possible(self) -> "Monitoring":
-        if self.drifted_windows > self.of_windows:
-            raise ValueError("drifted_windows must be at most of_windows")
-        return self
-
-
-class Retraining(Section):
-    """When drift may start a training: never without labels, never too often."""
-
-    minimum_labels: Count = 200
-    cool_down_hours: NonNegative = 24.0
-    per_week: Count = 3
-    maximum_refused: Count = 2

@@ -19,9 +19,13 @@ from tokka.deployment.loop import run_rollout
 from tokka.deployment.record.record import Record
 from tokka.deployment.record.state import Revision, State
 from tokka.deployment.record.target import Answer, Observed
+from tokka.deployment.review.admission import Standing, decide_review
+from tokka.deployment.review.signatures import Review
 from tokka.deployment.rollout import REPLAY_RATE, Rollout, RolloutResult
 from tokka.errors import Refused, TokkaError
 from tokka.params import Params, parse_params
+from tokka.registry.bundle import Bundle
+from tokka.sections_serving import Review as Rule
 from tokka.settings import Settings
 
 ENDPOINT = "desk"
@@ -124,6 +128,32 @@ class FakeRegistry:
             raise TokkaError("MLflow does not answer")
 
 
+class FakeAdmission:
+    """What the tags of a fake registry say, as if it were signed: `tokka.gate`, `tokka.review`, `tokka.override`."""
+
+    def __init__(self, registry: FakeRegistry, mode: str = "automatic") -> None:
+        self.registry, self.mode = registry, mode
+        self.digest_of: Callable[[str], str] = digest_of
+
+    def bundle(self, version: str) -> Bundle:
+        tags = self.registry.version(version).tags
+        return Bundle(
+            run_id=f"run-{version}", model=ENDPOINT, version=version, model_digest=self.digest_of(version),
+            verdict="pass" if tags.get("tokka.gate") == "pass" else "refuse", override=tags.get("tokka.override", ""),
+        )  # fmt: skip
+
+    def standing(self, version: str) -> Standing:
+        bundle, word = self.bundle(version), self.registry.version(version).tags.get("tokka.review", "")
+        said = [self._review(bundle, word)] if word in ("approved", "refused") else []
+        return decide_review(self.mode, Rule(), bundle, said, bundle.champion_digest, 0.0)
+
+    def _review(self, bundle: Bundle, word: Any) -> Review:
+        return Review(
+            model=ENDPOINT, version=bundle.version, model_digest=bundle.model_digest, verdict=word, reviewer="ana",
+            evidence_digest=bundle.digest, champion_digest="", time=0.0,
+        )  # fmt: skip
+
+
 class FakeTarget:
     """Processes and gateway: follows the record at once, answers as its models do; `guard` surrounds every change."""
 
@@ -142,6 +172,13 @@ class FakeTarget:
         if not self.frozen and state != self.state:
             with self.guard():
                 self.state = state
+
+    def restart(self) -> None:
+        """What a new process knows: everything, since nothing is kept here."""
+
+    def shows(self, state: State) -> bool:
+        """Whether what serves is what a record says."""
+        return self.state == state
 
     def observe(self) -> Observed:
         if self.down:
@@ -263,6 +300,7 @@ class World:
     values: bool = False
     canary: dict[str, Any] = field(default_factory=dict)
     seed: int = 7
+    serves: type[FakeTarget] = FakeTarget
 
     def __post_init__(self) -> None:
         self.clock = Clock()
@@ -271,7 +309,7 @@ class World:
         answer = value if self.values else truth
         self.registry = FakeRegistry([{"text": text, "target": answer(text)} for text in texts])
         self.registry.of = {version: VersionTags(dict(ADMITTED)) for version in models}
-        self.target = FakeTarget({digest_of(name): model for name, model in models.items()}, self.clock, self.seed)
+        self.target = self.serves({digest_of(name): model for name, model in models.items()}, self.clock, self.seed)
         self.target.values = self.values
         self.url = f"sqlite:///{self.folder}/record.db"
         self.record = Record(self.url, self.clock)
@@ -296,11 +334,11 @@ class World:
         """What the record says now."""
         return self.record.read(ENDPOINT)
 
-    def fetch(self, version: str) -> Path:
-        """As registry.publish.fetch_version: refuse what is not signed."""
-        if not self.target.models[digest_of(version)].signed:
-            raise Refused(f"version {version} has no signature")
-        return self.folder / digest_of(version)
+    def fetch(self, bundle: Bundle) -> Path:
+        """As registry.publish.fetch_model: refuse what is not signed."""
+        if not self.target.models[bundle.model_digest].signed:
+            raise Refused(f"version {bundle.version} has no signature")
+        return self.folder / bundle.model_digest
 
     def dying(self, at: int, after: bool) -> "DyingRecord":
         """A record that kills its process at a write; the target's and the registry's writes count as well."""
@@ -319,6 +357,7 @@ class World:
             "version": version, "registry": self.registry, "record": record or self.record, "target": self.target,
             "params": self.params, "settings": self.settings, "clock": self.clock, "open_log": self.target.reader,
             "traffic": lambda rows: self.target.send(rows, rate=REPLAY_RATE), "fetch": self.fetch,
+            "admission": FakeAdmission(self.registry, changes.get("params", self.params).registry.review),
         }  # fmt: skip
         return Rollout(**{**given, **changes})
 

@@ -23,6 +23,7 @@ from tests.fixtures.world import NAME, World
 from tokka import failpoints
 from tokka.deployment.loop import run_rollout
 from tokka.deployment.record import owner
+from tokka.deployment.record.evidence import Evidence
 from tokka.deployment.record.record import Record
 from tokka.deployment.record.state import State
 from tokka.deployment.rollout import Rollout, through_gateway
@@ -31,6 +32,7 @@ from tokka.gateway.gateway import NAMES_MAP, NOBODY, SOCKET
 from tokka.gateway.runtime_api import RuntimeApi
 from tokka.params import Params
 from tokka.registry import entities
+from tokka.registry.bundle import Bundle, seal
 from tokka.registry.mlflow_client import Registry
 from tokka.settings import Settings
 from tokka.stack import stack, workers
@@ -131,8 +133,12 @@ class Crashes:
         self.reset()
         self.world.wait(lambda: not self.differences())
 
-    def run(self, point: Point, linger_s: float = 0.0, limit_s: float = LIMIT_S) -> Outcome:
-        """Roll out, be killed, wait until everything agrees and `linger_s` longer, and put version 1 back."""
+    def run(self, point: Point, linger_s: float = 0.0, limit_s: float = LIMIT_S, requests: int = 0) -> Outcome:
+        """Roll out, be killed, wait until everything agrees and `linger_s` longer, and put version 1 back.
+
+        Args:
+            requests: at the least so many are asked meanwhile.
+        """
         outcome = Outcome(point)
         done = self.plan.with_name(f"{self.plan.name}.done")
         with Visitors(self.world.url, self._generation_in_force) as visitors:
@@ -153,6 +159,7 @@ class Crashes:
             # A driver that lives goes on to its end.
             driver.join(PATIENCE_S)
             outcome.champion = self.state.champion.version
+            wait_for(lambda: len(visitors.answers) >= requests, what="requests")
         self._judge(outcome, visitors.answers)
         self.reset()
         return outcome
@@ -189,7 +196,7 @@ class Crashes:
         beliefs = {
             "owner": (state.phase != "idle" and owner.is_dead(state), False),
             "aliases": (aliases, {role: one.version for role, one in named.items()}),
-            "map": (names, {**keys, "share": f"{state.share:.4f}"}),
+            "map": (names, {**keys, "rollout": state.rollout or NOBODY, "share": f"{state.share:.4f}"}),
             "generation": (info.generation, state.generation),
             "slots": (ports, {one.port for one in info.workers if one.version == state.champion.version}),
             "workers": (running, wanted),
@@ -241,6 +248,9 @@ class Crashes:
                 dataset=entities.Dataset("crash", "0" * 64),
             )  # fmt: skip
             assert self.registry.register(run_id, description="", tags=tags) == version
+            bundle = Bundle(model=NAME, version=version, run_id=run_id, model_digest=revision.digest, verdict="pass")
+            sealed = seal(bundle, self.world.settings)
+            Evidence(self.world.record, NAME).keep(version, revision.digest, sealed)
 
 
 def _named(history: list[dict[str, Any]], answer: Answer) -> set[str]:

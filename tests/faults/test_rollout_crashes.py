@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.world import ENDPOINT, Clock, Killed, Model, World
+from tests.fakes.cluster import ClusterTarget
+from tests.fakes.world import ENDPOINT, Clock, FakeTarget, Killed, Model, World
 from tests.fixtures.waiting import PATIENCE_S
 from tokka.deployment import ab
 from tokka.deployment.reconcile import end_abandoned, rollback, show_last_verdict
@@ -26,33 +27,40 @@ BACK = {"champion": "1"}
 # Those of the start of an A/B test, and of its end by a failing challenger.
 AB_STARTS, AB_ENDS = 4, 2
 PATH = os.environ.get("PYTHONPATH", "")
-# The writes of an uninterrupted rollout: record, decisions, signs of life, target, tags and aliases.
-WRITES = {"good": 27, "first": 6, "worse": 8, "failing": 15}
+# The writes of an uninterrupted rollout: record, decisions, signs of life, target, tags and aliases. On a cluster the
+# target's are what the Kubernetes API is asked to change.
+WRITES = {
+    "laptop": {"good": 27, "first": 6, "worse": 8, "failing": 15},
+    "cluster": {"good": 26, "first": 5, "worse": 7, "failing": 15},
+}
+TARGETS = {"laptop": FakeTarget, "cluster": ClusterTarget}
 
 
-def world(name: str, folder: Path) -> World:
+def world(name: str, folder: Path, where: str = "laptop") -> World:
     """A good second version, a first version, one that is worse in the shadow, one that fails on live traffic."""
     challenger = {"worse": Model(accuracy=0.5), "failing": Model(live_errors=0.6)}.get(name, Model())
-    return World(folder, challenger=challenger, first=name == "first", canary=SHORT)
+    return World(folder, challenger=challenger, first=name == "first", canary=SHORT, serves=TARGETS[where])
 
 
-def points() -> list[tuple[str, int, bool]]:
-    return [(name, at, after) for name, writes in WRITES.items() for at in range(writes) for after in (False, True)]
+def points() -> list[tuple[str, str, int, bool]]:
+    rollouts = [(where, name, writes) for where, found in WRITES.items() for name, writes in found.items()]
+    return [(*one, at, after) for *one, writes in rollouts for at in range(writes) for after in (False, True)]
 
 
-@pytest.mark.parametrize("name", WRITES)
-def test_the_points_are_all_the_writes_there_are(tmp_path, name):
-    here = world(name, tmp_path)
+@pytest.mark.parametrize(("where", "name"), [(where, name) for where, found in WRITES.items() for name in found])
+def test_the_points_are_all_the_writes_there_are(tmp_path, where, name):
+    here = world(name, tmp_path, where)
     record = here.dying(-1, after=False)
     here.rollout(record=record)
-    assert record.writes == WRITES[name]
+    assert record.writes == WRITES[where][name]
 
 
-@pytest.mark.parametrize(("name", "at", "after"), points())
-def test_killed_at_a_write_and_run_again(tmp_path, name, at, after):
-    here = world(name, tmp_path)
+@pytest.mark.parametrize(("where", "name", "at", "after"), points())
+def test_killed_at_a_write_and_run_again(tmp_path, where, name, at, after):
+    here = world(name, tmp_path, where)
     with pytest.raises(Killed):
         here.rollout(record=here.dying(at, after))
+    here.target.restart()
     record = here.healed()
     between = record.read(ENDPOINT)
     assert name == "first" or between.champion is not None
@@ -75,7 +83,7 @@ def assert_converged(here: World, name: str, verdict: str) -> None:
     assert (state.phase, state.challenger, state.share) == ("idle", None, 0.0)
     assert here.registry.alias == ({"champion": "2"} if name == "first" else PROMOTED if good else BACK)
     assert here.registry.of["2"].tags["tokka.canary"] == verdict
-    assert here.target.state == state
+    assert here.target.shows(state)
     assert_one_champion(here.record, 2 if good and name != "first" else 1)
 
 

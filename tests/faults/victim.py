@@ -29,7 +29,8 @@ class Victim:
         preprocess.run(self.params, self.settings, self.folder / "rows", self.folder / "prepared")
         self.champion_model = self.train(first, "champion")
         run_id = self.evaluate(self.champion_model, params=first)[0]
-        assert self.judge(run_id)["verdict"] == "pass"
+        found = self.judge(run_id, params=first)
+        assert found["verdict"] == "pass", [rule for rule in found["rules"] if rule["verdict"] == "refuse"]
         self.outcome = self.roll_out(register.run(first, self.settings, run_id))
         assert self.outcome["verdict"] == "promoted"
         self.model = self.train(self.params, "candidate")

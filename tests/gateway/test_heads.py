@@ -26,7 +26,7 @@ def worker():
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory, worker):
     folder = tmp_path_factory.mktemp("gateway")
-    sizes = {"slots": 1, "max_body_bytes": 200_000, "log_port": free_port()}
+    sizes = {"slots": 1, "max_body_bytes": 200_000}
     made = Gateway(folder, port=free_port(), log=folder / "log", **sizes)
     made.sync(Split(champion="1@a", champion_ports=(worker.server_address[1],)))
     yield made

@@ -13,6 +13,7 @@ import pytest
 
 from tests.fixtures.ports import free_port
 from tests.fixtures.waiting import LOCAL, PATIENCE_S, wait_for
+from tokka.gateway.access_log import listen
 from tokka.gateway.gateway import LARGE_PLACES as PLACES
 from tokka.gateway.gateway import LARGE_PLACES_EACH as PLACES_EACH
 from tokka.gateway.gateway import SOCKET, Gateway, Split
@@ -57,17 +58,16 @@ def worker():
 
 
 @pytest.fixture
-def log():
+def log(tmp_path):
     """Takes the gateway's lines."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taker:
-        taker.bind(("127.0.0.1", 0))
+    with listen(tmp_path) as taker:
         taker.settimeout(PATIENCE_S)
         yield taker
 
 
 @pytest.fixture
 def gateway(tmp_path, worker, log):
-    sizes = {"slots": 1, "max_body_bytes": 1_000_000, "log_port": log.getsockname()[1]}
+    sizes = {"slots": 1, "max_body_bytes": 1_000_000}
     made = Gateway(tmp_path, port=free_port(), log=tmp_path / "log", **sizes)
     made.sync(Split(champion="1@a", champion_ports=(worker.server_port,)))
     yield made
@@ -123,6 +123,8 @@ def test_one_client_does_not_get_all_places_over_grpc(gateway):
 
 def test_when_all_places_are_taken_it_is_said_until_the_slow_are_cut(gateway, log):
     """And it is no failure of a revision: the log has a client's status."""
+    connection, _ = log.accept()
+    lines = connection.makefile()
     # On a busy machine the first may have been cut before the last has come.
     for _ in range(10):
         with contextlib.ExitStack() as opened:
@@ -133,7 +135,7 @@ def test_when_all_places_are_taken_it_is_said_until_the_slow_are_cut(gateway, lo
             assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
             assert "all places for large bodies are taken" in refused.json()["error"]
             assert "x-tokka-full" not in refused.headers
-            wait_for(lambda: json.loads(log.recv(9000))["status"] == 429)
+            wait_for(lambda: json.loads(lines.readline())["status"] == 429)
             assert "all places for large bodies are taken" in ended.details()
             # Cut after ten seconds, they have no place any more, though their connections stay.
             assert {connection.recv(1000)[:12] for connection in slow} == {b"HTTP/1.1 408"}

@@ -1,3 +1,3 @@
-"""A real stack for whoever asks."""
+"""Real models for whoever starts a stack with them."""
 
-from tests.fixtures.stacks import make_world, models, world  # noqa: F401
+from tests.fixtures.stacks import models  # noqa: F401

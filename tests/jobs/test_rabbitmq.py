@@ -48,7 +48,7 @@ def broker(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def world(models, tmp_path_factory, broker):
-    with world_with(broker, models, tmp_path_factory.mktemp("home"), max_tokens=4096) as made:
+    with world_with(broker, models, tmp_path_factory.mktemp("home"), max_tokens=4096, threshold=0.99) as made:
         yield made
 
 
@@ -65,10 +65,27 @@ def test_an_answer_that_can_wait_is_fetched_later(world):
     assert answered(found["result"]["predictions"]) == answered(now["predictions"])
 
 
+def test_what_the_model_is_unsure_of_is_said_later_too_and_a_set_is_refused_in_words(world):
+    found = settled(world, post(world, "/predict", {"text": "where is my card?"}))["result"]
+    assert found["unsure"] is (found["score"] < 0.99)
+    for path, body in (
+        ("/predict", {"text": "x", "level": 0.9}),
+        (
+            "/v2/models/helpdesk/infer",
+            {
+                "inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["x"]}],
+                "parameters": {"level": 0.9},
+            },
+        ),
+    ):
+        refused = post(world, path, body)
+        assert (refused.status_code, "leave level out" in refused.json()["error"]) == (400, True)
+
+
 def test_the_v2_protocol_gives_a_v2_answer(world):
     tensor = {"name": "text", "datatype": "BYTES", "shape": [2], "data": ["where is my card?", "refund"]}
     found = settled(world, post(world, "/v2/models/helpdesk/infer", {"inputs": [tensor]}))
-    assert [output["name"] for output in found["result"]["outputs"]] == ["prediction_id", "label", "score"]
+    assert [output["name"] for output in found["result"]["outputs"]] == ["prediction_id", "label", "score", "unsure"]
     assert found["result"]["model_version"] == "1"
     assert post(world, "/v2/models/another/infer", {"inputs": [tensor]}).status_code == 404
     chosen = {"id": "order-7", "inputs": [tensor], "outputs": [{"name": "label"}]}

@@ -12,8 +12,8 @@ import pytest
 from tests.fixtures.waiting import wait_for
 from tests.loop.world import TIMEOUT
 from tokka import files, pending
+from tokka.deployment.review.versions import list_versions
 from tokka.gateway.client import predict
-from tokka.registry import review
 from tokka.registry.mlflow_client import Registry
 
 pytestmark = pytest.mark.slow
@@ -21,7 +21,7 @@ AGAIN = "finetuning.seed=8"
 
 
 def versions(world):
-    return review.list_versions(world.params(), world.settings)
+    return list_versions(world.params(), world.settings)
 
 
 def test_one_command_makes_a_first_version_that_answers(world):

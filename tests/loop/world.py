@@ -149,7 +149,7 @@ def _is_whole(line: str) -> bool:
 # Small enough for seconds, real in everything.
 SMALL = {
     "task": {"slices": []},
-    "finetuning": {"epochs": 3, "learning_rate": 0.003, "batch_size": 32},
+    "finetuning": {"strategy": "full", "epochs": 3, "learning_rate": 0.003, "batch_size": 32},
     # The linear head and the insight have tests of their own, and take half a minute of every run here.
     "evaluation": {"bootstrap": 300, "learning_curve": [], "insight": False, "general": {"linear": False}},
     "gate": {"minimum": 0.05, "beat_general": True, "slice_margin": 0.5, "noninferiority_margin": 0.2},

@@ -119,35 +119,39 @@ def test_the_open_inference_protocol(world):
     assert answer["parameters"]["canary"] is False
 
 
-def test_the_open_inference_protocol_over_grpc(world):
+def test_the_open_inference_protocol_over_grpc(world, lone_worker):
     import grpc
     from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
-    from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 
     text = messages.ModelInferRequest.InferInputTensor(name="text", datatype="BYTES", shape=[1])
     text.contents.bytes_contents.append(b"my card")
-    with grpc.insecure_channel(f"127.0.0.1:{world.workers('1')[0].grpc_port}") as channel:
-        stub = GRPCInferenceServiceStub(channel)
-        assert stub.ServerReady(messages.ServerReadyRequest(), timeout=PATIENCE_S).ready
-        answer = stub.ModelInfer(messages.ModelInferRequest(model_name="helpdesk", inputs=[text]), timeout=PATIENCE_S)
-        with pytest.raises(grpc.RpcError) as refused:
-            stub.ModelInfer(messages.ModelInferRequest(model_name="helpdesk"), timeout=PATIENCE_S)
+    stub = lone_worker.stub
+    assert stub.ServerReady(messages.ServerReadyRequest(), timeout=PATIENCE_S).ready
+    answer = stub.ModelInfer(messages.ModelInferRequest(model_name="helpdesk", inputs=[text]), timeout=PATIENCE_S)
+    with pytest.raises(grpc.RpcError) as refused:
+        stub.ModelInfer(messages.ModelInferRequest(model_name="helpdesk"), timeout=PATIENCE_S)
     labels = [output for output in answer.outputs if output.name == "label"]
     assert labels[0].contents.bytes_contents[0].decode() == predict(world.url, ["my card"])[0]["label"]
     assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
 @pytest.mark.parametrize(
-    "more", [{}, {"id": "mine"}, {"parameters": {"top_k": 3}}, {"parameters": {"top_k": 99}}, {"inputs": []}]
+    "more, expected",
+    [
+        ({}, 200),
+        ({"id": "mine"}, 200),
+        ({"parameters": {"top_k": 3}}, 200),
+        ({"parameters": {"top_k": 99}}, 422),
+        ({"inputs": []}, 400),
+    ],
 )
-def test_a_parameter_that_means_nothing_changes_nothing(world, more):
+def test_a_parameter_that_means_nothing_changes_nothing(lone_worker, more, expected):
     tensor = {"name": "text", "shape": [2], "datatype": "BYTES", "data": ["my card", "mon café ☕"]}
-    with httpx.Client(base_url=f"http://127.0.0.1:{world.workers('1')[0].port}", **LOCAL) as client:
-        plain, odd = (
-            client.post("/v2/models/helpdesk/infer", json={"inputs": [{**tensor, **odd}], **more})
-            for odd in ({}, {"parameters": {"odd": 1}})
-        )
-    assert plain.status_code == odd.status_code
+    plain, odd = (
+        lone_worker.client.post("/v2/models/helpdesk/infer", json={"inputs": [{**tensor, **odd}], **more})
+        for odd in ({}, {"parameters": {"odd": 1}})
+    )
+    assert (plain.status_code, odd.status_code) == (expected, expected)
     assert plain.headers["content-type"] == odd.headers["content-type"]
     assert without_ids(plain.json(), more) == without_ids(odd.json(), more)
 

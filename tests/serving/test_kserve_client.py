@@ -16,12 +16,11 @@ TEXTS = ["my card is late", "the printer smokes", "漢字 ☕"]
 
 
 @pytest.fixture(params=["worker", "gateway"])
-def ports(request, world):
+def ports(request, world, lone_worker):
     """(REST, gRPC) of who is asked."""
     if request.param == "gateway":
         return world.settings.port, world.settings.grpc_port
-    worker = world.workers("1")[0]
-    return worker.port, worker.grpc_port
+    return lone_worker.facts["port"], lone_worker.facts["grpc_port"]
 
 
 @pytest.fixture

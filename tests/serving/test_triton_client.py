@@ -16,10 +16,9 @@ WAYS = ["http, binary tensors", "http, JSON", "grpc"]
 
 
 @pytest.fixture(scope="module", params=["worker", "gateway"])
-def found(request, world):
+def found(request, world, lone_worker):
     """What the clients got from one worker, and through the gateway."""
-    worker = world.workers("1")[0]
-    ports = (worker.port, worker.grpc_port)
+    ports = (lone_worker.facts["port"], lone_worker.facts["grpc_port"])
     if request.param == "gateway":
         ports = (world.settings.port, world.settings.grpc_port)
     done = subprocess.run(

@@ -1,3 +1,3 @@
-"""A real stack for whoever asks."""
+"""A real stack for the folder, and one for whoever asks."""
 
-from tests.fixtures.stacks import make_world, models, world  # noqa: F401
+from tests.fixtures.stacks import make_world, models, shared_world, world  # noqa: F401

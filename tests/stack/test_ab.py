@@ -1,31 +1,33 @@
 """An A/B test on a real stack: split, figures, the daemon's watch, its fail-safe, and the winner."""
 
+import contextlib
 import os
 import signal
 import time
 
 import psutil
 
-from tests.fakes.world import ADMITTED, FakeRegistry, VersionTags
+from tests.fakes.world import ADMITTED, FakeAdmission, FakeRegistry, VersionTags
 from tests.fixtures.world import NAME
 from tokka import files
 from tokka.deployment import ab, rollout_files
 from tokka.deployment.judge import confidence_sequences
 from tokka.deployment.reconcile import rollback
 from tokka.deployment.rollout import Rollout
+from tokka.gateway.api_keys import own_headers
 from tokka.gateway.replay import replay
 from tokka.request_log import log
 
 
 def start(world, share):
-    def fetch(version):
-        return world.settings.home / "models" / world.revisions[version].digest
-
     registry = FakeRegistry()
     registry.of = {"2": VersionTags(dict(ADMITTED))}
+    admission = FakeAdmission(registry)
+    admission.digest_of = lambda version: world.revisions[version].digest
     rollout = Rollout(
         version="2", registry=registry, record=world.record, target=world.target, params=world.params,
-        settings=world.settings, fetch=fetch,
+        settings=world.settings, admission=admission,
+        fetch=lambda bundle: world.settings.home / "models" / bundle.model_digest,
     )  # fmt: skip
     state = ab.start(rollout, share)
     assert world.target.observe().share == share
@@ -33,7 +35,13 @@ def start(world, share):
 
 
 def watchers(world):
-    return [pid for pid in world.processes() if "tokka.stack.drive" in psutil.Process(pid).cmdline()]
+    found = []
+    for pid in world.processes():
+        # One that ends meanwhile watches nothing.
+        with contextlib.suppress(psutil.Error):
+            if "tokka.stack.drive" in psutil.Process(pid).cmdline():
+                found.append(pid)
+    return found
 
 
 def test_a_test_runs_is_watched_survives_the_daemon_and_ends_with_its_winner(world):
@@ -41,7 +49,7 @@ def test_a_test_runs_is_watched_survives_the_daemon_and_ends_with_its_winner(wor
     # Who asks twice asks the same: the first request of each user is what counts.
     names = [f"{number % 340}" for number in range(400)]
     users = [{"text": f"card {name}", "target": "card", "user": f"user {name}"} for name in names]
-    results = replay(users, world.url)
+    results = replay(users, world.url, headers=own_headers(world.settings.home))
     assert {result.status for result in results} == {200}
     versions = {}
     for row, result in zip(users, results, strict=True):

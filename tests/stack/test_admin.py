@@ -6,6 +6,7 @@ import httpx
 
 from tests.fixtures.ports import free_port
 from tests.fixtures.waiting import LOCAL
+from tokka.gateway.api_keys import own_headers
 from tokka.gateway.replay import replay
 
 
@@ -19,7 +20,11 @@ def test_the_page_shows_who_serves_and_how(world):
     assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
     assert "default-src 'none'" in page.headers["content-security-policy"]
     world.challenge("2", 0.25)
-    replay([{"text": f"card {number}", "target": "card"} for number in range(200)], world.url)
+    replay(
+        [{"text": f"card {number}", "target": "card"} for number in range(200)],
+        world.url,
+        headers=own_headers(world.settings.home),
+    )
     world.wait(lambda: {one["version"] for one in get(world, "/status.json").json()["traffic"]} == {"1", "2"})
     found = get(world, "/status.json").json()
     assert [(one["role"], one["version"], one["ready"]) for one in found["revisions"]] == [

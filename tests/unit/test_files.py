@@ -93,3 +93,39 @@ def test_a_lock_has_one_holder_and_says_which_file_is_held(tmp_path):
     lock = tmp_path / "new" / "a.lock"
     with files.locked(lock), pytest.raises(TokkaError, match=r"a\.lock is held"), files.locked(lock, timeout=0.05):
         pass
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda path: path.mkdir(), "is a folder, expected a file"),
+        (lambda path: path.symlink_to(path.with_name("gone")), "is a link to .*gone, which does not exist"),
+        (lambda path: None, "does not exist"),
+        (os.mkfifo, "is no file"),
+    ],
+)
+def test_what_is_no_file_is_named(tmp_path, make, words):
+    make(tmp_path / "rows.csv")
+    with pytest.raises(TokkaError, match=words):
+        files.check_readable(tmp_path / "rows.csv")
+
+
+@pytest.mark.parametrize(("file_mode", "folder_mode"), [(0o000, 0o755), (0o644, 0o000)])
+def test_a_file_that_this_user_may_not_read_is_named(tmp_path, file_mode, folder_mode):
+    path = tmp_path / "theirs" / "rows.csv"
+    files.write_text(path, "text\n")
+    path.chmod(file_mode)
+    path.parent.chmod(folder_mode)
+    for folder in (tmp_path, *tmp_path.parents[:-2]):
+        folder.chmod(folder.stat().st_mode | 0o011)
+    is_root = os.geteuid() == 0
+    try:
+        if is_root:  # who may read everything
+            os.seteuid(65534)
+        with pytest.raises(TokkaError, match=r"rows\.csv: Permission denied") as caught:
+            files.check_readable(path)
+        assert f"uid {os.getuid()}" in caught.value.hint
+    finally:
+        if is_root:
+            os.seteuid(0)
+        path.parent.chmod(0o755)

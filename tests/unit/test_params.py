@@ -1,3 +1,4 @@
+import json
 import string
 from pathlib import Path
 
@@ -7,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tokka.errors import UsageError
-from tokka.params import GATED, Params, load_params, parse_params
+from tokka.params import FORM, GATED, Params, compose, form_fields, load_params, merged, parse_params, written
 
 ROOT = Path(__file__).parents[2]
+NOTHING_SAID = {field: 0 if field == "epochs" else "" for field in FORM}
 
 
 def test_the_file_of_the_repo_holds_the_defaults_wherever_it_does_not_speak_of_the_sample():
@@ -74,7 +76,7 @@ def test_overrides_win_and_are_as_strict(tmp_path):
             load_params(path, [wrong])
 
 
-@pytest.mark.parametrize("content", [b"- a list\n", b"a: [1\n", b"\xff\xfe", b"text", b"data: {source: 2024-13-45}"])
+@pytest.mark.parametrize("content", [b"- a list\n", b"a: [1\n", b"\xff\xfe", b"text", b"[" * 5000])
 def test_what_is_no_mapping_is_refused(tmp_path, content):
     path = tmp_path / "params.yaml"
     path.write_bytes(content)
@@ -91,3 +93,140 @@ def test_a_precision_may_stand_as_the_number_that_yaml_reads():
     assert parse_params({"finetuning": {"precision": 32}}).finetuning.precision == "32"
     with pytest.raises(UsageError, match="precision = '16'"):
         parse_params({"finetuning": {"precision": 16}})
+
+
+SECTIONS = st.fixed_dictionaries(
+    {},
+    optional={
+        "finetuning": st.fixed_dictionaries(
+            {}, optional={"epochs": st.integers(1, 9), "strategy": st.sampled_from(["full", "lora"])}
+        ),
+        "data": st.fixed_dictionaries({}, optional={"source": st.text("ab./", min_size=1), "test": st.just("t.csv")}),
+        "task": st.fixed_dictionaries({}, optional={"text": st.text("ab", min_size=1), "group": st.just("g")}),
+        "registry": st.fixed_dictionaries({}, optional={"review": st.sampled_from(["automatic", "required"])}),
+    },
+)
+
+
+@given(SECTIONS, SECTIONS)
+def test_whoever_sends_all_of_the_params_gets_exactly_those(base, mine):
+    wanted = parse_params(mine)
+    sent = json.loads(json.dumps(wanted.model_dump(mode="json", exclude_none=True)))
+    assert compose(parse_params(base), form_fields(wanted), sent) == wanted
+    assert compose(parse_params(base), NOTHING_SAID, sent) == wanted
+
+
+@given(SECTIONS, SECTIONS)
+def test_a_form_that_says_nothing_is_the_file_with_the_overrides(base, over):
+    expected = parse_params(merged(base, over))
+    assert compose(parse_params(base), NOTHING_SAID, over) == expected
+
+
+@given(SECTIONS, st.integers(1, 9))
+def test_a_field_wins_over_the_file_and_no_other_key_moves(base, epochs):
+    below = parse_params(base)
+    found = compose(below, {"epochs": epochs}, {})
+    assert found.finetuning.epochs == epochs
+    assert found == below.model_copy(update={"finetuning": found.finetuning})
+
+
+def test_a_field_and_overrides_that_contradict_each_other_are_refused_in_words():
+    with pytest.raises(UsageError, match=r"epochs = 6 contradicts finetuning.epochs = 2 in overrides") as refused:
+        compose(Params(), {"epochs": 6}, {"finetuning": {"epochs": 2}})
+    assert "leave finetuning.epochs out" in refused.value.hint
+    assert compose(Params(), {"epochs": 2}, {"finetuning": {"epochs": 2.0}}).finetuning.epochs == 2
+
+
+def test_an_unknown_key_of_the_form_is_refused_with_the_nearest():
+    with pytest.raises(UsageError, match=r"the form: unknown key 'finetuning.epoch'; did you mean 'finetuning.epochs'"):
+        compose(Params(), {}, {"finetuning": {"epoch": 2}})
+    with pytest.raises(UsageError, match=r"finetuning.strategy = 'fulll'"):
+        compose(Params(), {"strategy": "fulll"}, {})
+
+
+@pytest.mark.parametrize(
+    "word", ["no", "on", "off", "Yes", "1", "007", "1e3", "2024-01-31", "null-ish", "label #1", "[x]", "12:30"]
+)
+def test_a_column_may_have_any_name(tmp_path, word):
+    (tmp_path / "params.yaml").write_text("")
+    for override in (f"task.target={word}", f'task.target="{word}"', f"task.time={word}"):
+        found = load_params(tmp_path / "params.yaml", [override]).task
+        assert word in (found.target, found.time)
+
+
+def test_words_and_numbers_of_yaml_1_2(tmp_path):
+    (tmp_path / "params.yaml").write_text(
+        "task: {target: no, slices: [off, 2024-01-31]}\nfinetuning: {weight_decay: 1e-3}\n"
+    )
+    found = load_params(tmp_path / "params.yaml", ["finetuning.epochs=012", "task.time=null"])
+    assert (found.task.target, found.task.slices, found.task.time) == ("no", ("off", "2024-01-31"), None)
+    assert (found.finetuning.weight_decay, found.finetuning.epochs) == (0.001, 12)
+
+
+def test_a_number_where_a_text_belongs_is_refused_with_quotes(tmp_path):
+    (tmp_path / "params.yaml").write_text("task: {target: 1}\n")
+    with pytest.raises(UsageError, match="in quotes: '1'"):
+        load_params(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("gate: {minimum: 0.9}\ntask: {}\ngate: {minimum: 0.0}\n", "'gate' stands twice, on lines 1 and 3"),
+        ("gate:\n  minimum: 0.9\n  alpha: 0.1\n  minimum: 0.0\n", "'minimum' stands twice, on lines 2 and 4"),
+        ("gate: {minimum: 0.9, 'minimum': 0.0}\n", "'minimum' stands twice"),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused_with_its_lines(tmp_path, content, words):
+    (tmp_path / "params.yaml").write_text(content)
+    with pytest.raises(UsageError, match=words):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_a_merged_mapping_may_be_laid_over(tmp_path):
+    (tmp_path / "params.yaml").write_text("gate: &g {minimum: 0.9, alpha: 0.1}\ncanary: {}\nvalidation: {}\n")
+    assert (
+        load_params(tmp_path / "params.yaml", ["gate={<<: {minimum: 0.8, alpha: 0.2}, minimum: 0.7}"]).gate.minimum
+        == 0.7
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "words"), [("folder", "is a folder"), ("link", "is a link to"), ("none", "does not exist")]
+)
+def test_what_is_no_file_is_named(tmp_path, make, words):
+    path = tmp_path / "params.yaml"
+    if make == "folder":
+        path.mkdir()
+    if make == "link":
+        path.symlink_to(tmp_path / "gone.yaml")
+    with pytest.raises(UsageError, match=words):
+        load_params(path)
+
+
+@given(
+    st.fixed_dictionaries({}, optional={"epochs": st.integers(1, 9), "seed": st.integers(0, 9)}),
+    st.fixed_dictionaries({}, optional={"model": st.sampled_from(["desk", "mail"])}),
+)
+def test_written_params_are_read_back_as_they_were(finetuning, registry):
+    params = parse_params({"finetuning": finetuning, "registry": registry})
+    assert parse_params(written(params)) == params
+    assert compose(parse_params({"gate": {"minimum": 0.1}}), form_fields(params), written(params)) == params
+
+
+def test_params_over_other_defaults_are_refused():
+    with pytest.raises(UsageError, match="over other defaults") as caught:
+        parse_params({**written(Params()), "defaults": "0" * 16})
+    assert "submit again" in caught.value.hint
+
+
+def test_what_became_of_a_class(tmp_path):
+    (tmp_path / "params.yaml").write_text("data: {labels: {no: yes, 2: one, true: sure, gone: null}}\n")
+    found = load_params(tmp_path / "params.yaml").data.labels
+    assert found == {"no": "yes", "2": "one", "true": "sure", "gone": ""}
+    assert (
+        parse_params(load_params(tmp_path / "params.yaml").model_dump(mode="json", exclude_none=True)).data.labels
+        == found
+    )
+    with pytest.raises(UsageError, match="'b' is both renamed and a new name"):
+        load_params(tmp_path / "params.yaml", ["data.labels={a: b, b: c}"])

@@ -12,16 +12,22 @@ def test_it_is_time_when_something_waits_and_no_run_goes_on(tmp_path):
     (tmp_path / "evaluations").mkdir()
     (tmp_path / "evaluations" / "one.json").write_text("{}")
     assert pending.is_time(tmp_path)
-    run = tmp_path / "runs" / f"20260101-000000-{os.getpid()}-retrain"
-    (run / pending.TEMPORARY).mkdir(parents=True)
+    run = tmp_path / "runs" / "20260101-000000-1-retrain"
+    run.mkdir(parents=True)
+    held = pending.hold(run)
     assert not pending.is_time(tmp_path)
-    (run / pending.TEMPORARY).rmdir()
+    os.close(held)
     assert pending.is_time(tmp_path)
 
 
-def test_a_run_that_was_killed_does_not_go_on(tmp_path):
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    run = tmp_path / f"20260101-000000-{gone.pid}-retrain"
-    (run / pending.TEMPORARY).mkdir(parents=True)
+def test_a_run_goes_on_until_its_launcher_and_its_pipeline_have_ended(tmp_path):
+    run = tmp_path / "20260101-000000-1-retrain"
+    run.mkdir()
+    assert not pending.goes_on(run)
+    held = pending.hold(run)
+    pipeline = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=(held,))
+    os.close(held)
+    assert pending.goes_on(run)
+    pipeline.kill()
+    pipeline.communicate()
     assert not pending.goes_on(run)

@@ -72,3 +72,13 @@ def test_a_change_of_the_search_makes_no_training_stale_and_one_of_the_network_d
     assert all(one != other for one, other in zip(before, after, strict=True))
     monkeypatch.undo()
     provenance.code_version.cache_clear()
+
+
+def test_what_was_submitted_and_is_not_what_is_here_is_said():
+    here = {"key": "a" * 32, "source": "b" * 64}
+    assert [*provenance.as_submitted({"key": "", "source": ""}, here), *provenance.as_submitted({}, here)] == []
+    assert [one.well for one in provenance.as_submitted(here, here)] == [True, True]
+    key, data = provenance.as_submitted({"key": "c" * 32, "source": "b" * 64}, here)
+    assert (key.well, data.well) == (False, True)
+    assert key.found == "cccccccccccc was submitted, here it is aaaaaaaaaaaa"
+    assert "the commit that the image is built of" in key.hint

@@ -4,9 +4,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
+from rich.text import Text
 
-from tokka.cli.console import DEFAULT_PARAMS, Json, Overrides, ParamsFile, console, load, print_json_line
+from tokka.cli.console import Call, command
 
 if TYPE_CHECKING:
     from tokka.deployment.judge.confidence_sequences import Difference
@@ -15,13 +15,11 @@ app = typer.Typer(no_args_is_help=True, help="Compare a version with the champio
 SHOWN = ("metric", "requests", "champion", "challenger", "difference", "confidence sequence", "challenger is")
 
 
-@app.command()
+@command(app)
 def start(
+    call: Call,
     version: Annotated[str, typer.Argument(help="The registry version's number.")],
     share: Annotated[float, typer.Option("--share", help="Its part of live traffic, between 0 and 1.")] = 0.5,
-    params: ParamsFile = DEFAULT_PARAMS,
-    overrides: Overrides = None,
-    json: Json = False,
 ) -> None:
     """Give a version a fixed share of live traffic beside the champion; a user stays with one of the two.
 
@@ -36,50 +34,47 @@ def start(
     from tokka.stack.local_target import LocalTarget
     from tokka.stack.stack import ensure_up
 
-    parsed, settings = load(params, overrides)
-    ensure_up(settings, parsed)
+    params, settings = call.params, call.settings
+    ensure_up(settings, params)
     rollout = Rollout(
-        version=version, registry=open_registry(parsed, settings), record=Record(settings.record_url),
-        target=LocalTarget(settings, parsed), params=parsed, settings=settings,
+        version=version, registry=open_registry(params, settings), record=Record(settings.record_url),
+        target=LocalTarget(settings, params), params=params, settings=settings,
     )  # fmt: skip
     state = ab.start(rollout, share)
-    console(json).print(f"version {version} gets {state.share:.0%} of the traffic; `tokka ab status` shows the figures")
-    if json:
-        print_json_line(state.model_dump())
+    told = f"version {version} gets {state.share:.0%} of the traffic; `tokka ab status` shows the figures"
+    call.conclude(state.model_dump(), told)
 
 
-@app.command()
-def status(params: ParamsFile = DEFAULT_PARAMS, overrides: Overrides = None, json: Json = False) -> None:
+@command(app)
+def status(call: Call) -> None:
     """Rates on both sides and the confidence sequence of their difference, valid however often one looks.
 
     Example: `tokka ab status`
     """
+    from tokka.cli.tables import table
     from tokka.deployment import ab
     from tokka.deployment.judge import confidence_sequences
     from tokka.deployment.record.record import Record
 
-    parsed, settings = load(params, overrides)
-    state = Record(settings.record_url).read(parsed.registry.model)
-    found = confidence_sequences.measure(ab.read_traffic(state, parsed, settings), parsed.canary.alpha)
-    table = Table(*SHOWN, box=None, pad_edge=False)
+    params, settings = call.params, call.settings
+    state = Record(settings.record_url).read(params.registry.model)
+    found = confidence_sequences.measure(ab.read_traffic(state, params, settings), params.canary.alpha)
+    shown = table(*SHOWN)
     for name, one in found.items():
-        table.add_row(name, str(one.requests), *_cells(one), one.verdict)
-    out = console(json)
-    versions = [revision.version if revision else "none" for revision in (state.champion, state.challenger)]
-    out.print(f"champion version {versions[0]}, challenger version {versions[1]} at {state.share:.0%}")
-    out.print(table)
-    out.print(f"[dim]all intervals hold together, at any time, with probability {1 - parsed.canary.alpha:.0%}[/]")
-    if json:
-        metrics = {name: {**asdict(one), "verdict": one.verdict} for name, one in found.items()}
-        print_json_line({"champion": versions[0], "challenger": versions[1], "share": state.share, "metrics": metrics})
+        shown.add_row(name, str(one.requests), *_cells(one), one.verdict)
+    champion, challenger = (one.version if one else "none" for one in (state.champion, state.challenger))
+    metrics = {name: {**asdict(one), "verdict": one.verdict} for name, one in found.items()}
+    call.conclude(
+        {"champion": champion, "challenger": challenger, "share": state.share, "metrics": metrics},
+        f"champion version {champion}, challenger version {challenger} at {state.share:.0%}",
+        shown,
+        Text(f"all intervals hold together, at any time, with probability {1 - params.canary.alpha:.0%}", "dim"),
+    )
 
 
-@app.command()
+@command(app)
 def stop(
-    winner: Annotated[str, typer.Option("--winner", help="The version that serves from now on.")],
-    params: ParamsFile = DEFAULT_PARAMS,
-    overrides: Overrides = None,
-    json: Json = False,
+    call: Call, winner: Annotated[str, typer.Option("--winner", help="The version that serves from now on.")]
 ) -> None:
     """End the test: the winner serves everybody, at once.
 
@@ -91,21 +86,19 @@ def stop(
     from tokka.errors import TokkaError
     from tokka.registry.publish import open_registry
 
-    parsed, settings = load(params, overrides)
-    record = Record(settings.record_url)
-    challenger = record.read(parsed.registry.model).challenger
-    state = ab.stop(winner, record, parsed, settings)
-    console(json).print(f"version {winner} serves (generation {state.generation}): {state.reason}")
+    params, settings, record = call.params, call.settings, Record(call.settings.record_url)
+    challenger = record.read(params.registry.model).challenger
+    state = ab.stop(winner, record, params, settings)
+    call.out.print(f"version {winner} serves (generation {state.generation}): {state.reason}")
     if challenger is not None:
         verdict = "promoted" if challenger.version == winner else "rolled_back"
         try:
-            registry = open_registry(parsed, settings)
+            registry = open_registry(params, settings)
             show_verdict(challenger.version, verdict, (state.reason,), registry)
-            keep_aliases(record, parsed.registry.model, registry)
+            keep_aliases(record, params.registry.model, registry)
         except TokkaError as error:
-            console(json).print(f"[dim]the registry will show it later: {error.message}[/]")
-    if json:
-        print_json_line(state.model_dump())
+            call.out.print(Text(f"the registry will show it later: {error.message}", "dim"))
+    call.conclude(state.model_dump())
 
 
 def _cells(one: "Difference") -> list[str]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tokka.cli.console import Json, conclude
+from tokka.cli.console import Call, command
 
 if TYPE_CHECKING:
     from tokka.gateway.api_keys import Key
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="API keys of the endpoint: create, list, revoke.")
 
 
-@app.command()
+@command(app, without=("params", "overrides"))
 def create(
+    call: Call,
     name: Annotated[str, typer.Argument(help="Who will use it, for people who read the list.")],
     scope: Annotated[
         list[str] | None, typer.Option(help="predict, feedback or admin; may be repeated. Default: predict, feedback.")
     ] = None,
     days: Annotated[float, typer.Option(help="Until it expires; 0 for never.")] = 90.0,
-    json: Json = False,
 ) -> None:
     """Make a key and show its secret, this once: only a digest of it is kept.
 
@@ -29,38 +29,34 @@ def create(
     Example: `tokka keys create crm --scope predict --days 30`
     """
     from tokka.gateway.api_keys import KeyStore
-    from tokka.settings import Settings
 
-    secret, key = KeyStore(Settings.from_environment().home).create(name, scope or ["predict", "feedback"], days=days)
+    secret, key = KeyStore(call.settings.home).create(name, scope or ["predict", "feedback"], days=days)
     made = f"key {key.id} for {key.name}: {', '.join(key.scopes)}; expires {_moment(key.expires)}"
     told = {"id": key.id, "secret": secret, "scopes": key.scopes, "expires": key.expires}
-    conclude(json, told, made, *([] if json else ["The secret is shown this once:"]), markup=False)
-    if not json:
+    call.conclude(told, made, *([] if call.as_json else ["The secret is shown this once:"]))
+    if not call.as_json:
         print(secret)
 
 
-@app.command("list")
-def list_keys(json: Json = False) -> None:
+@command(app, "list", without=("params", "overrides"))
+def list_keys(call: Call) -> None:
     """Every key: id, name, scopes, expiry, state; never a secret.
 
     Example: `tokka keys list`
     """
-    from rich.markup import escape
-
     from tokka.cli.tables import table
     from tokka.gateway.api_keys import KeyStore
-    from tokka.settings import Settings
 
-    found = KeyStore(Settings.from_environment().home).list()
+    found = KeyStore(call.settings.home).list()
     shown, rows = table("id", "name", "scopes", "created", "expires", "state"), [_row(key) for key in found]
     for row in rows:
-        shown.add_row(*map(escape, row.values()))
-    conclude(json, {"keys": rows}, shown if rows else "no keys: `tokka keys create NAME` makes one")
+        shown.add_row(*row.values())
+    call.conclude({"keys": rows}, shown if rows else "no keys: `tokka keys create NAME` makes one")
 
 
-@app.command()
+@command(app, without=("params", "overrides"))
 def revoke(
-    name: Annotated[str, typer.Argument(metavar="ID", help="As `tokka keys list` shows it.")], json: Json = False
+    call: Call, name: Annotated[str, typer.Argument(metavar="ID", help="As `tokka keys list` shows it.")]
 ) -> None:
     """Refuse a key from the next request on.
 
@@ -68,12 +64,10 @@ def revoke(
     """
     from tokka.gateway.api_keys import KeyStore
     from tokka.gateway.gateway import forget_grants
-    from tokka.settings import Settings
 
-    settings = Settings.from_environment()
-    key = KeyStore(settings.home).revoke(name)
-    forget_grants(settings.home / "stack")
-    conclude(json, {"revoked": key.id}, f"key {key.id} ({key.name}) is revoked", markup=False)
+    key = KeyStore(call.settings.home).revoke(name)
+    forget_grants(call.settings.home / "stack")
+    call.conclude({"revoked": key.id}, f"key {key.id} ({key.name}) is revoked")
 
 
 def _row(key: "Key") -> dict[str, str]:

@@ -6,7 +6,7 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
-from tokka.cli import ab, demo, jobs, keys, project, review, run, stack, tune
+from tokka.cli import ab, hooks, jobs, keys, project, remote, review, run, stack
 from tokka.cli.console import INTERRUPTED, report_error
 from tokka.errors import UsageError
 
@@ -19,8 +19,9 @@ app = typer.Typer(
     "ship it by a canary that fails safe, and retrain it when the world drifts.\n\n"
     "Start with `tokka sample` and `tokka run`. Exit codes: 0 done, 1 failed, 2 wrong use, 3 refused by a gate.",
 )
-for module in (run, project, stack, demo, tune, jobs):
+for module in (run, project, stack, remote, jobs, hooks):
     app.add_typer(module.app)
+app.add_typer(stack.deploy, name="deploy")
 app.add_typer(review.app, name="review")
 app.add_typer(ab.app, name="ab")
 app.add_typer(keys.app, name="keys")
@@ -28,6 +29,9 @@ app.add_typer(keys.app, name="keys")
 
 def main() -> None:
     """Run one command; whatever goes wrong becomes one line and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that does not know a character, or a file's name that is no text, ends no command.
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # of a process they are TextIOWrapper
     sys.exit(call(sys.argv[1:]))
 
 

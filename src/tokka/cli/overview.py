@@ -1,16 +1,12 @@
-"""`tokka status`: what the record wants, what serves, and how the last minute of traffic fared.
-
-found = overview(settings, params); print(render(found)); print_json_line(found.as_json())
-"""
+"""`tokka status`: what the record wants, what serves, and how the last minute of traffic fared."""
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -18,9 +14,12 @@ from tokka.cli.tables import facts, number, table
 from tokka.deployment import rollout_files
 from tokka.deployment.record.record import Record
 from tokka.deployment.record.state import Decision, State
+from tokka.errors import TokkaError
+from tokka.notifications.outbox import Outbox
 from tokka.params import Params
 from tokka.request_log.framing import LogRecord
 from tokka.settings import Settings
+from tokka.stack import state_file
 from tokka.stack.stack import status
 from tokka.stack.state_file import StackInfo
 
@@ -51,13 +50,17 @@ class Judge(TypedDict):
 
 @dataclass(frozen=True)
 class Overview:
-    """What `tokka status` shows; `stack` is None when none runs, `judge` when nothing rolls out."""
+    """What `tokka status` shows; `stack` is None when none runs, `judge` when nothing rolls out.
+
+    `notifications` are sentences about those that were not taken.
+    """
 
     record: State
     stack: StackInfo | None
     traffic: list[Traffic]
     judge: Judge | None
     decisions: list[Decision]
+    notifications: list[str]
 
     def as_json(self) -> dict[str, object]:
         """Plain data for `--json`."""
@@ -69,15 +72,26 @@ def overview(settings: Settings, params: Params) -> Overview:
     """Record, stack, traffic of the last minute, the judge's e-values and the last decisions."""
     from tokka.request_log.log import read
 
-    record, endpoint = Record(settings.record_url), params.registry.model
+    record, endpoint = Record(settings.record_url, later=True), params.registry.model
     info, now = status(settings), time.time()
-    state = record.read(endpoint)
+    try:
+        state = record.read(endpoint)
+        if info is not None and info.name != endpoint and state.champion is None and state.challenger is None:
+            # The stack was started with another name; of this one nothing is known.
+            state = record.read(endpoint := info.name)
+        decisions, told = record.decisions(endpoint, limit=DECISIONS), Outbox(settings.record_url).problems()
+    except TokkaError as error:
+        if info is None:
+            raise
+        # What serves goes on without the record, and is shown without it.
+        state, decisions, told = state_file.as_state(info), [], [error.message]
     return Overview(
         record=state,
         stack=info,
         traffic=traffic(read(settings.home / "requests", since=now - WINDOW_SECONDS)),
         judge=judge(rollout_files.read(settings.home), state),
-        decisions=record.decisions(endpoint, limit=DECISIONS),
+        decisions=decisions,
+        notifications=told,
     )
 
 
@@ -97,32 +111,28 @@ def judge(found: rollout_files.Look | None, state: State) -> Judge | None:
 
 def traffic(records: Iterable[LogRecord]) -> list[Traffic]:
     """Predictions by version, in the order of the versions' names."""
-    import numpy as np
-
     found: dict[str, list[LogRecord]] = {}
     for record in records:
         if record.get("kind") == "prediction":
             found.setdefault(str(record["version"]), []).append(record)
-    rows: list[Traffic] = []
-    for version, predictions in sorted(found.items()):
-        p50, p99 = np.percentile([row["latency_ms"] for row in predictions], [50, 99])
-        count, replayed = len(predictions), sum(bool(row.get("replayed")) for row in predictions)
-        rows.append(
-            {
-                "version": version,
-                "predictions": count,
-                "per_second": count / WINDOW_SECONDS,
-                "p50_ms": float(p50),
-                "p99_ms": float(p99),
-                "replayed": replayed / count,
-            }
-        )
-    return rows
+    return [_summed(version, predictions) for version, predictions in sorted(found.items())]
+
+
+def _summed(version: str, predictions: Sequence[LogRecord]) -> Traffic:
+    import numpy as np
+
+    p50, p99 = np.percentile([row["latency_ms"] for row in predictions], [50, 99]).tolist()
+    count, replayed = len(predictions), sum(bool(row.get("replayed")) for row in predictions)
+    return Traffic(
+        version=version, predictions=count, per_second=count / WINDOW_SECONDS, p50_ms=p50, p99_ms=p99,
+        replayed=replayed / count,
+    )  # fmt: skip
 
 
 def render(found: Overview) -> RenderableType:
     """The overview for a terminal."""
-    problems = [Text(problem, style="red") for problem in (found.stack.problems if found.stack else ())]
+    said = (*(found.stack.problems if found.stack else ()), *found.notifications)
+    problems = [Text(problem, style="red") for problem in said]
     parts: list[RenderableType] = [_roles(found.record, found.stack), *problems]
     if found.traffic:
         parts.append(_traffic(found.traffic))
@@ -147,6 +157,8 @@ def _roles(state: State, stack: StackInfo | None) -> Table:
     shown.add_row("endpoint", stack.endpoint + (", with authentication" if stack.authentication else ""))
     shown.add_row("gRPC", stack.grpc_endpoint or "none")
     shown.add_row("workers", f"{ready} of {len(stack.workers)} ready, {stack.restarts} restarted")
+    if any(stack.unlogged.values()):
+        shown.add_row("not logged", ", ".join(f"{count} {kind}" for kind, count in stack.unlogged.items()))
     shown.add_row("MLflow", stack.mlflow or "starting")
     shown.add_row("admin", stack.admin or stack.admin_problem or "starting")
     return shown
@@ -175,6 +187,6 @@ def _decisions(decisions: Iterable[Decision]) -> Table:
     shown = table("when", "version", "phase", "share", "decision", "why", title="Last decisions")
     for decision in decisions:
         when = time.strftime("%H:%M:%S", time.localtime(decision["time"]))
-        why, share = escape("; ".join(decision["reasons"])), f"{decision['share']:.0%}"
+        why, share = "; ".join(decision["reasons"]), f"{decision['share']:.0%}"
         shown.add_row(when, decision["version"], decision["phase"], share, decision["action"], why)
     return shown

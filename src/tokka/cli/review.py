@@ -5,27 +5,18 @@ import getpass
 import json as json_format
 import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from tokka.cli import tables
-from tokka.cli.console import (
-    DEFAULT_PARAMS,
-    Json,
-    Overrides,
-    ParamsFile,
-    conclude,
-    console,
-    load,
-    print_json_line,
-    progress,
-)
+from tokka.cli.console import Call, command, progress
 from tokka.errors import UsageError
+from tokka.files import Tree
 
 
 def _me() -> str:
@@ -37,7 +28,7 @@ def _me() -> str:
 
 
 app = typer.Typer(no_args_is_help=True, help="Look at registry versions, approve or refuse them.")
-SHOWN = ("version", "verdict", "gate", "aliases", "reviewer", "comment")
+SHOWN = ("version", "verdict", "gate", "aliases", "reviewer", "comment", "reason")
 ME = _me()
 Version = Annotated[str, typer.Argument(help="The registry version's number.")]
 Comment = Annotated[str, typer.Option("--comment", help="Why; it is kept with the version.")]
@@ -49,95 +40,139 @@ Answers = Annotated[
 Given = Annotated[list[str] | None, typer.Option("--set", help="One answer as ID=LABEL. Repeatable.")]
 
 
-@app.command(name="list")
-def list_(params: ParamsFile = DEFAULT_PARAMS, overrides: Overrides = None, json: Json = False) -> None:
+@command(app, "list")
+def list_(call: Call) -> None:
     """List every version with its aliases, gate and review.
 
     Example: `tokka review list`
     """
-    from tokka.registry.review import list_versions
+    from tokka.deployment.review.versions import list_versions
 
-    parsed, settings = load(params, overrides)
-    rows = list_versions(parsed, settings)
+    rows = list_versions(call.params, call.settings)
     shown = tables.table(*SHOWN)
     for row in rows:
-        cells = {**row, "aliases": ", ".join(row["aliases"])}
-        shown.add_row(*(escape(str(cells[name])) for name in SHOWN))
-    conclude(json, {"versions": rows}, shown if rows else "no version yet: `tokka run` makes one")
+        reason = "; ".join(filter(None, (row["reason"], row["request"])))
+        cells = {**row, "aliases": ", ".join(row["aliases"]), "reason": reason}
+        shown.add_row(*(str(cells[name]) for name in SHOWN))
+    call.conclude({"versions": rows}, shown if rows else "no version yet: `tokka run` makes one")
 
 
-@app.command()
-def show(
-    version: Version, params: ParamsFile = DEFAULT_PARAMS, overrides: Overrides = None, json: Json = False
-) -> None:
-    """Show a version's model card and tags.
+@command(app)
+def show(call: Call, version: Version) -> None:
+    """Show a version's model card, the forecast of its rollout, who decided what, and its tags.
 
     Example: `tokka review show 2`
     """
-    from tokka.registry.review import show_version
+    from tokka.deployment.review.forecast import lines
+    from tokka.deployment.review.versions import show_version
+    from tokka.steps.register import look_ahead
 
-    parsed, settings = load(params, overrides)
-    found = show_version(version, parsed, settings)
+    found = show_version(version, call.params, call.settings)
     tags = (f"{name} = {value}" for name, value in sorted(found["tags"].items()))
-    conclude(json, found, found["description"], *tags, markup=False)
+    standing = f"review: {found['verdict']}, {found['reason']}"
+    asked = [f"request: {found['request']}"] if found["request"] else []
+    ahead = look_ahead(call.params, call.settings)
+    whole = {**found, "forecast": ahead.as_dict()}
+    call.conclude(whole, found["description"], *lines(ahead), standing, *asked, *found["problems"], *tags)
 
 
-@app.command()
+@command(app)
+def audit(call: Call, version: Version) -> None:
+    """Show who decided on a version, when, and by the digest of which evidence.
+
+    Example: `tokka review audit 2`
+    """
+    from tokka.deployment.review.versions import show_version
+
+    found = show_version(version, call.params, call.settings)
+    names = ("evidence", "model", "champion")
+    shown = tables.table("time", "verdict", "who", *names, "comment")
+    for one in found["reviews"]:
+        when = datetime.fromtimestamp(float(str(one["time"])), UTC).isoformat(timespec="seconds")
+        how = "by tag" if one["by_tag"] else "in MLflow" if one["in_mlflow"] else "signed"
+        who = f"{one['reviewer']} ({how})"
+        digests = (str(one[f"{name}_digest"])[:12] or "none" for name in names)
+        shown.add_row(when, str(one["verdict"]), who, *digests, str(one["comment"]))
+    trail = {name: found[name] for name in ("version", "verdict", "reason", "evidence", "reviews", "problems")}
+    lines = (f"version {version}: {found['verdict']}, {found['reason']}", *found["problems"])
+    call.conclude(trail, shown if found["reviews"] else "nobody has decided on it", *lines)
+
+
+@command(app, without=("overrides",))
+def key(call: Call, reviewer: Reviewer = ME) -> None:
+    """Show your public key, for `review.approvers` in params.yaml; it is made on first use.
+
+    Example: `tokka review key --reviewer ana`
+    """
+    from tokka.deployment.review.signatures import public_key
+
+    found = public_key(reviewer, call.settings)
+    call.conclude({"reviewer": reviewer, "key": found}, f"{reviewer}: {found}")
+
+
+@command(app)
 def approve(
+    call: Call,
     version: Version,
     comment: Comment = "",
     reviewer: Reviewer = ME,
-    params: ParamsFile = DEFAULT_PARAMS,
-    overrides: Overrides = None,
     start: Annotated[bool, typer.Option("--rollout/--no-rollout", help="Start its canary at once.")] = True,
-    json: Json = False,
 ) -> int:
-    """Approve a version and start its canary.
+    """Approve a version, signed with your own key, and start its canary.
 
     Example: `tokka review approve 2 --comment "looked at the slices"`
     """
     from tokka.cli.run import EXIT_REFUSED, was_refused
-    from tokka.registry import review
+    from tokka.deployment.review import versions
     from tokka.runs.execute import Request, execute
 
-    parsed, settings = load(params, overrides)
-    review.approve(version, reviewer, comment, parsed, settings)
-    out = console(json)
+    params, settings, out = call.params, call.settings, call.out
+    versions.decide("approved", version, reviewer, comment, params, settings)
     out.print(f"version {version} is approved by {reviewer}")
-    final: tables.Facts = {"version": version, "review": "approved", "gate": None, "canary": None}
+    final: Tree = {"version": version, "review": "approved", "gate": None, "canary": None}
     if start:
         with progress(out, settings) as shown:
-            run_id = review.show_version(version, parsed, settings)["run_id"]
-            final = execute(Request(params=parsed, pipeline="rollout", run_id=run_id), settings, shown)
+            run_id = versions.show_version(version, params, settings)["run_id"]
+            final = execute(Request(params=params, pipeline="rollout", run_id=run_id), settings, shown)
         out.print(tables.verdict_line("canary", final["canary"]))
-    conclude(json, final)
+    call.conclude(final)
     return EXIT_REFUSED if was_refused(final) else 0
 
 
-@app.command()
-def refuse(
-    version: Version,
-    comment: Comment,
-    reviewer: Reviewer = ME,
-    params: ParamsFile = DEFAULT_PARAMS,
-    overrides: Overrides = None,
-    json: Json = False,
-) -> None:
-    """Refuse a version; it will not be served.
+@command(app)
+def evaluate(call: Call, version: Version) -> int:
+    """Evaluate a version again, with the champion that serves now; what passes is a new version that waits.
+
+    Nothing is trained. A running stack does it by itself for what waits when the champion has moved.
+
+    Example: `tokka review evaluate 3`
+    """
+    from tokka.cli.run import EXIT_REFUSED, was_refused
+    from tokka.runs.execute import execute
+    from tokka.runs.reproduce import request_again
+
+    request = request_again(version, call.params, call.settings)
+    with progress(call.out, call.settings) as shown:
+        final = execute(request, call.settings, shown)
+    made, gate = final["version"], tables.verdict_line("gate", final["gate"])
+    call.conclude(final, gate, f"version {made} is that model with its new evidence" if made else "no new version")
+    return EXIT_REFUSED if was_refused(final) else 0
+
+
+@command(app)
+def refuse(call: Call, version: Version, comment: Comment, reviewer: Reviewer = ME) -> None:
+    """Refuse a version, signed with your own key: its model will never be served, under no number.
 
     Example: `tokka review refuse 3 --comment "confuses refunds with cancellations"`
     """
-    from tokka.registry import review
+    from tokka.deployment.review import versions
 
-    parsed, settings = load(params, overrides)
-    review.refuse(version, reviewer, comment, parsed, settings)
-    conclude(json, {"version": version, "review": "refused"}, f"version {version} is refused by {reviewer}")
+    versions.decide("refused", version, reviewer, comment, call.params, call.settings)
+    call.conclude({"version": version, "review": "refused"}, f"version {version} is refused by {reviewer}")
 
 
-@app.command()
-def labels(
-    params: ParamsFile = DEFAULT_PARAMS, answers: Answers = None, given: Given = None, json: Json = False
-) -> None:
+@command(app, without=("overrides",))
+def labels(call: Call, answers: Answers = None, given: Given = None) -> None:
     """Label the messages on which champion and challenger disagree, while a shadow waits for it.
 
     In a terminal it asks one after the other: 1 for the champion's answer, 2 for the challenger's, another label in
@@ -147,27 +182,21 @@ def labels(
     """
     from tokka.deployment import label_requests as wanted_labels
 
-    parsed, settings = load(params, None)
-    out = console(json)
-    wanted = wanted_labels.read(settings, parsed)
+    params, settings, out = call.params, call.settings, call.out
+    wanted = wanted_labels.read(settings, params)
     found = {**(read_answers(answers) if answers else {}), **dict(_pair(text) for text in given or ())}
-    if not found and wanted and not json and sys.stdin.isatty():
+    if not found and wanted and not call.as_json and sys.stdin.isatty():
         found = ask(wanted, out)
     else:
         out.print(_labels_table(wanted) if wanted else "no label is wanted: no shadow runs, or it knows enough")
-    written = wanted_labels.answer(settings, parsed, found) if found else 0
+    written = wanted_labels.answer(settings, params, found) if found else 0
     if written:
         out.print(f"{written} labels written; the judge reads them at its next look")
-    if json:
-        print_json_line({"wanted": wanted_labels.read(settings, parsed), "written": written})
+    call.conclude({"wanted": wanted_labels.read(settings, params), "written": written})
 
 
 def read_answers(path: Path) -> dict[str, str]:
-    """Answers by id out of a file.
-
-    Raises:
-        UsageError: it cannot be read as the one or the other format.
-    """
+    """Answers by id out of a file; UsageError when it cannot be read as the one or the other format."""
     try:
         content = path.read_text(encoding="utf-8")
         if path.suffix == ".json":
@@ -185,8 +214,8 @@ def ask(wanted: list[dict[str, str]], out: Console) -> dict[str, str]:
     """One question per disagreement."""
     found: dict[str, str] = {}
     for number, entry in enumerate(wanted, start=1):
-        out.print(f"\n{number} of {len(wanted)}: {_text(entry)}", markup=False)
-        out.print(f"  1 {entry['champion']}   2 {entry['challenger']}", markup=False)
+        out.print(f"\n{number} of {len(wanted)}: {_text(entry)}")
+        out.print(f"  1 {entry['champion']}   2 {entry['challenger']}")
         said = input("label: ").strip()
         if said == "q":
             break
@@ -205,7 +234,7 @@ def _pair(text: str) -> tuple[str, str]:
 def _labels_table(wanted: list[dict[str, str]]) -> Table:
     shown = tables.table("id", "text", "champion", "challenger", title=f"{len(wanted)} labels are wanted")
     for entry in wanted[:SHOWN_LABELS]:
-        shown.add_row(*map(escape, (entry["id"], _text(entry), entry["champion"], entry["challenger"])))
+        shown.add_row(entry["id"], _text(entry), entry["champion"], entry["challenger"])
     return shown
 
 

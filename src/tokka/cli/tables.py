@@ -7,16 +7,24 @@ from rich.console import Group, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 
+from tokka.data.preparation.dropped import in_words
+from tokka.files import Tree
+
 SHOWN_METRICS = ("accuracy", "f1_macro", "f1_weighted", "roc_auc", "mae", "rmse", "r2", "pearson")
 SHOWN_REASONS = 4
 
-Facts = Mapping[str, Any]  # JSON that the steps' processes wrote
+
+class _Plain(Table):
+    """A table whose cells are shown as they are: what stands in square brackets is no style."""
+
+    def add_row(self, *cells: RenderableType | None, **options: Any) -> None:
+        super().add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells), **options)
 
 
 def table(*columns: str | Column, title: str | None = None, header: bool = True) -> Table:
     """A table without lines; text that is too wide is folded."""
     folded = [Column(one, overflow="fold") if isinstance(one, str) else one for one in columns]
-    return Table(*folded, title=title, title_justify="left", box=None, pad_edge=False, show_header=header)
+    return _Plain(*folded, title=title, title_justify="left", box=None, pad_edge=False, show_header=header)
 
 
 def number(name: str) -> Column:
@@ -29,17 +37,18 @@ def facts() -> Table:
     return table(Column(style="bold"), Column(overflow="fold"), header=False)
 
 
-def run_summary(final: Facts, seconds: float) -> RenderableType:
+def run_summary(final: Tree, seconds: float) -> RenderableType:
     """Steps and seconds, metrics side by side, verdicts with reasons, and where to look."""
     parts: list[RenderableType] = [""]
     if final["cached"]:
         parts.append(Text("Nothing changed: this key has been run before, and no work was done again.", style="bold"))
     if final["steps"]:
-        parts.append(_steps(final["steps"]))
+        parts.append(step_table(final["steps"]))
     return Group(*parts, _metrics(final["metrics"]), _facts(final, seconds))
 
 
-def _steps(steps: Sequence[Facts]) -> Table:
+def step_table(steps: Sequence[Tree]) -> Table:
+    """Steps with their seconds and status."""
     shown = table("step", number("seconds"), "status", title="Steps")
     for step in steps:
         shown.add_row(step["name"], f"{step['seconds']:.1f}", step["status"])
@@ -56,12 +65,16 @@ def _metrics(metrics: Mapping[str, Mapping[str, float]]) -> Table:
     return shown
 
 
-def _facts(final: Facts, seconds: float) -> Table:
+def _facts(final: Tree, seconds: float) -> Table:
     shown = facts()
+    left_out = in_words(final.get("dropped") or {})
+    for place, (name, words) in enumerate(left_out):
+        shown.add_row("" if place else "left out", f"{name}: {words}")
     for name in ("drift", "gate", "canary"):
         if final.get(name):
             shown.add_row(name, _verdict(final[name]))
-    for name in ("review", "version", "key", "data_digest", "model_digest", "endpoint", "report", "mlflow"):
+    places = ("endpoint", "report", "mlflow", "kubeflow", "next")
+    for name in ("review", "version", "run_id", "key", "data_digest", "model_digest", *places):
         if final.get(name):
             shown.add_row(name.replace("_", " "), str(final[name]))
     if answer := final.get("answer"):
@@ -71,12 +84,12 @@ def _facts(final: Facts, seconds: float) -> Table:
     return shown
 
 
-def _verdict(decision: Facts) -> str:
+def _verdict(decision: Tree) -> str:
     reasons = list(decision["reasons"])
     more = f"; and {len(reasons) - SHOWN_REASONS} more in the report" if len(reasons) > SHOWN_REASONS + 1 else ""
     return f"{decision['verdict']}: " + "; ".join(reasons[:SHOWN_REASONS] if more else reasons) + more
 
 
-def verdict_line(name: str, decision: Facts | None) -> Text:
+def verdict_line(name: str, decision: Tree | None) -> Text:
     """One decision as a line."""
     return Text(f"{name}: {_verdict(decision) if decision else 'not reached'}")

@@ -3,16 +3,22 @@
 import datetime
 import math
 import re
+import uuid
 from collections.abc import Mapping
+from decimal import Decimal
 
+from tokka.data import normalising
 from tokka.data.rows import Row
-from tokka.params import Data, Task
+from tokka.sections import Data, Task
 
 LABEL_CHARACTERS = 200
 # The year 2286: what is larger most likely counts milliseconds, and is refused.
 LATEST_SECONDS = 1e10
 # Seconds since 1970 as text: fewer digits may be a date, such as 20260531.
 SECONDS = re.compile(r"[0-9]{9,10}(\.[0-9]+)?")
+# Models compute in single precision, and square their errors.
+LARGEST_NUMBER = 1e15
+NO_TIME = ("", "nat", "nan", "none", "null")
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
@@ -21,29 +27,23 @@ class Unusable(ValueError):
 
 
 def to_row(cells: Mapping[str, object], task: Task, limits: Data) -> Row:
-    """The canonical row of a record.
-
-    Raises:
-        Unusable: a cell is missing, too long, of the wrong kind, not finite or not valid Unicode.
-    """
+    """The canonical row of a record; Unusable for a cell that is missing, too long, of the wrong kind or not finite."""
     text = to_text(cells[task.text], task.text, limits)
     pair = to_text(cells[task.text_pair], task.text_pair, limits) if task.text_pair else ""
     number = task.type == "regression"
     target = _number(cells[task.target], task.target) if number else _label(cells[task.target], task.target)
-    group = _word(cells[task.group], task.group, limits.max_cell_characters) if task.group else ""
+    most = limits.max_cell_characters
+    group = _check(_plain(cells[task.group], task.group), task.group, most) if task.group else ""
     if task.group and not group:
         raise Unusable(f"empty {task.group!r} (task.group)")
     time = _time(cells[task.time], task.time) if task.time else ""
-    slices = tuple(_word(cells[name], name, limits.max_cell_characters) for name in task.slices)
+    slices = tuple(_check(_plain(cells[name], name), name, most) for name in task.slices)
     return Row(text, pair, target, group, time, slices)
 
 
 def to_text(cell: object, name: str, limits: Data) -> str:
-    """The text of a cell, under its column's name.
-
-    Raises:
-        Unusable: it is missing, blank, too long, no text, or not valid Unicode.
-    """
+    """The text of a cell, under its column's name; Unusable when it is missing, blank, too long or no text."""
+    cell = _decoded(cell, name)
     if _is_missing(cell):
         raise Unusable(f"empty {name!r}")
     if not isinstance(cell, str):
@@ -55,9 +55,6 @@ def to_text(cell: object, name: str, limits: Data) -> str:
 
 
 def _label(cell: object, name: str) -> str:
-    if isinstance(cell, float) and cell.is_integer():
-        # An integer label next to an empty cell arrives as a float from most data-frame libraries.
-        cell = int(cell)
     label = _plain(cell, name)
     if not label:
         raise Unusable(f"empty {name!r}")
@@ -67,50 +64,68 @@ def _label(cell: object, name: str) -> str:
 
 
 def _number(cell: object, name: str) -> float:
+    cell = _decoded(cell, name)
     if cell is None or (isinstance(cell, str) and not cell.strip()):
         raise Unusable(f"empty {name!r}")
-    if isinstance(cell, bool) or not isinstance(cell, int | float | str):
+    if isinstance(cell, bool) or not isinstance(cell, int | float | str | Decimal):
         raise Unusable(f"{name!r} is a {type(cell).__name__}, expected a number")
     word = str(cell).strip()
     number = float(word) if NUMBER.fullmatch(word) else math.nan
     if not math.isfinite(number):
         raise Unusable(f"{name!r} is {word[:40]!r}, expected a finite number")
+    if abs(number) > LARGEST_NUMBER:
+        raise Unusable(f"{name!r} is {word[:40]}, over {LARGEST_NUMBER:g}: give it in a larger unit, or its logarithm")
     return number
 
 
 def _time(cell: object, name: str) -> str:
-    if isinstance(cell, datetime.date):
-        return cell.isoformat()
+    """ISO 8601, or empty for no time; one with a zone in UTC, so that instants compare as texts do."""
+    cell = _decoded(cell, name)
     if isinstance(cell, str) and SECONDS.fullmatch(cell.strip()):
         cell = float(cell)
-    if isinstance(cell, int | float) and not isinstance(cell, bool) and 0 <= cell < LATEST_SECONDS:
-        return datetime.datetime.fromtimestamp(cell, datetime.UTC).isoformat(timespec="seconds")
-    word = _plain(cell, name)
+    if isinstance(cell, int | float | Decimal) and not isinstance(cell, bool) and 0 <= cell < LATEST_SECONDS:
+        return datetime.datetime.fromtimestamp(float(cell), datetime.UTC).isoformat(timespec="seconds")
+    word = cell.isoformat() if isinstance(cell, datetime.date) else _plain(cell, name)
+    if word.lower() in NO_TIME:
+        return ""
     try:
         # A date stays a date: midnight would be a claim that the file does not make.
-        kind = datetime.datetime if len(word) > len("2026-05-31") else datetime.date
-        return kind.fromisoformat(word).isoformat()
-    except ValueError:
+        if len(word) <= len("2026-05-31"):
+            return datetime.date.fromisoformat(word).isoformat()
+        moment = datetime.datetime.fromisoformat(word)
+        return (moment.astimezone(datetime.UTC) if moment.tzinfo else moment).isoformat()
+    except (ValueError, OverflowError):
         raise Unusable(
-            f"{name!r} is {word[:40]!r}, expected an ISO 8601 time such as 2026-05-31T12:00:00 or seconds since 1970"
+            f"{name!r} is {word[:40]!r}, expected an ISO 8601 time such as 2026-05-31T12:00:00 or seconds since 1970; "
+            "--set task.time=null leaves the column out"
         ) from None
 
 
-def _word(cell: object, name: str, longest: int) -> str:
-    return _check(_plain(cell, name), name, longest)
-
-
 def _plain(cell: object, name: str) -> str:
-    """A single value as a word without white space around it; empty when it is missing."""
+    cell = _decoded(cell, name)
     if _is_missing(cell):
         return ""
-    if isinstance(cell, bool):
-        return str(cell).lower()
-    if isinstance(cell, float) and not math.isfinite(cell):
+    if isinstance(cell, float | Decimal) and not math.isfinite(cell):
         raise Unusable(f"{name!r} is {cell}")
-    if isinstance(cell, str | int | float | datetime.date):
-        return str(cell).strip()
+    if isinstance(cell, float | Decimal) and cell == int(cell):
+        # An integer next to an empty cell arrives as a float from most data-frame libraries.
+        cell = int(cell)
+    if isinstance(cell, Decimal):
+        return f"{cell:f}"
+    if isinstance(cell, str | int | float | datetime.date | uuid.UUID):
+        # `label` knows both spellings of a truth value.
+        return normalising.label(str(cell))
     raise Unusable(f"{name!r} is a {type(cell).__name__}, expected a single value")
+
+
+def _decoded(cell: object, name: str) -> object:
+    """The text of a cell of bytes; what else there is as it is."""
+    if not isinstance(cell, bytes):
+        return cell
+    try:
+        return cell.decode("utf-8")
+    except UnicodeDecodeError:
+        raise Unusable(f"{name!r} holds bytes that are not UTF-8, expected text or a single value") from None
 
 
 def _is_missing(cell: object) -> bool:

@@ -1,8 +1,7 @@
-"""Where raw data comes from: a path, http(s)://, hf:// or dvc://, as a local file of bounded size.
+"""Where raw data comes from, as a local file of bounded size: a path, http(s)://, s3://, hf:// or dvc://.
 
-path = fetch("data/messages.csv", params.data, settings)
-fetch("hf://datasets/owner/name/train.csv@<revision>", …)     # huggingface_hub
-fetch("dvc://data/messages.csv@v1.2?repo=https://…", …)       # dvc.api; without a repo: the project's own
+`hf://datasets/OWNER/NAME/FILE@REVISION` by huggingface_hub; `dvc://PATH@REVISION?repo=URL` by dvc.api, without a repo
+from the project's own.
 """
 
 import hashlib
@@ -12,9 +11,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from tokka import files
+from tokka import files, objects
 from tokka.errors import TokkaError, UsageError
-from tokka.params import Data, Params
+from tokka.params import Params
+from tokka.sections import Data
 from tokka.settings import Settings
 
 BLOCK = 1 << 20
@@ -30,41 +30,37 @@ def fetch(source: str, limits: Data, settings: Settings) -> Path:
     """
     if not source.strip():
         raise UsageError("data.source is empty", "name a file with --data, or make the sample: tokka sample")
-    scheme = source.partition("://")[0] if "://" in source else ""
-    readers = {"": _local, "http": _download, "https": _download, "hf": _hub, "dvc": _dvc}
+    if "://" not in source:
+        return settings.root / Path(source).expanduser()
+    scheme, readers = source.partition("://")[0], {"http": _download, "https": _download, "hf": _hub, "dvc": _dvc}
+    readers["s3"] = _object
     if scheme not in readers:
-        hint = "use a path, http(s)://, hf:// or dvc://"
+        hint = "use a path, http(s)://, s3://, hf:// or dvc://"
         raise UsageError(f"data.source {source!r}: unknown scheme {scheme!r}", hint)
     return readers[scheme](source, limits, settings)
 
 
+def fetch_snapshot(snapshot: str, params: Params, settings: Settings) -> Path | None:
+    """The local file of a snapshot of labelled feedback, by its path or its address; None for no snapshot."""
+    return fetch(snapshot, params.data, settings) if snapshot else None
+
+
 def source_digest(params: Params, settings: Settings, feedback: Path | None = None) -> str:
-    """One sha256 over the bytes of everything that a run reads: source, test file, feedback, suite, practice.
-
-    Raises:
-        TokkaError: one of them cannot be read.
-    """
-    named = [params.data.source, *([params.data.test] if params.data.test else [])]
-    paths = [fetch(name, params.data, settings) for name in named]
-    paths += [settings.root / params.validation.suite, *([feedback] if feedback else [])]
+    """One sha256 over the bytes of everything that a run reads: source, test file, feedback, suite, practice."""
+    data = params.data
+    named = {"data.source": data.source, "data.validation": data.validation, "data.test": data.test}
+    digests = [digest(fetch(name, data, settings), field) for field, name in named.items() if name is not None]
+    digests.append(digest(settings.root / params.validation.suite, "validation.suite"))
+    digests += [digest(feedback)] if feedback else []
     practice = params.adaptation.source if params.adaptation.method != "none" else None
-    further = [{"adaptation": digest(fetch(practice, params.data, settings))}] if practice else []
-    return files.digest_json([*(digest(path) for path in paths), *further])
+    further = [{"adaptation": digest(fetch(practice, data, settings), "adaptation.source")}] if practice else []
+    return files.digest_json([*digests, *further])
 
 
-def digest(path: Path) -> str:
-    """The sha256 of a file that must exist.
-
-    Raises:
-        TokkaError: it does not.
-    """
-    if not path.is_file():
-        raise TokkaError(f"{path} does not exist" if not path.exists() else f"{path} is no file", "check the path")
+def digest(path: Path, field: str = "") -> str:
+    """The sha256 of a file, which `field` of params.yaml names; TokkaError when there is none that can be read."""
+    files.check_readable(path, field=field)
     return files.digest_file(path)
-
-
-def _local(source: str, limits: Data, settings: Settings) -> Path:
-    return settings.root / Path(source).expanduser()
 
 
 def _download(source: str, limits: Data, settings: Settings) -> Path:
@@ -76,6 +72,24 @@ def _download(source: str, limits: Data, settings: Settings) -> Path:
             return _keep(source, answer.iter_bytes(BLOCK), limits, settings)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise _unreachable(source, error, "check the address and the network") from None
+
+
+def _object(source: str, limits: Data, settings: Settings) -> Path:
+    """Copied once, and again when it has changed: a run asks for its data's digest in many places."""
+    path, stamp = _place(source, settings), objects.stamp(source)
+    mark = path.with_name(".stamp.json")
+    is_known = stamp and path.is_file() and mark.is_file() and path.stat().st_size <= limits.max_bytes
+    if is_known and files.read_json(mark) == [stamp, *_identity(path)]:
+        return path
+    _keep(source, objects.blocks(source), limits, settings)
+    if stamp == objects.stamp(source):  # else it changed while it was read, and nobody knows which one it is
+        files.write_json(mark, [stamp, *_identity(path)])
+    return path
+
+
+def _identity(path: Path) -> list[int]:
+    found = path.stat()
+    return [found.st_ino, found.st_size, found.st_mtime_ns]
 
 
 def _hub(source: str, limits: Data, settings: Settings) -> Path:
@@ -113,16 +127,20 @@ def _unreachable(source: str, error: Exception, hint: str) -> TokkaError:
 
 
 def _keep(source: str, blocks: Iterable[bytes], limits: Data, settings: Settings) -> Path:
-    """Write a stream into the downloads folder, under its own name, and stop at data.max_bytes."""
-    name = Path(re.split("[?@]", source.rstrip("/"))[0]).name
-    folder = settings.home / "downloads" / hashlib.sha256(source.encode()).hexdigest()[:16]
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".part-") as staging:
-        part, size = Path(staging) / name, 0
+    path, size = _place(source, settings), 0
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".part-") as staging:
+        part = Path(staging) / path.name
         with part.open("wb") as file:
             for block in blocks:
                 size += file.write(block)
                 if size > limits.max_bytes:
                     most = f"data.max_bytes = {limits.max_bytes:,} bytes"
                     raise TokkaError(f"data.source {source} has more than {most}", "use a smaller file")
-        return part.replace(folder / name)
+        return part.replace(path)
+
+
+def _place(source: str, settings: Settings) -> Path:
+    """Where the copy of a remote source lies."""
+    name = Path(re.split("[?@]", source.rstrip("/"))[0]).name
+    return settings.home / "downloads" / hashlib.sha256(source.encode()).hexdigest()[:16] / name

@@ -2,13 +2,14 @@
 
 import itertools
 import json
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
 from tokka.data import streams
 from tokka.data.records import Record, Table, broken, required_columns
 from tokka.errors import TokkaError
-from tokka.params import Data, Task
+from tokka.sections import Data, Task
 
 LOOK_AHEAD = 100
 
@@ -16,8 +17,7 @@ LOOK_AHEAD = 100
 def open_table(path: Path, task: Task, limits: Data) -> Table:
     """A JSON-lines file; its columns are the keys of its first hundred rows, or the task's where none is an object.
 
-    Raises:
-        TokkaError: the file as a whole cannot be trusted (see `streams.lines`), or is one JSON array.
+    TokkaError when it cannot be trusted (see `streams.lines`), or is one JSON array.
     """
     source = _objects(path, limits)
     ahead = list(itertools.islice(source, LOOK_AHEAD))
@@ -56,7 +56,7 @@ def _complete(record: Record, wanted: list[str]) -> Record:
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
+    found = {unicodedata.normalize("NFC", key): value for key, value in pairs}
     if len(found) < len(pairs):
         raise ValueError("a key stands twice in one object")
     return found

@@ -1,5 +1,6 @@
 """Parquet, batch by batch: dictionary pages stay dictionaries, so that a small file cannot fill the memory."""
 
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ import pyarrow.parquet as pq
 
 from tokka.data.records import Record, Table, required_columns
 from tokka.errors import TokkaError
-from tokka.params import Data, Task
+from tokka.sections import Data, Task
 
 BATCH_ROWS = 1024
 SMALLER = "use a smaller file, or raise data.max_bytes if the machine has the memory"
@@ -19,23 +20,25 @@ def open_table(path: Path, task: Task, limits: Data) -> Table:
     """A Parquet file; a record's `line` is the row's number from 1.
 
     Raises:
-        TokkaError: the file is broken; while its records are read also: it has no rows, or unfolds to more than
-            data.max_bytes.
+        TokkaError: the file is broken; while records are read, it has no rows, or unfolds to more than data.max_bytes.
     """
     with _translated(path):
         file = pq.ParquetFile(path)
-    return Table(list(file.schema_arrow.names), lambda here: _records(path, file, list(required_columns(here)), limits))
+    header = [unicodedata.normalize("NFC", name) for name in file.schema_arrow.names]
+    return Table(header, lambda here: _records(path, file, list(required_columns(here)), limits))
 
 
 def _records(path: Path, plain: pq.ParquetFile, names: list[str], limits: Data) -> Iterator[Record]:
     _check_bounds(path, plain.metadata, limits)
-    textual = [name for name in names if pa.types.is_string(plain.schema_arrow.field(name).type)]
+    spelled = {unicodedata.normalize("NFC", name): name for name in plain.schema_arrow.names}
+    columns = [spelled[name] for name in names]
+    textual = [name for name in columns if _is_textual(plain.schema_arrow.field(name).type)]
     line, unfolded = 0, 0
     with _translated(path):
-        for batch in pq.ParquetFile(path, read_dictionary=textual).iter_batches(batch_size=BATCH_ROWS, columns=names):
-            for values in zip(*(_values(batch.column(name)) for name in names), strict=True):
+        for batch in pq.ParquetFile(path, read_dictionary=textual).iter_batches(batch_size=BATCH_ROWS, columns=columns):
+            for values in zip(*(_values(batch.column(name)) for name in columns), strict=True):
                 line += 1
-                unfolded += sum(len(value) for value in values if isinstance(value, str))
+                unfolded += sum(len(value) for value in values if isinstance(value, str | bytes))
                 if unfolded > limits.max_bytes:
                     raise TokkaError(
                         f"{path}, row {line}: the text unfolds to more than data.max_bytes = {limits.max_bytes:,}",
@@ -54,11 +57,21 @@ def _check_bounds(path: Path, metadata: pq.FileMetaData, limits: Data) -> None:
         )
 
 
+def _is_textual(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_binary(kind))
+
+
 def _values(column: pa.Array) -> list[object]:
-    """Python values; equal strings of a dictionary column are one object, whatever the number of rows."""
+    """The cells as plain values: a time in UTC, a number of few bits by its shortest decimal, as CSV would have it."""
     if isinstance(column, pa.DictionaryArray):
-        words = column.dictionary.to_pylist()
+        words = _values(column.dictionary)
         return [None if index is None else words[index] for index in column.indices.to_pylist()]
+    kind = column.type
+    if pa.types.is_timestamp(kind):
+        column = column.cast(pa.timestamp("us", "UTC" if kind.tz else None), safe=False)
+    if pa.types.is_float16(kind) or pa.types.is_float32(kind):
+        narrow = kind.to_pandas_dtype()
+        return [None if value is None else float(str(narrow(value))) for value in column.to_pylist()]
     return list(column.to_pylist())
 
 
@@ -66,7 +79,7 @@ def _values(column: pa.Array) -> list[object]:
 def _translated(path: Path) -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
+    except (pa.ArrowException, ValueError, OverflowError, OSError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         hint = "it was cut off or altered: copy it again"
         raise TokkaError(f"{path} cannot be read as Parquet: {reason}", hint) from None

@@ -1,8 +1,5 @@
 """Strict reading of CSV, TSV, JSON-lines and Parquet: a bad file is refused, a bad row is quarantined and counted.
 
-reading = read(Path("messages.csv.gz"), params.task, params.data)
-reading.rows, reading.quarantined, reading.digest
-
 What reads raises TokkaError for a file that cannot be trusted as a whole, with file, line and reason, and UsageError
 for a column that the task names and the file lacks, with those that it has.
 """
@@ -10,17 +7,21 @@ for a column that the task names and the file lacks, with those that it has.
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TypedDict
 
 from tokka import files, progress
 from tokka.data import delimited, fetching, json_lines, parquet, streams
+from tokka.data import rows as canonical
 from tokka.data.canonical import Unusable, to_row
 from tokka.data.records import RAW_CHARACTERS, Record, Table, check_header, padded, present
 from tokka.data.rows import Row
 from tokka.errors import Refused, TokkaError, UsageError
-from tokka.params import Data, Params, Task
+from tokka.params import Params
+from tokka.sections import Data, Task
 from tokka.settings import Settings
 
 FORMATS: dict[str, Callable[[Path, Task, Data], Table]] = {
@@ -29,6 +30,7 @@ FORMATS: dict[str, Callable[[Path, Task, Data], Table]] = {
     **dict.fromkeys((".parquet", ".pq"), parquet.open_table),
 }
 REPORT_EVERY = 100_000
+SAMPLED_RECORDS = 20_000
 FEEDBACK_TARGETS = ("label", "target", "value")
 
 
@@ -41,26 +43,59 @@ class Quarantined(TypedDict):
     raw: str
 
 
-@dataclass(frozen=True)
+@dataclass
 class Reading:
-    """What a file held: its usable rows with their line numbers, the quarantined ones, the sha256 of its bytes."""
+    """What a file held: its usable rows with their line numbers, the quarantined ones, the sha256 of its bytes.
+
+    Where batches are taken out while it is read, the lists hold the last one, and only the counts are of all.
+    """
 
     path: Path
     digest: str
     rows: list[Row] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
     quarantined: list[Quarantined] = field(default_factory=list)
+    kept: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
+    first: Quarantined | None = None
+    characters: int = 0
+
+    @property
+    def bad(self) -> int:
+        """Rows in quarantine."""
+        return self.kinds.total()
 
     @property
     def read(self) -> int:
         """Rows found, usable or not."""
-        return len(self.rows) + len(self.quarantined)
+        return self.kept + self.bad
+
+    def empty(self) -> None:
+        """Forget the rows, not their counts."""
+        for found in (self.rows, self.lines, self.quarantined):
+            found.clear()
+        self.characters = 0
+
+    @property
+    def _is_full(self) -> bool:
+        many = len(self.rows) + len(self.quarantined) >= canonical.BATCH_ROWS
+        return many or self.characters >= canonical.BATCH_CHARACTERS
 
 
-def read(path: Path, task: Task, limits: Data) -> Reading:
-    """Read a file into canonical rows."""
+Taken = Callable[[Reading], None]
+
+
+def read(path: Path, task: Task, limits: Data, take: Taken | None = None) -> Reading:
+    """Read a file into canonical rows; `take` is handed them batch by batch, else all are in what is returned."""
     here, found = records(path, task, limits)
     reading = Reading(path, files.digest_file(path))
+
+    def hand_over() -> None:
+        reading.rows[:] = padded(reading.rows, here, task)
+        if take:
+            take(reading)
+            reading.empty()
+
     for record in found:
         _take(record, reading, here, limits)
         if reading.read > limits.max_rows:
@@ -70,19 +105,18 @@ def read(path: Path, task: Task, limits: Data) -> Reading:
             )
         if reading.read % REPORT_EVERY == 0:
             progress.report("validate_data", f"{reading.read:,} rows read")
+        if take and reading._is_full:
+            hand_over()
     if reading.read == 0:
         raise TokkaError(f"{path} has a header and no rows", "a table with at least one row is needed")
-    reading.rows[:] = padded(reading.rows, here, task)
+    hand_over()
     return reading
 
 
-def read_feedback(path: Path, params: Params) -> Reading:
-    """Read labelled feedback into canonical rows of the run's task; a slice that it lacks is `unknown`.
+def read_feedback(path: Path, params: Params, take: Taken) -> Reading:
+    """Read labelled feedback into rows of the run's task, from its columns, or text and label (or target, value).
 
-    Its columns are the task's, or text and label (or target, value); time and slices may lack.
-
-    Raises:
-        UsageError: it has no text or no label, or the task has pairs or groups and the feedback has not.
+    Time and slices may lack; UsageError without text or label, or without the pair or group that the task has.
     """
     task, header = params.task, open_table(path, params.task, params.data).header
     target = next((name for name in (task.target, *FEEDBACK_TARGETS) if name in header), None)
@@ -95,9 +129,12 @@ def read_feedback(path: Path, params: Params) -> Reading:
     time = next((name for name in (task.time, "time") if name in header), None) if task.time else None
     slices = tuple(name for name in task.slices if name in header)
     known = task.model_copy(update={"text": text, "target": target, "time": time, "slices": slices})
-    found = read(path, known, params.data)
-    found.rows[:] = padded(found.rows, known, task)
-    return found
+
+    def with_slices(found: Reading) -> None:
+        found.rows[:] = padded(found.rows, known, task)
+        take(found)
+
+    return read(path, known, params.data, with_slices)
 
 
 def first_row(params: Params, settings: Settings) -> Row | None:
@@ -111,6 +148,21 @@ def first_row(params: Params, settings: Settings) -> Row | None:
         except Unusable:
             continue
     return None
+
+
+def sample_texts(params: Params, settings: Settings, most: int) -> list[str]:
+    """Texts of usable rows among the first SAMPLED_RECORDS of data.source, evenly spread, at most `most` of them.
+
+    Second texts of pairs are texts too.
+    """
+    path = fetching.fetch(params.data.source, params.data, settings)
+    here, found = records(path, params.task, params.data)
+    texts: list[str] = []
+    for record in islice(found, SAMPLED_RECORDS):
+        with suppress(Unusable):
+            row = to_row(record.cells, here, params.data) if record.cells is not None else None
+            texts += [text for text in (row.text, row.text_pair) if text] if row else []
+    return texts[:: max(1, -(-len(texts) // most))]
 
 
 def records(path: Path, task: Task, limits: Data) -> tuple[Task, Iterator[Record]]:
@@ -136,33 +188,23 @@ def open_table(path: Path, task: Task, limits: Data) -> Table:
 
 
 def check_quarantine(reading: Reading, limits: Data) -> None:
-    """Stop when a larger share of rows is bad than data.max_quarantined_share, or when all are.
-
-    Raises:
-        Refused: the message has the share, the most frequent reason and the first line.
-    """
-    bad, share = len(reading.quarantined), len(reading.quarantined) / reading.read
-    if not bad or (reading.rows and share <= limits.max_quarantined_share):
+    """Refuse when all rows, or more than data.max_quarantined_share of them, are bad: share, reason, first line."""
+    first, share = reading.first, reading.bad / reading.read
+    if first is None or (reading.kept and share <= limits.max_quarantined_share):
         return
-    first = reading.quarantined[0]
-    how_many = "all" if not reading.rows else f"{bad:,} of"
+    how_many = f"{reading.bad:,} of" if reading.kept else "all"
     raise Refused(
         f"{reading.path}: {how_many} {reading.read:,} rows are quarantined "
         f"(data.max_quarantined_share = {limits.max_quarantined_share:g}); line {first['line']}: {first['reason']}",
         "mend the rows listed in quarantine.jsonl: "
-        + ", ".join(f"{why} ({count})" for why, count in reasons(reading)[:3]),
+        + ", ".join(f"{why} ({count})" for why, count in reading.kinds.most_common(3)),
     )
 
 
-def reasons(reading: Reading) -> list[tuple[str, int]]:
-    """Why rows were quarantined, without the values, most frequent first."""
-    return Counter(entry["kind"] for entry in reading.quarantined).most_common()
-
-
-def write_quarantine(path: Path, readings: list[Reading]) -> None:
-    """Write quarantined rows as JSON-lines: file, line, reason and the beginning of the raw content."""
-    entries = [{"file": reading.path.name, **entry} for reading in readings for entry in reading.quarantined]
-    files.write_text(path, "".join(json.dumps(entry, ensure_ascii=True) + "\n" for entry in entries))
+def quarantine_lines(reading: Reading) -> str:
+    """Quarantined rows as JSON-lines: file, line, reason and the beginning of the raw content."""
+    entries = ({"file": reading.path.name, **entry} for entry in reading.quarantined)
+    return "".join(json.dumps(entry, ensure_ascii=True) + "\n" for entry in entries)
 
 
 def _take(record: Record, reading: Reading, task: Task, limits: Data) -> None:
@@ -175,7 +217,11 @@ def _take(record: Record, reading: Reading, task: Task, limits: Data) -> None:
         else:
             reading.rows.append(row)
             reading.lines.append(record.line)
+            reading.kept += 1
+            reading.characters += len(row.text) + len(row.text_pair)
             return
     raw = record.raw[:RAW_CHARACTERS] or repr(record.cells)[:RAW_CHARACTERS]
     kind = reason.partition(" is ")[0].partition(", ")[0].partition(": ")[0]
     reading.quarantined.append({"line": record.line, "reason": reason, "kind": kind, "raw": raw})
+    reading.first = reading.first or reading.quarantined[0]
+    reading.kinds[kind] += 1

@@ -1,10 +1,4 @@
-"""What every file format is read into before a row is judged: the header, then line number, cells and raw content.
-
-table = delimited.open_table(path, task, limits)
-here = present(task, table.header)               # the task without time and slices that this file does not have
-check_header(path, table.header, here)
-for record in table.records(here): …
-"""
+"""What every file format is read into before a row is judged: the header, then line number, cells and raw content."""
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +8,7 @@ from typing import NamedTuple
 from tokka import progress
 from tokka.data.rows import Row
 from tokka.errors import TokkaError, UsageError
-from tokka.params import Task
+from tokka.sections import Task
 
 RAW_CHARACTERS = 500
 UNKNOWN = "unknown"
@@ -51,12 +45,7 @@ def required_columns(task: Task) -> dict[str, str]:
 
 
 def check_header(path: Path, header: Sequence[str], task: Task) -> None:
-    """Refuse a header with a column twice, or without one that the task needs.
-
-    Raises:
-        TokkaError: a name stands twice.
-        UsageError: a column is missing; the message has those that exist and the nearest one.
-    """
+    """Refuse a header with a column twice (TokkaError), or without one that the task needs (UsageError)."""
     twice = sorted({name for name in header if name and header.count(name) > 1})
     if twice:
         raise TokkaError(
@@ -68,12 +57,16 @@ def check_header(path: Path, header: Sequence[str], task: Task) -> None:
             near = difflib.get_close_matches(column, header, n=1, cutoff=0.5)
             guess = f"; did you mean {near[0]!r}?" if near else ""
             hint = f"set {key} in params.yaml, or --set {key}={near[0] if near else 'COLUMN'}"
+            if not near:
+                hint += "; is there no header, then by numbers: --set task.text=0 --set task.target=1"
             raise UsageError(f"{path}: no column {column!r} ({key}); the columns are {existing}{guess}", hint)
 
 
 def present(task: Task, header: Sequence[str]) -> Task:
     """The task without time and slices that the file has no column for, nor one of nearly that name."""
-    absent = [name for name in (task.time, *task.slices) if name and _is_absent(name, header)]
+    # An exact name is its own closest match.
+    optional = [name for name in (task.time, *task.slices) if name]
+    absent = [name for name in optional if not difflib.get_close_matches(name, header, n=1, cutoff=TYPING_ERROR)]
     if not absent:
         return task
     progress.report("validate_data", f"no column {', '.join(map(repr, absent))}: left out (task.time, task.slices)")
@@ -86,7 +79,3 @@ def padded(rows: Sequence[Row], here: Task, task: Task) -> list[Row]:
     known = (dict(zip(here.slices, row.slices, strict=True)) for row in rows)
     slices = (tuple(values.get(name, UNKNOWN) for name in task.slices) for values in known)
     return [row._replace(slices=values) for row, values in zip(rows, slices, strict=True)]
-
-
-def _is_absent(name: str, header: Sequence[str]) -> bool:
-    return name not in header and not difflib.get_close_matches(name, header, n=1, cutoff=TYPING_ERROR)

@@ -1,28 +1,31 @@
-"""One labelled message in canonical form, and its way to and from Arrow tables.
-
-table = to_table(rows, task)          # columns text, target [, text_pair, group, time, slice_<name>]
-rows = from_table(table, task)
-"""
+"""One labelled message in canonical form, and its way to and from Arrow tables."""
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tokka import files
 from tokka.errors import TokkaError
-from tokka.params import Task
+from tokka.sections import Task
+
+# Splits that may come as files of their own, beside the rows that are split here.
+OFFICIAL: tuple[Literal["validation"], Literal["test"]] = ("validation", "test")
+# So much of any table is in memory at once: rows of 20,000 characters are fewer.
+BATCH_ROWS = 1 << 16
+BATCH_CHARACTERS = 1 << 25
+_encoded = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
 class Row(NamedTuple):
     """A message with what is known about it; what the task does not name is the empty string.
 
-    `target` is a str for classification and a finite float for regression; `time` is ISO 8601; `slices` stands
-    in the order of `task.slices`.
+    `target` is a str, or a finite float for regression; `time` is ISO 8601; `slices` in the order of `task.slices`.
     """
 
     text: str
@@ -49,11 +52,7 @@ def to_table(rows: Sequence[Row], task: Task) -> pa.Table:
 
 
 def from_table(table: pa.Table, task: Task) -> list[Row]:
-    """What `to_table` made of the rows, as rows again.
-
-    Raises:
-        TokkaError: a canonical column of the task is not in the table.
-    """
+    """What `to_table` made of the rows, as rows again; TokkaError when the table lacks a column of the task."""
     missing = [name for name in columns(task) if name not in table.column_names]
     if missing:
         raise TokkaError(
@@ -72,29 +71,73 @@ def row_id(row: Row) -> str:
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
+def line(row: Row) -> bytes:
+    """What a digest takes of a row."""
+    return _encoded(row).encode() + b"\n"
+
+
 def digest(rows: Iterable[Row]) -> str:
-    """The sha256 over the rows' content, whatever their order and whatever wrote the Parquet file."""
+    """The sha256 over the content of rows in order, whatever wrote the Parquet file."""
     total = hashlib.sha256()
-    for row in sorted(rows):
-        total.update(json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+    for row in rows:
+        total.update(line(row))
     return total.hexdigest()
+
+
+def batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """The rows in lists of at most BATCH_ROWS rows and about BATCH_CHARACTERS of text."""
+    batch: list[Row] = []
+    characters = 0
+    for row in rows:
+        batch.append(row)
+        characters += len(row.text) + len(row.text_pair)
+        if len(batch) >= BATCH_ROWS or characters >= BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
 
 
 def write(path: Path, table: pa.Table) -> None:
     """Write a Parquet file, whole or not at all."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    files.write_bytes(path, sink.getvalue().to_pybytes())
+    with writing(path, table.schema) as append:
+        append(table)
+
+
+@contextmanager
+def writing(path: Path, schema: pa.Schema) -> Iterator[Callable[[pa.Table], None]]:
+    """Write a Parquet file, whole or not at all, one table after the other: each becomes a row group."""
+    with files.written(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        written = 0
+
+        def append(table: pa.Table) -> None:
+            nonlocal written
+            if table.num_rows:
+                writer.write_table(table)
+                written += table.num_rows
+
+        yield append
+        if not written:
+            writer.write_table(schema.empty_table())
+
+
+def stream(path: Path, task: Task) -> Iterator[Row]:
+    """The rows of a Parquet file of ours, of which one batch is in memory; TokkaError as `load` and `from_table`."""
+    with _readable(path):
+        for batch in pq.ParquetFile(path).iter_batches(batch_size=BATCH_ROWS):
+            yield from from_table(pa.Table.from_batches([batch]), task)
 
 
 def load(path: Path) -> pa.Table:
-    """Read a Parquet file of ours.
-
-    Raises:
-        TokkaError: the file is missing or broken.
-    """
-    try:
+    """Read a Parquet file of ours; TokkaError when it is missing or broken."""
+    with _readable(path):
         return pq.read_table(path)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
     except (OSError, pa.ArrowInvalid) as error:
         reason = str(error).splitlines()[0]
         raise TokkaError(f"{path} cannot be read as Parquet: {reason}", "run the step that makes it again") from None

@@ -1,10 +1,7 @@
 """A synthetic help-desk corpus: invented messages, honest about what makes real ones hard.
 
-    make_sample(Path("data/sample.csv"), rows=6000, seed=7)
-    messages = make_traffic(300, seed=100, drift=True)
-
-Nobody wrote these messages. They have names, amounts, typos, mixed languages, near-duplicates, wrong labels and
-messages that no one could tell apart, so that no honest model reaches 100 %. One seed gives one file, byte for byte.
+They have names, amounts, typos, mixed languages, near-duplicates, wrong labels and messages that no one could tell
+apart, so that no honest model reaches 100 %. One seed gives one file, byte for byte.
 """
 
 import csv
@@ -57,11 +54,9 @@ class Message(NamedTuple):
 
 
 def make_sample(path: Path, rows: int = 6000, seed: int = 7, drift: bool = False) -> None:
-    """Write the synthetic corpus as CSV (text, label, time, channel, product), and beside it a note that says so.
+    """Write the corpus over twelve weeks as CSV (text, label, time, channel, product), and a note that says so.
 
-    Args:
-        rows: how many messages, over twelve weeks, in the order of time.
-        drift: from the ninth week on: two new intents, other words, other shares, and a new channel.
+    `drift`: from the ninth week on two new intents, other words, other shares, and a new channel.
     """
     messages = _Desk(seed).messages(rows, _times(rows, seed), drift_from=DRIFT_WEEK if drift else None)
     file = io.StringIO(newline="")
@@ -81,18 +76,13 @@ def is_sample(path: Path) -> bool:
 
 
 def make_traffic(rows: int, seed: int, drift: bool) -> list[dict[str, str]]:
-    """Synthetic messages of the weeks after the sample, all before the drift or all after it.
-
-    Returns:
-        Dictionaries of text, label, time and channel, in the order of time.
-    """
+    """Messages (text, label, time, channel) of the weeks after the sample, all before the drift or all after it."""
     times = [START + timedelta(weeks=WEEKS, minutes=3 * number) for number in range(rows)]
     messages = _Desk(seed).messages(rows, times, drift_from=0 if drift else None)
     return [{name: getattr(message, name) for name in ("text", "label", "time", "channel")} for message in messages]
 
 
 def _times(rows: int, seed: int) -> list[datetime]:
-    """Moments over twelve weeks, mostly at office hours of working days."""
     clock = random.Random(f"times-{seed}")
     moments = []
     for _ in range(rows):
@@ -103,15 +93,12 @@ def _times(rows: int, seed: int) -> list[datetime]:
 
 
 @functools.cache
-def _texts() -> dict[str, Any]:
-    """The content of sample.yaml."""
+def _texts() -> dict[str, Any]:  # what PyYAML reads: the shapes of sample.yaml, which is ours
     text = package_files("tokka.data").joinpath("sample.yaml").read_text(encoding="utf-8")
     return dict(yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
 
 
 class _Desk:
-    """Writes messages one after the other; what it writes depends on its seed alone."""
-
     def __init__(self, seed: int) -> None:
         self.random = random.Random(f"desk-{seed}")
         self.texts = _texts()
@@ -201,7 +188,6 @@ class _Desk:
         return text
 
     def _as_typed(self, text: str, channel: str) -> str:
-        """Case, punctuation and slips of the channel."""
         if channel == "voice":
             return re.sub(r"[^\w\s@.#-]|\.(?=\s|$)", "", text).lower()
         if channel == "chat" and self._chance(0.6):
@@ -218,7 +204,6 @@ class _Desk:
         return text
 
     def _slip(self, text: str) -> str:
-        """One typing error somewhere: a letter swapped, lost, doubled or hit beside."""
         place = self.random.randrange(1, max(2, len(text) - 1))
         before, here, after = text[:place], text[place : place + 1], text[place + 1 :]
         kind = self.random.randrange(4)
@@ -226,7 +211,6 @@ class _Desk:
         return before + typed + (after if kind else after[1:])
 
     def _nearly(self, text: str) -> str:
-        """The same message again, as people resend it."""
         kind = self.random.randrange(4)
         if kind == 0:
             return self._slip(text)
@@ -237,7 +221,6 @@ class _Desk:
         return re.sub(r"\d(?=\D*$)", lambda _: str(self.random.randrange(10)), text)
 
     def _maybe_wrong(self, label: str, drifted: bool) -> str:
-        """The label, or with WRONG_LABEL_SHARE another one."""
         if not self._chance(WRONG_LABEL_SHARE):
             return label
         known = [*self.texts["intents"], *(self.texts["new_intents"] if drifted else [])]

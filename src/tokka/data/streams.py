@@ -1,16 +1,13 @@
-"""Text files as bounded physical lines: plain or gzip, UTF-8 only, never more in memory than one line.
-
-for number, line in lines(path, limits): ...      # line keeps its line end
-"""
+"""Text files as bounded physical lines: plain or gzip, UTF-8 only, never more in memory than one line."""
 
 import gzip
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, cast
 
+from tokka import files
 from tokka.errors import TokkaError
-from tokka.params import Data
+from tokka.sections import Data
 
 BLOCK = 1 << 20
 LONGEST_LINE = 4_000_000
@@ -31,25 +28,17 @@ FOREIGN = {
 
 
 def check_size(path: Path, limits: Data) -> None:
-    """Refuse what is missing, no file, empty, or larger than `data.max_bytes`, decompressed too.
-
-    Raises:
-        TokkaError: one of these, or a broken gzip stream.
-    """
-    if not path.exists():
-        raise TokkaError(f"{path} does not exist", "name an existing file with --data or data.source")
-    if not path.is_file():
-        raise TokkaError(f"{path} is no file", "name one CSV, TSV, JSON-lines or Parquet file")
+    """Refuse (TokkaError) what is missing, empty, broken gzip, or larger than `data.max_bytes`, decompressed too."""
+    files.check_readable(path, "name one CSV, TSV, JSON-lines or Parquet file with --data or data.source")
     size = path.stat().st_size
     if size == 0:
         raise TokkaError(f"{path} is empty (0 bytes)", "a header line and rows are needed")
     _bound(path, size, limits)
-    if is_gzip(path):
+    if _is_gzip(path):
         _check_gzip(path, size, limits)
 
 
-def is_gzip(path: Path) -> bool:
-    """Whether the file begins as gzip does, whatever its name."""
+def _is_gzip(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(2) == b"\x1f\x8b"
 
@@ -60,14 +49,19 @@ def lines(path: Path, limits: Data) -> Iterator[tuple[int, str]]:
     Raises:
         TokkaError: with file and line: not UTF-8, a NUL byte, a line of over four million bytes, old Mac line ends.
     """
-    with _open(path) as file:
-        _refuse_foreign(path, file)
-        for number, raw in enumerate(_split(path, file), start=1):
+    with gzip.open(path, "rb") if _is_gzip(path) else path.open("rb") as file:
+        start = file.read(4)
+        if kind := next((kind for magic, kind in FOREIGN.items() if start.startswith(magic)), None):
+            reason = f"{path}, line 1: this is {kind}, not UTF-8 text"
+            raise TokkaError(reason, "save it as UTF-8 CSV and name that file")
+        file.seek(0)
+        for number, raw in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), b""), start=1):
+            if len(raw) > LONGEST_LINE:
+                raise TokkaError(
+                    f"{path}, line {number}: the line is longer than {LONGEST_LINE:,} bytes",
+                    "one row per line is expected; is this the right file?",
+                )
             yield number, _decode(path, number, raw)
-
-
-def _open(path: Path) -> BinaryIO:
-    return cast(BinaryIO, gzip.open(path, "rb")) if is_gzip(path) else path.open("rb")
 
 
 def _check_gzip(path: Path, size: int, limits: Data) -> None:
@@ -76,7 +70,7 @@ def _check_gzip(path: Path, size: int, limits: Data) -> None:
         with gzip.open(path, "rb") as file:
             while block := file.read(BLOCK):
                 expanded += len(block)
-                _bound(path, expanded, limits, "decompressed")
+                _bound(path, expanded, limits, " decompressed")
                 if expanded > RATIO_FROM and expanded > HIGHEST_RATIO * size:
                     raise TokkaError(
                         f"{path} expands more than {HIGHEST_RATIO}-fold ({size:,} bytes to over {expanded:,})",
@@ -86,33 +80,12 @@ def _check_gzip(path: Path, size: int, limits: Data) -> None:
         raise TokkaError(f"{path} is a broken gzip file: {error}", "it was cut off or altered: copy it again") from None
 
 
-def _bound(path: Path, size: int, limits: Data, kind: str = "") -> None:
+def _bound(path: Path, size: int, limits: Data, word: str = "") -> None:
     if size > limits.max_bytes:
-        word = f" {kind}" if kind else ""
         raise TokkaError(
             f"{path} has more than data.max_bytes = {limits.max_bytes:,} bytes{word}",
             "use a smaller file, or raise data.max_bytes if the machine has the memory",
         )
-
-
-def _refuse_foreign(path: Path, file: BinaryIO) -> None:
-    start = file.read(4)
-    file.seek(0)
-    for magic, kind in FOREIGN.items():
-        if start.startswith(magic):
-            raise TokkaError(
-                f"{path}, line 1: this is {kind}, not UTF-8 text", "save it as UTF-8 CSV and name that file"
-            )
-
-
-def _split(path: Path, file: BinaryIO) -> Iterator[bytes]:
-    for number, raw in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), b""), start=1):
-        if len(raw) > LONGEST_LINE:
-            raise TokkaError(
-                f"{path}, line {number}: the line is longer than {LONGEST_LINE:,} bytes",
-                "one row per line is expected; is this the right file?",
-            )
-        yield raw
 
 
 def _decode(path: Path, number: int, raw: bytes) -> str:

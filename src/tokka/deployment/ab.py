@@ -43,10 +43,7 @@ def start(rollout: Rollout, share: float) -> State:
 def stop(winner: str, record: Record, params: Params, settings: Settings) -> State:
     """End the test: the winner is the champion; of the other one only a new champion's predecessor stays warm.
 
-    Raises:
-        Refused: no A/B test runs.
-        UsageError: the winner is neither of the two.
-        Superseded: it ended at this moment.
+    Refused when no A/B test runs, UsageError when the winner is neither of the two, Superseded when it ended just now.
     """
     state = record.read(params.registry.model)
     champion, challenger = _both(state)
@@ -65,7 +62,8 @@ def stop(winner: str, record: Record, params: Params, settings: Settings) -> Sta
 def read_traffic(state: State, params: Params, settings: Settings) -> Traffic:
     """The requests since the test began; Refused when none runs. A value is not right or wrong: `wrong` is NaN then."""
     _, challenger = _both(state)
-    columns = TrafficColumns(challenger=challenger.version, slow_ms=params.canary.slow_ms)
+    slow_ms, renamed = params.canary.slow_ms, params.data.labels
+    columns = TrafficColumns(challenger=challenger.version, slow_ms=slow_ms, renamed=renamed)
     columns.take(log.read(settings.home / "requests", since=state.started))
     traffic = columns.traffic()
     return replace(traffic, wrong=traffic.wrong * math.nan) if params.task.type == "regression" else traffic

@@ -3,22 +3,25 @@
 What cannot be had now (nothing answers, no request came) is left empty, and the phases treat that as no evidence.
 """
 
+import contextlib
 import itertools
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from tokka import files
 from tokka.deployment import label_requests, rollout_files
 from tokka.deployment.inputs import RECENT_S, Input, LiveInputs, replay_inputs, scale_of
 from tokka.deployment.judge.evidence import Pairs, Traffic, number
 from tokka.deployment.judge.phases import Evidence, is_applied, is_ready
 from tokka.deployment.record.state import Revision, State
-from tokka.deployment.record.target import Answer, Observed, Question
+from tokka.deployment.record.target import Answer, Observed
 from tokka.deployment.rollout import ReadLog, Rollout
 from tokka.deployment.shadow import Shadow
 from tokka.deployment.traffic_columns import LogRecord, TrafficColumns
 from tokka.errors import TokkaError
+from tokka.registry.entities import part
 from tokka.request_log.log import Tail
 
 SMOKE_ROWS = 5
@@ -36,7 +39,7 @@ class EvidenceCollector:
     def __init__(self, rollout: Rollout) -> None:
         self._rollout, self._canary, self._target = rollout, rollout.params.canary, rollout.target
         self._registered = rollout.registry.version(rollout.version).created
-        self._replay = _held_out_rows(rollout)
+        self._replay, self._renamed = _own_evidence(rollout)
         self._cycle = itertools.cycle(self._replay)
         self._usual: Traffic | None = None
         self._before: Traffic | None = None
@@ -48,16 +51,20 @@ class EvidenceCollector:
         scale = scale_of(self._replay) if params.task.type == "regression" else None
         classes = {entry.target for entry in self._replay if isinstance(entry.target, str)}
         self._read_log: ReadLog | None = None
-        self._inputs = LiveInputs(params, since=self._registered, classes=classes)
-        challenger = self._rollout.version
-        self._columns = TrafficColumns(challenger=challenger, slow_ms=slow_ms, scale=scale, classes=classes)
-        self._shadow, self._pairs, self._is_live = Shadow(self._target.infer, scale, slow_ms), Pairs(), False
+        self._inputs = LiveInputs(params, since=self._registered, classes=classes, renamed=self._renamed)
+        self._columns = TrafficColumns(
+            challenger=self._rollout.version, slow_ms=slow_ms, scale=scale, classes=classes, renamed=self._renamed
+        )
+        self._shadow = Shadow(self._target.infer, scale, slow_ms, self._renamed)
+        self._pairs, self._is_live = Pairs(), False
         self._missing_since: float | None = None
         self._usual = self._before if self._usual is None else self._usual
 
     def gather(self, state: State) -> Evidence:
         """What can be seen now in the phase of `state`."""
-        observed = self._observe()
+        observed = None
+        with contextlib.suppress(TokkaError):
+            observed = self._target.observe()
         seen = Evidence(observed, self._lost_s(state, observed))
         if state.phase == "watch":
             before, after = self._watched(state)
@@ -71,12 +78,6 @@ class EvidenceCollector:
             return replace(seen, pairs=self._ask_more(state, state.champion, state.challenger))
         return replace(seen, traffic=self._read(state) if state.phase == "ab" else self._requests(state, observed))
 
-    def _observe(self) -> Observed | None:
-        try:
-            return self._target.observe()
-        except TokkaError:
-            return None
-
     def _lost_s(self, state: State, observed: Observed | None) -> float:
         """For how long what is on trial had no ready worker; 0 while nothing can be observed."""
         if observed is None or state.on_trial is None or is_ready(state.on_trial, observed):
@@ -87,10 +88,9 @@ class EvidenceCollector:
         return now - self._missing_since
 
     def _smoke(self, challenger: Revision) -> tuple[Answer, ...]:
-        texts: list[Question] = [{"text": text} for text in SMOKE_TEXTS]
+        rows = [entry.as_row() for entry in self._replay[:SMOKE_ROWS]] or [{"text": text} for text in SMOKE_TEXTS]
         try:
-            rows = [entry.as_row() for entry in self._replay[:SMOKE_ROWS]]
-            return tuple(self._target.infer(challenger.digest, rows or texts))
+            return tuple(self._target.infer(challenger.digest, rows))
         except TokkaError as error:
             return (Answer(error=str(error)),)
 
@@ -109,16 +109,15 @@ class EvidenceCollector:
 
     def _read_on(self, state: State) -> Sequence[LogRecord]:
         """What is new in the request log; what belongs to this rollout is put among its columns."""
-        self._read_log = self._read_log or self._open_log(state.started - RECENT_S)
+        open_log = self._rollout.open_log or self._tail
+        self._read_log = self._read_log or open_log(state.started - RECENT_S)
         records = self._read_log()
         mine = [record for record in records if number(record["time"]) >= state.started]
         self._columns.take(mine)
         self._is_live |= any(one["kind"] == "prediction" and not one.get("replayed") for one in mine)
         return records
 
-    def _open_log(self, since: float) -> ReadLog:
-        if self._rollout.open_log is not None:
-            return self._rollout.open_log(since)
+    def _tail(self, since: float) -> ReadLog:
         tail = Tail(self._rollout.settings.home / "requests", since)
         return lambda: tail.poll().records
 
@@ -139,7 +138,8 @@ class EvidenceCollector:
     def _missing(self, state: State, traffic: Traffic) -> int:
         """How many replayed requests to send now: none while live traffic can fill the step by itself."""
         # A few users' many requests are few drawings of the split.
-        here = traffic.where(abs(traffic.share - state.share) < 1e-6).drawn()
+        drawn = traffic.split().drawn().answered()
+        here = drawn.where(abs(drawn.share - state.share) < 1e-6)
         elapsed = self._rollout.clock.time() - state.updated
         if not self._canary.replay or elapsed < self._canary.minimum_wait_s:
             return 0
@@ -158,11 +158,16 @@ class EvidenceCollector:
         return self._before, self._columns.traffic(since=promoted)
 
 
-def _held_out_rows(rollout: Rollout) -> list[Input]:
-    """The test rows of the version's own evaluation; none when it has no such evidence."""
+def _own_evidence(rollout: Rollout) -> tuple[list[Input], dict[str, str]]:
+    """The test rows of the version's own evaluation, and what became of classes in its data (`data.labels`).
+
+    None when it has no such evidence.
+    """
     home = rollout.settings.home
     home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=home, prefix=".replay-") as folder:
         rollout.registry.download_evidence(rollout.version, Path(folder) / "evidence")
-        path = Path(folder) / "evidence" / "replay.parquet"
-        return replay_inputs(path, seed=int(rollout.version)) if path.is_file() else []
+        path, lineage = (Path(folder) / "evidence" / name for name in ("replay.parquet", "provenance.json"))
+        became = part(part(files.read_json(lineage), "params"), "data") if lineage.is_file() else {}
+        rows = replay_inputs(path, seed=int(rollout.version)) if path.is_file() else []
+        return rows, {str(old): str(new or "") for old, new in part(became, "labels").items()}

@@ -3,7 +3,7 @@
 No input is given that the challenger may have been trained on.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from tokka.data.preparation import splitting
 from tokka.data.rows import Row
 from tokka.deployment.judge.evidence import number
 from tokka.deployment.record.target import Question
-from tokka.deployment.traffic_columns import LogRecord, said
+from tokka.deployment.traffic_columns import NO_CHANGE, LogRecord, bounded_caller, said
 from tokka.params import Params
 
 # Logged inputs older than this may come from another world than today's traffic.
@@ -32,6 +32,8 @@ class Input:
     replayed: bool = False
     # Where an answer about it would go; not part of what makes two inputs the same.
     prediction_id: str = field(default="", compare=False)
+    # Who told the target, where that caller's weight is bounded.
+    giver: str = field(default="", compare=False)
 
     @cached_property
     def key(self) -> str:
@@ -46,16 +48,16 @@ class Input:
 class LiveInputs:
     """Logged live inputs that the challenger cannot have learned from, with the truth where feedback told it.
 
-    Args:
-        since: when the challenger was registered; what was logged later came too late for its training. Of what
-            came before only texts that the split's hash keeps for the test are used.
-        classes: as for `said`.
+    `since` is when it was registered: what was logged later came too late for its training, and of what came before
+    only texts that the split's hash keeps for the test are used. `classes` and `renamed` as for `said`.
     """
 
-    def __init__(self, params: Params, *, since: float, classes: Collection[str] = ()) -> None:
-        self._params, self._since, self._classes = params, since, classes
+    def __init__(
+        self, params: Params, *, since: float, classes: Collection[str] = (), renamed: Mapping[str, str] = NO_CHANGE
+    ) -> None:
+        self._params, self._since, self._classes, self._renamed = params, since, classes, renamed
         self._known: dict[str, Input] = {}
-        self._truth: dict[str, str | float | None] = {}
+        self._truth: dict[str, tuple[str | float | None, str]] = {}
 
     def take(self, records: Iterable[LogRecord]) -> list[Input]:
         """The inputs that are new, and those whose truth has become known; live ones before replayed ones."""
@@ -63,13 +65,22 @@ class LiveInputs:
         for record in records:
             name = str(record.get("prediction_id"))
             if record.get("kind") == "feedback":
-                self._truth[name] = said(record, self._classes)
-                found = self._known.get(name)
+                found = self._known.get(name) if self._is_news(name, record) else None
             else:
                 found = self._input(name, record) if record.get("kind") == "prediction" else None
             if found is not None:
-                self._known[name] = changed[name] = replace(found, target=self._truth.get(name))
+                target, giver = self._truth.get(name, (None, ""))
+                self._known[name] = changed[name] = replace(found, target=target, giver=giver)
         return sorted(changed.values(), key=lambda entry: entry.replayed)
+
+    def _is_news(self, name: str, record: LogRecord) -> bool:
+        """Keep the first truth that is told of a prediction, and the first of a caller that we trust."""
+        giver, (known, by) = bounded_caller(record), self._truth.get(name, (None, ""))
+        told = said(record, self._classes, self._renamed)
+        if told is None or (known is not None and (giver or not by)):
+            return False
+        self._truth[name] = told, giver
+        return True
 
     def _input(self, name: str, record: LogRecord) -> Input | None:
         if not record.get("text"):

@@ -18,6 +18,7 @@ from tokka.deployment.record.record import Record
 from tokka.deployment.record.state import State
 from tokka.deployment.record.target import Answer
 from tokka.deployment.shadow import Pair
+from tokka.deployment.traffic_columns import bounded_caller
 from tokka.errors import TokkaError, UsageError
 from tokka.params import Params
 from tokka.request_log import log
@@ -46,16 +47,16 @@ def read(settings: Settings, params: Params) -> list[dict[str, str]]:
     if state.phase != "shadow" or not path.is_file():
         return []
     records = log.read(settings.home / "requests", since=state.started - RECENT_S)
-    told = {entry["prediction_id"] for entry in records if entry["kind"] == "feedback"}
+    # What a caller said whose word does not count in full keeps no question from the people who are asked.
+    settled = [entry for entry in records if entry["kind"] == "feedback" and not bounded_caller(entry)]
+    told = {entry["prediction_id"] for entry in settled}
     return [entry for entry in files.read_json(path) if entry["id"] not in told]
 
 
 def answer(settings: Settings, params: Params, answers: Mapping[str, str], now: float | None = None) -> int:
     """Write answers {id, or the unique beginning of one: label or value} as feedback, all or none; how many.
 
-    Raises:
-        UsageError: an id that is not wanted, a label that neither model knows, a value that is no number.
-        TokkaError: the request log cannot be written.
+    UsageError for an id that is not wanted, a label that neither model knows, or a value that is no number.
     """
     wanted, known = read(settings, params), known_labels(settings, params)
     facts = {"kind": "feedback", "time": time.time() if now is None else now, "source": SOURCE}

@@ -11,35 +11,30 @@ from dataclasses import replace
 from tokka import files, progress
 from tokka.deployment import rollout_files
 from tokka.deployment.collector import EvidenceCollector
-from tokka.deployment.judge.phases import Action, next_action
+from tokka.deployment.judge.phases import Action, next_action, roll_back
 from tokka.deployment.reconcile import carry_out, keep_aliases, settle, show_verdict
 from tokka.deployment.record import owner
 from tokka.deployment.record.clock import has_jumped, now, restart
 from tokka.deployment.record.record import Superseded
 from tokka.deployment.record.state import Decision, Phase, Revision, State
-from tokka.deployment.rollout import Rollout, RolloutResult, Verdict
+from tokka.deployment.rollout import Rollout, RolloutResult, Verdict, proven_before
 from tokka.errors import Refused, TokkaError
+from tokka.registry.bundle import Bundle
 from tokka.registry.entities import SNAPSHOT
-from tokka.registry.publish import fetch_version
-from tokka.registry.review import decide_review
+from tokka.registry.publish import fetch_model
 
 STEP = "canary"
 POLL_S = 0.5
 # A look at a long A/B test takes its time: it rests between looks, and is not taken for dead (ABANDONED_S).
 REST, LONGEST_POLL_S = 20.0, 20.0
-# A rollback for these reasons was proven; the same version is not tried again unless asked for (`again`).
-PROVEN = ("quality", "live", "watch")
 FRACTION = {"warm_up": 0.1, "shadow": 0.3, "step": 0.6, "watch": 0.9, "idle": 1.0}
 
 
 def run_rollout(rollout: Rollout, *, again: bool = False) -> RolloutResult:
     """Roll the version out, or go on with its rollout, until it is promoted, rolled back, or held for a person.
 
-    Args:
-        again: try a version once more although evidence has rolled it back before.
-
-    Raises:
-        TokkaError: registry or record do not answer, or there is no such version; the same call again finishes it.
+    With `again` also a version that evidence has rolled back before. TokkaError when registry or record do not answer,
+    or there is no such version; the same call again finishes it.
     """
     try:
         return _run(rollout, rollout.record.read(rollout.endpoint), again)
@@ -62,12 +57,10 @@ def go_on(rollout: Rollout, state: State) -> RolloutResult:
 def compare(rollout: Rollout, state: State, share: float) -> RolloutResult:
     """Verify the version and warm it up for an A/B test; `held` once it has its share.
 
-    Raises:
-        Refused: the version is not approved, or not what was signed.
-        Superseded: another rollout was faster.
+    Refused when it is not approved or not what was signed, Superseded when another rollout was faster.
     """
-    if (verdict := _review(rollout)) != "approved":
-        problem = f"version {rollout.version} is not approved: its review is {verdict}"
+    if (standing := rollout.admitted_by.standing(rollout.version)).verdict != "approved":
+        problem = f"version {rollout.version} is not approved, its review is {standing.verdict}: {standing.reason}"
         raise Refused(problem, "see: tokka review show VERSION")
     revision, collector = _verify(rollout), EvidenceCollector(rollout)
     return _drive(rollout, _begin(rollout, state, revision, ab_share=share), collector, until="ab")
@@ -79,16 +72,26 @@ def _run(rollout: Rollout, state: State, again: bool) -> RolloutResult:
             return go_on(rollout, state)
         return _finish(rollout, "promoted", (f"version {rollout.version} is the champion already",), state.rollout)
     mine = state.challenger is not None and state.challenger.version == rollout.version
-    if not mine and not again and (proven := _proven_before(rollout)):
-        return _finish(rollout, "rolled_back", tuple(proven["reasons"]), proven["rollout"])
+    try:
+        bundle = rollout.admitted_by.bundle(rollout.version)
+    except Refused as error:
+        return _refused(rollout, state, error.message)
+    digest = bundle.model_digest
+    if state.champion is not None and state.champion.digest == digest:
+        reason = f"version {rollout.version} is the model of version {state.champion.version}, which is the champion"
+        return _result(rollout, "held", (f"{reason}: nothing was changed",))
+    if not mine and not again and (proven := proven_before(rollout.record, rollout.endpoint, rollout.version, digest)):
+        return _proven(rollout, proven)
     if state.phase == "ab" and state.challenger is not None:
         ending = "end it with `tokka ab stop`, then run again"
         return _result(rollout, "held", (f"version {state.challenger.version} is in an A/B test: {ending}",))
-    if (review := _review(rollout)) == "waiting":
-        return _result(rollout, "held", (f"version {rollout.version} waits for its review: nothing was changed",))
+    standing = rollout.admitted_by.standing(rollout.version)
+    if standing.verdict == "waiting":
+        reason = f"version {rollout.version} waits for its review, {standing.reason}: nothing was changed"
+        return _result(rollout, "held", (reason,))
     try:
-        if review == "refused":
-            raise Refused(f"version {rollout.version} was refused")
+        if standing.verdict == "refused":
+            raise Refused(f"version {rollout.version} was refused: {standing.reason}")
         revision = _verify(rollout)
     except Refused as error:
         return _refused(rollout, state, error.message)
@@ -97,29 +100,49 @@ def _run(rollout: Rollout, state: State, again: bool) -> RolloutResult:
     return _drive(rollout, _begin(rollout, state, revision), collector)
 
 
-def _proven_before(rollout: Rollout) -> Decision | None:
-    """The decision that ended this version's last rollout, when evidence ended it."""
-    for decision in rollout.record.decisions(rollout.endpoint, version=rollout.version, limit=1000):
-        if decision["action"] in ("roll_back", "promote"):
-            return decision if decision["action"] == "roll_back" and decision["topic"] in PROVEN else None
-    return None
-
-
-def _review(rollout: Rollout) -> str:
-    return decide_review(rollout.params.registry.review, rollout.registry.version(rollout.version).tags)
+def _proven(rollout: Rollout, proven: Decision) -> RolloutResult:
+    """What evidence rolled back before stays so, under another version number as well."""
+    reasons = tuple(proven["reasons"])
+    if proven["version"] != rollout.version:
+        reasons = (f"this model was rolled back before, as version {proven['version']}", *reasons)
+    return _finish(rollout, "rolled_back", reasons, proven["rollout"])
 
 
 def _verify(rollout: Rollout) -> Revision:
-    """Fetch the model, and check signature and digest before anything is changed; Refused when one does not hold."""
+    """Check the signed evidence, fetch the model, and check signature and digest before anything is changed.
+
+    Refused when one does not hold.
+    """
     progress.report(STEP, f"version {rollout.version}: signature and digest", fraction=0.05)
-    folder = (rollout.fetch or (lambda name: fetch_version(name, rollout.params, rollout.settings)))(rollout.version)
+    _model(rollout, bundle := rollout.admitted_by.bundle(rollout.version))
     snapshot = rollout.registry.version(rollout.version).tags.get(SNAPSHOT, "")
-    return Revision(version=rollout.version, digest=folder.name, snapshot=snapshot)
+    return Revision(version=rollout.version, digest=bundle.model_digest, snapshot=snapshot)
+
+
+def _model(rollout: Rollout, bundle: Bundle) -> None:
+    fetch = rollout.fetch or (lambda one: fetch_model(one.run_id, one.model_digest, rollout.params, rollout.settings))
+    if (found := fetch(bundle).name) != bundle.model_digest:
+        raise Refused(f"the model of version {bundle.version} is {found[:16]}…, not the one of its signed evidence")
+
+
+def _checked(rollout: Rollout, state: State, action: Action) -> Action:
+    """A promotion, unless evidence, review or model do not hold any more: then the challenger is taken away."""
+    if action.kind != "promote" or state.challenger is None:
+        return action
+    try:
+        bundle = rollout.admitted_by.bundle(rollout.version)
+        standing = rollout.admitted_by.standing(rollout.version)
+        if standing.verdict != "approved" or bundle.model_digest != state.challenger.digest:
+            raise Refused(f"version {rollout.version} may not serve any more: {standing.reason}")
+        _model(rollout, bundle)
+    except Refused as error:
+        return roll_back(state, "refused", error.message)
+    return action
 
 
 def _refused(rollout: Rollout, state: State, reason: str) -> RolloutResult:
     decision = Action("roll_back", "refused", (reason,)).describe(state, rollout.clock.time())
-    decision |= {"version": rollout.version, "phase": "verify"}
+    decision |= {"version": rollout.version, "digest": "", "phase": "verify"}
     rollout.record.add_decision(state, decision)
     result = _finish(rollout, "rolled_back", (f"refused before anything was changed: {reason}",))
     return replace(result, phases=(decision,))
@@ -155,12 +178,17 @@ def _drive(rollout: Rollout, state: State, collector: EvidenceCollector, until: 
             state = rollout.record.compare_and_set(state, **restart(state, rollout.clock))
             collector.restart()
         action = next_action(state, collector.gather(state), rollout.params.canary, now(state, rollout.clock))
+        action = _checked(rollout, state, action)
         rollout_files.write(rollout.settings.home, state, action, rollout.clock.time())
         if action.kind != "wait":
             state, topic = carry_out(rollout.record, state, action), ""
             _report(rollout, state, action)
-            if state.phase in ("idle", until):
-                return _ended(rollout, state, action, promotion)
+            if state.phase == "ab" == until:
+                return _result(rollout, "held", action.reasons, state.rollout)
+            if state.phase == "idle" and action.kind == "roll_back":
+                return _finish(rollout, "rolled_back", action.reasons, state.rollout)
+            if state.phase == "idle":
+                return _finish(rollout, "promoted", (*promotion, *action.reasons), state.rollout)
             promotion = action.reasons if action.kind == "promote" else promotion
             continue
         rollout.record.heartbeat(state)
@@ -170,14 +198,6 @@ def _drive(rollout: Rollout, state: State, collector: EvidenceCollector, until: 
             topic = action.topic
         rest = REST * (rollout.clock.monotonic() - began) if state.phase == "ab" else 0.0
         rollout.clock.sleep(min(LONGEST_POLL_S, max(POLL_S, rest)))
-
-
-def _ended(rollout: Rollout, state: State, action: Action, promotion: tuple[str, ...]) -> RolloutResult:
-    if state.phase == "ab":
-        return _result(rollout, "held", action.reasons, state.rollout)
-    if action.kind == "roll_back":
-        return _finish(rollout, "rolled_back", action.reasons, state.rollout)
-    return _finish(rollout, "promoted", (*promotion, *action.reasons), state.rollout)
 
 
 def _superseded(rollout: Rollout, error: Superseded) -> RolloutResult:

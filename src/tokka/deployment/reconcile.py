@@ -3,10 +3,10 @@
 All of it may be called again at any time. It raises TokkaError when the record or the registry does not answer.
 """
 
-import math
 import time
 from collections.abc import Callable, Sequence
 
+from tokka import progress
 from tokka.deployment.judge.phases import Action, roll_back
 from tokka.deployment.record import owner
 from tokka.deployment.record.clock import Clock
@@ -14,7 +14,7 @@ from tokka.deployment.record.record import Record, Superseded
 from tokka.deployment.record.state import State
 from tokka.deployment.record.target import Target
 from tokka.deployment.registry import Registry
-from tokka.errors import Refused, TokkaError
+from tokka.errors import Missing, Refused, TokkaError
 
 ROLES = ("champion", "challenger", "previous")
 # Far longer than any one action of a living owner takes.
@@ -29,20 +29,14 @@ LONGEST_REASON = 4000
 
 
 def carry_out(record: Record, state: State, action: Action) -> State:
-    """Write an action into the record, together with why.
-
-    Raises:
-        Superseded: `state` is not the newest.
-    """
+    """Write an action into the record, together with why; Superseded when `state` is not the newest."""
     return record.compare_and_set(state, decision=action.describe(state, record.clock.time()), **action.changes)
 
 
 def rollback(record: Record, endpoint: str, reason: str) -> State:
     """By hand, at once: take a running challenger away, or else put the previous champion back.
 
-    Raises:
-        Refused: there is neither.
-        Superseded: a rollout moved at the same moment.
+    Refused when there is neither, Superseded when a rollout moved at the same moment.
     """
     state = record.read(endpoint)
     if state.challenger is None and state.previous is None:
@@ -63,8 +57,8 @@ def settle(target: Target, state: State, clock: Clock) -> bool:
 def project_aliases(state: State, registry: Registry) -> list[str]:
     """Set and delete aliases until they say what the record says; return those that were changed.
 
-    A registered version that waits for its rollout keeps the alias `challenger` that registration gave it: the
-    record does not know it yet.
+    A version that waits for its rollout keeps the alias `challenger`: the record does not know it yet. One that was
+    deleted there has no alias, and the others have theirs.
     """
     found, changed = registry.aliases(), []
     for role in ROLES:
@@ -72,10 +66,11 @@ def project_aliases(state: State, registry: Registry) -> list[str]:
         wanted = revision.version if revision else ""
         if wanted == shown or (not wanted and role == "challenger" and _waits(shown, state, registry)):
             continue
-        if wanted:
-            registry.set_alias(role, wanted)
-        else:
-            registry.delete_alias(role)
+        try:
+            registry.set_alias(role, wanted) if wanted else registry.delete_alias(role)
+        except Missing as error:
+            progress.report("registry", f"version {wanted} ({role}) has no alias: {error.message}")
+            continue
         changed.append(role)
     return changed
 
@@ -120,12 +115,13 @@ class Silence:
     """For how long the owner gave no heartbeat, by the monotonic clock: the wall clock can be set."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock, self._heartbeat, self._seen = clock, math.nan, clock()
+        self._clock, self._seen = clock, clock()
+        self._heartbeat: float | None = None
 
     def seconds(self, heartbeat: float | None) -> float:
         """Seconds since the last heartbeat, whose value is `heartbeat`, was first seen."""
         if heartbeat is None or heartbeat != self._heartbeat:
-            self._heartbeat, self._seen = heartbeat if heartbeat is not None else math.nan, self._clock()
+            self._heartbeat, self._seen = heartbeat, self._clock()
         return self._clock() - self._seen
 
 
@@ -152,6 +148,18 @@ def end_abandoned(record: Record, endpoint: str, silent_s: float) -> State | Non
         return carry_out(record, state, roll_back(state, "abandoned", f"abandoned: whoever drove this rollout {how}"))
     except Superseded:
         return None
+
+
+def lost_versions(state: State, registry: Registry) -> dict[str, str]:
+    """Role to version of what serves, or is on trial, and was deleted in the registry."""
+    found = {}
+    for role in ROLES:
+        if (revision := getattr(state, role)) is not None:
+            try:
+                registry.version(revision.version)
+            except Missing:
+                found[role] = revision.version
+    return found
 
 
 def _in_force(target: Target, state: State) -> bool:

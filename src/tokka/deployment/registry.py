@@ -4,23 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-
-class Version(Protocol):
-    """A registered version; times in seconds since 1970."""
-
-    @property
-    def tags(self) -> Mapping[str, str]:
-        """By name."""
-
-    @property
-    def created(self) -> float:
-        """When it was registered."""
+from tokka.registry.entities import VersionInfo
 
 
 class Registry(Protocol):
     """Versions and aliases of one model. Every method raises TokkaError when the registry does not answer."""
 
-    def version(self, version: str) -> Version:
+    def version(self, version: str) -> VersionInfo:
         """One version; TokkaError when there is none."""
 
     def tag_version(self, version: str, tags: Mapping[str, str]) -> None:

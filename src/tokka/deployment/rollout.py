@@ -11,9 +11,11 @@ from tokka.deployment.record.record import Record
 from tokka.deployment.record.state import Decision
 from tokka.deployment.record.target import Target
 from tokka.deployment.registry import Registry
+from tokka.deployment.review.admission import Admission, SignedAdmission
 from tokka.deployment.traffic_columns import LogRecord
 from tokka.gateway.exposure import endpoint
 from tokka.params import Params
+from tokka.registry.bundle import Bundle
 from tokka.settings import Settings
 
 Verdict = Literal["promoted", "rolled_back", "held", "superseded"]
@@ -22,6 +24,8 @@ ReadLog = Callable[[], Sequence[LogRecord]]
 # Sends labelled rows (text, text_pair, target) through the gateway, and their targets as feedback.
 SendTraffic = Callable[[Sequence[Mapping[str, object]]], object]
 
+# A rollback for these reasons was proven; the same version is not tried again unless asked for (`again`).
+PROVEN = ("quality", "live", "watch")
 # Requests per second: faster ones would queue on a laptop and make everybody slow.
 REPLAY_RATE = 50.0
 
@@ -50,10 +54,9 @@ class RolloutResult:
 class Rollout:
     """The rollout of one registry version, and what it works with.
 
-    Args:
-        traffic: used when `canary.replay` is on and too little live traffic comes; None when there is no way to.
-        open_log: (seconds since 1970) to a reader of the request log from then on; None for this home's.
-        fetch: version to its verified model folder; None for the registry's.
+    `traffic` is for `canary.replay` when too little live traffic comes. `open_log`, from seconds since 1970 to a reader
+    of the request log from then on, `fetch`, from signed evidence to its verified model, and `admission` are by default
+    this home's and the record's.
     """
 
     version: str
@@ -65,12 +68,18 @@ class Rollout:
     traffic: SendTraffic | None = None
     clock: Clock = time
     open_log: Callable[[float], ReadLog] | None = None
-    fetch: Callable[[str], Path] | None = None
+    fetch: Callable[[Bundle], Path] | None = None
+    admission: Admission | None = None
 
     @property
     def endpoint(self) -> str:
         """The name of what is rolled out to."""
         return self.params.registry.model
+
+    @property
+    def admitted_by(self) -> Admission:
+        """What says whether a version may serve."""
+        return self.admission or SignedAdmission(self.record, self.params, self.settings)
 
 
 def through_gateway(settings: Settings) -> SendTraffic:
@@ -79,3 +88,15 @@ def through_gateway(settings: Settings) -> SendTraffic:
     from tokka.gateway.replay import replay
 
     return lambda rows: replay(rows, endpoint(settings), rate=REPLAY_RATE, headers=own_headers(settings.home))
+
+
+def proven_before(record: Record, endpoint: str, version: str, digest: str) -> Decision | None:
+    """The decision that ended the last rollout of a model, when evidence ended it.
+
+    A model is known by its digest, under whatever version number; what was decided before decisions had one counts by
+    the number.
+    """
+    for decision in record.decisions(endpoint, version=version, digest=digest, limit=1000):
+        if decision["action"] in ("roll_back", "promote"):
+            return decision if decision["action"] == "roll_back" and decision["topic"] in PROVEN else None
+    return None

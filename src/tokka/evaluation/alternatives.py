@@ -5,41 +5,43 @@
 | specialist, served form   | the candidate's                                                      | for the gate  |
 | specialist, its other form| the same weights as fp32 instead of int8, or the other way round     | with details  |
 | champion                  | its own                                                              | for the gate  |
-| linear head               | fitted on the training rows, over the un-tuned encoder               | with details  |
+| linear head, TF-IDF       | fitted on the training rows; the head over the un-tuned encoder      | with details* |
 | zero-shot / neighbours    | the general baseline's                                               | for the gate  |
 | prompted language model   | only with evaluation.general.endpoint, on a sample of the test rows  | with details  |
+
+* for the gate, where gate.must_beat is simple. A candidate that is a linear head itself has no row beside it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
 
 from tokka import progress
 from tokka.data.preparation.prepared import Prepared
 from tokka.errors import TokkaError
-from tokka.evaluation.gate import recommendation
-from tokka.evaluation.gate.recommendation import Row, Rule
-from tokka.evaluation.metrics import prices, training_spent
-from tokka.evaluation.metrics.comparison import compare
+from tokka.evaluation.gate import prices, recommendation
+from tokka.evaluation.gate.recommendation import Kind, Row, Rule
+from tokka.evaluation.metrics import cost
+from tokka.evaluation.metrics.comparison import compare_on
 from tokka.evaluation.metrics.metrics import HIGHER_IS_BETTER, Floats, Integers
 from tokka.evaluation.metrics.test_set import TestSet
-from tokka.evaluation.models import linear_probe, prompted_sample, scoring
+from tokka.evaluation.models import learning_curve, prompted_sample, scoring, simple, tfidf
 from tokka.evaluation.models.prompted_sample import Sampled
 from tokka.evaluation.models.scoring import OpenedModel, Scored
+from tokka.files import JsonObject, Tree
 from tokka.model.folder import FORM_FILES, Form
 from tokka.model.profile import budgets
 from tokka.params import Params
 
-STEP = "evaluate"
 BEING_MEASURED = "is being measured: this page is completed after the endpoint answers"
 SERVED = "one process with the ONNX runtime for each task; train anew when the world drifts"
 TORCH = "one process with torch for each task; train anew when the world drifts"
 OPERATIONS = {
-    "linear": "one process with torch and scikit-learn; an encoder can carry the heads of many tasks",
+    "linear": "one process with the ONNX runtime; fitted in seconds, and one encoder can carry the heads of many tasks",
+    "tfidf": "one process with scikit-learn, which Tokka does not serve; fitted in seconds",
     "general": "one process with torch; nothing to train, label names (or neighbours) to keep",
 }
-LINEAR_TITLE = "General: linear head on the un-tuned encoder"
 
 
 @dataclass(frozen=True)
@@ -71,17 +73,11 @@ class Way:
 
 def known_ways(
     benchmark: Benchmark,
-    evaluation: Mapping[str, Any],
+    evaluation: Tree,
     scored: Mapping[str, Scored],
     models: Mapping[str, OpenedModel],
 ) -> list[Way]:
-    """The rows of what was measured for the gate, and one that says so for each way that has yet to be measured.
-
-    Args:
-        evaluation: evaluation.json.
-        scored: candidate, champion and general, as far as they were measured.
-        models: the opened candidate and champion.
-    """
+    """The rows of what was measured for the gate, and one that says so for each way that has yet to be measured."""
     general, candidate = benchmark.params.evaluation.general, models["candidate"]
     titles = {"candidate": f"This specialist, {candidate.predictor.form} as served"}
     titles |= {"champion": f"Champion, version {scored['champion'].version}"} if "champion" in scored else {}
@@ -90,8 +86,7 @@ def known_ways(
     ]
     ways = [first, *(_unmeasured(form, "specialist", f"This specialist, {form}") for form in _other_forms(candidate))]
     ways += others
-    if general.measure and general.linear:
-        ways.append(_unmeasured("linear", "general", LINEAR_TITLE))
+    ways += [_simple_row(name, scored.get(name), benchmark) for name in simple_names(benchmark.params, candidate)]
     if "general" in scored:
         ways.append(_general(evaluation["general"], scored["general"], benchmark))
     if general.measure and general.endpoint:
@@ -99,39 +94,45 @@ def known_ways(
     return ways
 
 
+def simple_names(params: Params, candidate: OpenedModel) -> list[simple.Simple]:
+    """The simple ways that the candidate is compared with: TF-IDF alone for one that is a linear head itself."""
+    if not params.evaluation.general.linear and params.gate.must_beat == "none":
+        return []
+    return [name for name in simple.SIMPLE if name == "tfidf" or candidate.predictor.config.strategy != "frozen"]
+
+
 def measured_ways(
-    benchmark: Benchmark, rows: Sequence[Mapping[str, Any]], scores: Mapping[str, Floats], candidate: OpenedModel
+    benchmark: Benchmark, rows: Sequence[Tree], scores: Mapping[str, Floats], candidate: OpenedModel
 ) -> list[Way]:
     """The ways of an earlier `decision`, with those measured that it says are being measured.
 
-    Args:
-        rows: details.decision.rows.
-        scores: of the ways that were measured for the gate, by name.
+    `rows`: details.decision.rows; `scores`: of the ways that were measured for the gate, by name.
     """
     measure: dict[str, Callable[[], Way]] = {
-        "linear": lambda: _linear(benchmark),
+        **{name: partial(_simple, name, benchmark) for name in simple.SIMPLE},
         "prompted": lambda: _prompted(benchmark, scores["candidate"]),
         "int8": lambda: _form("int8", candidate, benchmark),
         "fp32": lambda: _form("fp32", candidate, benchmark),
     }
     names = [field.name for field in fields(Row)]
-    known = [Row(**{name: row[name] for name in names}) for row in rows]
+    known = [Row(**{name: row[name] for name in names if name in row}) for row in rows]
     return [
         _or_why_not(row, measure[row.name]) if row.problem == BEING_MEASURED else Way(row, scores.get(row.name))
         for row in known
     ]
 
 
-def decision(ways: Sequence[Way], benchmark: Benchmark) -> dict[str, Any]:
+def decision(ways: Sequence[Way], benchmark: Benchmark) -> JsonObject:
     """details.decision: rows, recommendation, rule, formula and prices."""
     money, rule = benchmark.params.evaluation.prices, benchmark.rule
+    ways = [replace(way, row=_against_simple(way, ways, benchmark)) for way in ways]
     leader = recommendation.best([way.row for way in ways], money, rule)
     best = next((way for way in ways if way.row is leader), None)
     rows = [_against(way, best, benchmark) for way in ways]
     return {
         "metric": benchmark.metric,
         "rows": [recommendation.as_dict(row, money) for row in rows],
-        "recommendation": recommendation.recommend(rows, money, rule).as_dict(),
+        "recommendation": asdict(recommendation.recommend(rows, money, rule)),
         "missing": [row.title for row in rows if row.problem == BEING_MEASURED],
         "rule": rule.sentence(),
         "formula": prices.formula(money),
@@ -142,20 +143,20 @@ def decision(ways: Sequence[Way], benchmark: Benchmark) -> dict[str, Any]:
     }
 
 
-def _specialist(title: str, summary: Mapping[str, Any], found: Scored, model: OpenedModel, benchmark: Benchmark) -> Way:
+def _specialist(title: str, summary: Tree, found: Scored, model: OpenedModel, benchmark: Benchmark) -> Way:
     labelled = benchmark.data.train.num_rows if model.data_digest == benchmark.data.digest else None
-    spent = training_spent.cpu_seconds(benchmark.home, model.predictor.digest)
-    row = _row(model.name, "specialist", title, summary, found, benchmark)
-    return Way(replace(row, training_cpu_seconds=spent, labelled_rows=labelled), found.scores)
+    spent = learning_curve.cpu_seconds(benchmark.home, model.predictor.digest)
+    row = Row(model.name, "specialist", title, training_cpu_seconds=spent, labelled_rows=labelled)
+    return _measured(row, summary, found, benchmark)
 
 
-def _general(summary: Mapping[str, Any], found: Scored, benchmark: Benchmark) -> Way:
+def _general(summary: Tree, found: Scored, benchmark: Benchmark) -> Way:
     used = 0 if benchmark.test.classification else min(benchmark.data.train.num_rows, 4000)
-    row = _row("general", "general", f"General: {found.form}", summary, found, benchmark)
-    return Way(replace(row, training_cpu_seconds=0.0, labelled_rows=used), found.scores)
+    row = Row("general", "general", f"General: {found.form}", training_cpu_seconds=0.0, labelled_rows=used)
+    return _measured(row, summary, found, benchmark)
 
 
-def _unmeasured(name: str, kind: Literal["specialist", "general"], title: str) -> Way:
+def _unmeasured(name: str, kind: Kind, title: str) -> Way:
     return Way(Row(name, kind, title, problem=BEING_MEASURED))
 
 
@@ -167,7 +168,7 @@ def _other_forms(model: OpenedModel) -> list[Form]:
 
 
 def _or_why_not(row: Row, measure: Callable[[], Way]) -> Way:
-    progress.report(STEP, f"measuring {row.title}")
+    progress.report("evaluate", f"measuring {row.title}")
     try:
         way = measure()
     except TokkaError as error:
@@ -181,14 +182,21 @@ def _form(form: Form, model: OpenedModel, benchmark: Benchmark) -> Way:
     return _specialist("", _summary(found, benchmark), found, opened, benchmark)
 
 
-def _linear(benchmark: Benchmark) -> Way:
-    found = scoring.score_linear(benchmark.test, benchmark.data, benchmark.params, benchmark.cache)
-    row = _row("linear", "general", LINEAR_TITLE, _summary(found, benchmark), found, benchmark)
-    used = min(benchmark.data.train.num_rows, linear_probe.MAXIMUM_ROWS)
-    return Way(replace(row, training_cpu_seconds=found.footprint.fit_cpu_seconds, labelled_rows=used), found.scores)
+def _simple(name: simple.Simple, benchmark: Benchmark) -> Way:
+    found = simple.score_simple(name, benchmark.test, benchmark.data, benchmark.params, benchmark.cache)
+    return _simple_row(name, found, benchmark)
 
 
-def _summary(found: Scored, benchmark: Benchmark) -> dict[str, Any]:
+def _simple_row(name: simple.Simple, found: Scored | None, benchmark: Benchmark) -> Way:
+    if found is None:
+        return _unmeasured(name, "simple", simple.TITLES[name])
+    used, spent = benchmark.data.train.num_rows, found.footprint.fit_cpu_seconds
+    used = min(used, tfidf.MAXIMUM_ROWS) if name == "tfidf" else used
+    row = Row(name, "simple", simple.TITLES[name], training_cpu_seconds=spent, labelled_rows=used)
+    return _measured(row, _summary(found, benchmark), found, benchmark)
+
+
+def _summary(found: Scored, benchmark: Benchmark) -> JsonObject:
     return scoring.summarise(found, benchmark.test, found.footprint.latency, benchmark.params)
 
 
@@ -205,23 +213,24 @@ def _prompted(benchmark: Benchmark, candidate: Floats) -> Way:
 
 
 def _prompted_row(asked: Sampled, benchmark: Benchmark) -> Row:
-    general, price = benchmark.params.evaluation.general, None
-    if asked.input_tokens is not None and asked.output_tokens is not None:
-        price = prices.token_price(asked.input_tokens, asked.output_tokens, general)
+    general, price, answers = benchmark.params.evaluation.general, None, asked.answers
+    if answers.input_tokens is not None and answers.output_tokens is not None:
+        price = prices.token_price(answers.input_tokens, answers.output_tokens, general)
     note = f"{asked.unreadable} of {len(asked.rows)} answers were no label and count as wrong"
-    if asked.failed:
-        note += f", {asked.failed} of them for want of any answer"
+    if answers.failed:
+        note += f", {answers.failed} of them for want of any answer"
     if price is None:
         note += "; the server tells no token usage, so there is no price"
     elif price == 0:
         note += "; no price per token is set: evaluation.general.input_price and output_price"
+    latency = cost.summarise(answers.milliseconds)
     return Row(
         name="prompted",
         kind="general",
         title="",
         rows=len(asked.rows),
-        p50_ms=asked.latency.p50 if asked.latency else None,
-        p99_ms=asked.latency.p99 if asked.latency else None,
+        p50_ms=latency.p50,
+        p99_ms=latency.p99,
         token_price=price or None,
         training_cpu_seconds=0.0,
         labelled_rows=asked.examples,
@@ -231,32 +240,32 @@ def _prompted_row(asked: Sampled, benchmark: Benchmark) -> Row:
     )
 
 
-def _row(
-    name: str,
-    kind: Literal["specialist", "general"],
-    title: str,
-    summary: Mapping[str, Any],
-    found: Scored,
-    benchmark: Benchmark,
-) -> Row:
-    """A row from a model's summary, as evaluation.json has it."""
-    quality = summary["metrics"].get(benchmark.metric, {})
-    return Row(
-        name=name,
-        kind=kind,
-        title=title,
-        quality=quality.get("value"),
-        low=quality.get("low"),
-        high=quality.get("high"),
-        rows=summary["rows"],
-        p50_ms=summary["latency_ms"]["p50"],
-        p99_ms=summary["latency_ms"]["p99"],
-        size_mb=summary["size_mb"],
-        cpu_ms=summary["cpu_ms"],
-        memory_mb=summary["memory_mb"],
-        energy=asdict(found.footprint.energy),
-        operations=OPERATIONS.get(name, TORCH if found.form == "torch" else SERVED),
-    )
+def _measured(row: Row, summary: Tree, found: Scored, benchmark: Benchmark) -> Way:
+    """The row with what a model's summary in evaluation.json says of it."""
+    quality, latency = summary["metrics"].get(benchmark.metric, {}), summary["latency_ms"]
+    figures = {name: summary[name] for name in ("rows", "size_mb", "cpu_ms", "memory_mb")}
+    figures |= {"quality": quality.get("value"), "low": quality.get("low"), "high": quality.get("high")}
+    figures |= {"p50_ms": latency["p50"], "p99_ms": latency["p99"], "energy": asdict(found.footprint.energy)}
+    operations = OPERATIONS.get(row.name, TORCH if found.form == "torch" else SERVED)
+    return Way(replace(row, operations=operations, **figures), found.scores)
+
+
+def _against_simple(way: Way, ways: Sequence[Way], benchmark: Benchmark) -> Row:
+    """A specialist's row with the simple ways that it does not beat beyond chance, of those that could take its place.
+
+    Its paired interval on the same rows must lie above nought; a linear head has only TF-IDF to beat.
+    """
+    able = partial(recommendation.able, prices=benchmark.params.evaluation.prices, rule=benchmark.rule)
+    others = [other for other in ways if other.row.kind == "simple" and able(other.row) and other.scores is not None]
+    if way.row.kind != "specialist" or way.scores is None:
+        return way.row
+    test, params = replace(benchmark.test, slices=[]), benchmark.params
+    found = {
+        other.row.title: compare_on(test, benchmark.metric, (way.scores, other.scores), params)
+        for other in others
+        if other.scores is not None
+    }
+    return replace(way.row, unbeaten=[title for title, one in found.items() if not one.low > 0])
 
 
 def _against(way: Way, leader: Way | None, benchmark: Benchmark) -> Row:
@@ -264,16 +273,8 @@ def _against(way: Way, leader: Way | None, benchmark: Benchmark) -> Row:
     if leader is None or way is leader or way.scores is None or leader.scores is None:
         return replace(way.row, gap_low=None)
     shared = way.sample if way.sample is not None else leader.sample
-    target = benchmark.test.target if shared is None else benchmark.test.target[shared]
-    found = compare(
-        benchmark.metric,
-        target,
-        _on(shared, way, way.scores),
-        _on(shared, leader, leader.scores),
-        count=benchmark.params.evaluation.bootstrap,
-        confidence=1.0 - benchmark.params.gate.alpha,
-        seed=benchmark.params.finetuning.seed,
-    )
+    pair = (_on(shared, way, way.scores), _on(shared, leader, leader.scores))
+    found = compare_on(replace(benchmark.test, slices=[]), benchmark.metric, pair, benchmark.params, shared)
     return replace(way.row, gap_low=found.low)
 
 

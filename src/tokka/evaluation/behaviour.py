@@ -1,8 +1,5 @@
 """Behaviour tests: invariance to changes without meaning, expected effects of phrases, cases with a known answer.
 
-    found = run_behaviour(wanted, test, {"candidate": predictor}, seed=7)
-    found["robustness"]["candidate"], found["tests"][0]["subjects"]["candidate"]["rate"]
-
 After Ribeiro et al. (2020), "Beyond Accuracy: Behavioral Testing of NLP Models with CheckList". No rule of the
 gate reads the results. Every model is asked the same changed texts; rates have Wilson's interval.
 """
@@ -77,19 +74,24 @@ class TestResult(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Task:
-    """What a test may ask for: the classes (none for regression), the columns, the same-value tolerance."""
+    """What the tests are asked of: the test rows, and the classes of the model (none for regression)."""
 
+    wanted: Behaviour
+    test: TestSet
     labels: tuple[str, ...]
-    columns: tuple[str, ...]
-    pairs: bool
-    tolerance: float
+    seed: int
+    confidence: float
+
+    @property
+    def pairs(self) -> bool:
+        """Whether a row is two texts."""
+        return self.test.pairs is not None
 
 
 def wanted_behaviour(params: Params) -> Behaviour | None:
     """The tests of the file that evaluation.behaviour names, read from the project's root; None when it names none.
 
-    Raises:
-        UsageError: the file is missing or wrong.
+    UsageError when the file is missing or wrong.
     """
     if params.evaluation.behaviour is None:
         return None
@@ -97,11 +99,7 @@ def wanted_behaviour(params: Params) -> Behaviour | None:
 
 
 def evaluate_behaviour(params: Params, test: TestSet, models: "Sequence[OpenedModel]") -> dict[str, object]:
-    """details.behaviour: the file's tests on the candidate and, if there is one, the champion; {} without a file.
-
-    Raises:
-        UsageError: as `wanted_behaviour`.
-    """
+    """details.behaviour: the file's tests on the candidate and, if there is one, the champion; {} without a file."""
     wanted = wanted_behaviour(params)
     if wanted is None:
         return {}
@@ -115,17 +113,14 @@ def run_behaviour(
 ) -> dict[str, object]:
     """Run every test on every model.
 
-    Args:
-        predictors: by subject; the first is the one whose classes decide which tests apply.
+    `predictors`: by subject; the first is the one whose classes decide which tests apply.
 
     Returns:
         `tests`, a `TestResult` each, and `robustness`, the mean rate of the invariance tests by subject.
     """
-    columns = tuple(name.removeprefix(PREFIX) for name in test.table.column_names if name.startswith(PREFIX))
-    labels = tuple(next(iter(predictors.values())).labels)
-    task = Task(labels, columns, test.pairs is not None, wanted.tolerance * test.scale)
+    task = Task(wanted, test, tuple(next(iter(predictors.values())).labels), seed, confidence)
     answerers = {name: _one_by_one(predictor) for name, predictor in predictors.items()}
-    tests = [_run(one, wanted.rows, task, test, answerers, seed, confidence) for one in wanted.tests]
+    tests = [_run(one, task, answerers) for one in wanted.tests]
     return {"tests": tests, "robustness": {name: _robustness(tests, name) for name in predictors}}
 
 
@@ -150,28 +145,20 @@ def _robustness(tests: Sequence[TestResult], subject: str) -> float | None:
     return float(np.mean([found["subjects"][subject]["rate"] for found in run])) if run else None
 
 
-def _run(
-    one: Test,
-    rows: int,
-    task: Task,
-    test: TestSet,
-    answerers: Mapping[str, Answerer],
-    seed: int,
-    confidence: float,
-) -> TestResult:
+def _run(one: Test, task: Task, answerers: Mapping[str, Answerer]) -> TestResult:
     described: TestResult = {"name": one.name, "kind": one.kind, "minimum": one.minimum}
     reason, note = _obstacle(one, task)
-    asks = [] if reason else _questions(one, rows, task, test, seed)
+    asks = [] if reason else _questions(one, task)
     if not asks:
         return {**described, "skipped": reason or "no test row has what this test changes"}
-    subjects = {name: _judge(one, asks, answer, task, confidence) for name, answer in answerers.items()}
+    subjects = {name: _judge(one, asks, answer, task) for name, answer in answerers.items()}
     return {**described, "note": note, "subjects": subjects}
 
 
 def _obstacle(one: Test, task: Task) -> tuple[str, str]:
     """Why a test cannot be asked of this task ("" if it can), and what is left out of it."""
     if isinstance(one, Invariance):
-        unknown = sorted(set(one.where) - set(task.columns))
+        unknown = sorted({column for column in one.where if f"{PREFIX}{column}" not in task.test.table.column_names})
         return (f"this task has no slice column {unknown[0]!r}" if unknown else ""), ""
     if isinstance(one, Directional):
         return _directional_obstacle(one, task), ""
@@ -202,12 +189,12 @@ def _usable(one: Functionality, task: Task) -> list[Case]:
     ]
 
 
-def _questions(one: Test, rows: int, task: Task, test: TestSet, seed: int) -> list[Ask]:
+def _questions(one: Test, task: Task) -> list[Ask]:
     if isinstance(one, Functionality):
         return [Ask(None, case.text, case.pair, case) for case in _usable(one, task)]
     if isinstance(one, Directional):
         return [Ask(text, changed, None) for text in one.texts if (changed := _moved(one, text)) != text]
-    return _changed_rows(one, rows, test, seed)
+    return _changed_rows(one, task)
 
 
 def _moved(one: Directional, text: str) -> str:
@@ -216,9 +203,9 @@ def _moved(one: Directional, text: str) -> str:
     return f"{text.rstrip()} {one.add.strip()}" if one.add.strip() else text
 
 
-def _changed_rows(one: Invariance, rows: int, test: TestSet, seed: int) -> list[Ask]:
-    """Up to `rows` test rows, drawn and changed by a seed of the test's name: another test changes none of them."""
-    number = int(files.digest_json([seed, one.name])[:12], 16)
+def _changed_rows(one: Invariance, task: Task) -> list[Ask]:
+    """Up to `wanted.rows` test rows, drawn and changed by a seed of the test's name: no other test moves them."""
+    number, test = int(files.digest_json([task.seed, one.name])[:12], 16), task.test
     asks: list[Ask] = []
     keep = {column: test.table.column(f"{PREFIX}{column}").to_pylist() for column in one.where}
     for row in np.random.default_rng(number).permutation(test.rows):
@@ -228,16 +215,16 @@ def _changed_rows(one: Invariance, rows: int, test: TestSet, seed: int) -> list[
         changed = change_text(one, text, random.Random(f"{number}-{row}"))
         if changed is not None:
             asks.append(Ask(text, changed, test.pairs[row] if test.pairs else None))
-        if len(asks) == rows:
+        if len(asks) == task.wanted.rows:
             break
     return asks
 
 
-def _judge(one: Test, asks: Sequence[Ask], answer: Answerer, task: Task, confidence: float) -> Outcome:
+def _judge(one: Test, asks: Sequence[Ask], answer: Answerer, task: Task) -> Outcome:
     before = [None if ask.before is None else answer(ask.before, ask.pair) for ask in asks]
     rows = list(zip(asks, before, [answer(ask.after, ask.pair) for ask in asks], strict=True))
     passed = [_holds(one, *row, task) for row in rows]
-    share = share_interval(sum(passed), len(passed), confidence)
+    share = share_interval(sum(passed), len(passed), task.confidence)
     failed = [row for row, good in zip(rows, passed, strict=True) if not good]
     return {
         "passed": sum(passed),
@@ -256,7 +243,7 @@ def _holds(one: Test, ask: Ask, before: Answer | None, after: Answer, task: Task
     if isinstance(before, float) and isinstance(after, float):
         if isinstance(one, Directional):
             return after > before if one.value == "rises" else after < before
-        return abs(after - before) <= task.tolerance
+        return abs(after - before) <= task.wanted.tolerance * task.test.scale
     if isinstance(one, Directional):
         return after == one.to if one.to is not None else after != one.away_from
     return after == before

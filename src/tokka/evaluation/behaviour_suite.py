@@ -1,24 +1,20 @@
 """The behaviour file, typed and strict: which tests a model has to stand besides being right on average.
 
-    wanted = load_behaviour(Path("data/behaviour.yaml"))
-    wanted.tests[0].kind, wanted.tests[0].minimum
-
 The three kinds are those of Ribeiro et al. (2020), "Beyond Accuracy: Behavioral Testing of NLP Models with CheckList".
 """
 
-import difflib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from tokka.errors import UsageError
-from tokka.params import Section
+from tokka.params import explain, read_yaml
+from tokka.sections import Section, Share
 
 Text = Annotated[str, Field(min_length=1, max_length=5000)]
 Texts = Annotated[tuple[Text, ...], Field(max_length=500)]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class _Test(Section):
@@ -112,43 +108,25 @@ class Behaviour(Section):
 def load_behaviour(path: Path) -> Behaviour:
     """Read and check the file.
 
-    Raises:
-        UsageError: it is missing or no YAML, a key is unknown (its nearest right one is named), or a value is wrong.
+    UsageError when it is missing or no YAML, a key is unknown (its nearest right one is named), or a value is wrong.
     """
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, IsADirectoryError):
-        hint = "name your file in evaluation.behaviour, or set evaluation.behaviour=null for no such tests"
-        raise UsageError(f"evaluation.behaviour: {path} does not exist", hint) from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}", "mend the line that is named") from None
-    if not isinstance(tree, dict):
-        raise UsageError(f"{path} holds a {type(tree).__name__}, expected `tests:` with a list")
+    hint = "name your file in evaluation.behaviour, or set evaluation.behaviour=null for no such tests"
+    tree = read_yaml(path, hint, "`tests:` with a list")
     try:
         found = Behaviour.model_validate(tree)
     except ValidationError as error:
-        raise UsageError(f"{path}: {_explain(error)}", "every key is explained in data/behaviour.yaml") from None
+        # A misspelt key often makes the right one missing too: the misspelling is what helps.
+        first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+        # pydantic puts the kind between the test's number and its key.
+        said = explain(first, _model(first["loc"][:-1]).model_fields, skipped=KINDS)
+        raise UsageError(f"{path}: {said}", "every key is explained in data/behaviour.yaml") from None
     names = [test.name for test in found.tests]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError(f"{path}: two tests are called {twice[0]!r}", "give each a name of its own")
     return found
 
 
-def _explain(error: ValidationError) -> str:
-    # A misspelt key often makes the right one missing too: the misspelling is what helps.
-    first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
-    place = [str(part) for part in first["loc"]]
-    # pydantic puts the kind between the test's number and its key; the file has no such level.
-    name = ".".join(part for part in place if part not in KINDS)
-    if first["type"] == "extra_forbidden":
-        known = sorted(_model(place[:-1]).model_fields)
-        near = difflib.get_close_matches(place[-1], known, n=1, cutoff=0.4)
-        return f"unknown key {name!r}; " + (f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}")
-    message = first["msg"].removeprefix("Value error, ")
-    return f"{name}: {message[:1].lower()}{message[1:]}"
-
-
-def _model(place: list[str]) -> type[Section]:
+def _model(place: Sequence[str | int]) -> type[Section]:
     if "cases" in place:
         return Case
-    return next((KINDS[part] for part in place if part in KINDS), Behaviour)
+    return next((KINDS[str(part)] for part in place if part in KINDS), Behaviour)

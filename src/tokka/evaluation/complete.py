@@ -1,7 +1,5 @@
 """What is nice to know of an evaluation and no rule reads: measured part by part, once the endpoint answers.
 
-    complete(evidence, prepared, model, champion, params, cache, publish=lambda details: …)
-
 details.json says in `pending` which parts are still to come, so that a completion that was killed goes on with the
 next part; a part that is there is not measured again.
 """
@@ -10,7 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,16 +17,16 @@ from tokka.errors import TokkaError
 from tokka.evaluation import alternatives, evidence
 from tokka.evaluation.alternatives import Benchmark
 from tokka.evaluation.behaviour import evaluate_behaviour
+from tokka.evaluation.gate.gate import decide
 from tokka.evaluation.label_quality import evaluate_insight
 from tokka.evaluation.metrics import test_set
 from tokka.evaluation.metrics.metrics import Floats
 from tokka.evaluation.models import forms, scoring
 from tokka.evaluation.models.learning_curve import learning_curve, reading
 from tokka.evaluation.models.scoring import OpenedModel
+from tokka.evaluation.recompute import look
+from tokka.files import JsonObject, Tree
 from tokka.params import Params
-
-STEP = "evaluate"
-Tree = Mapping[str, Any]
 
 
 def wanted(params: Params) -> list[str]:
@@ -43,7 +40,7 @@ def wanted(params: Params) -> list[str]:
     return [name for name, is_asked in asked.items() if is_asked]
 
 
-def merge(details: Tree, part: str, extra: Tree) -> dict[str, Any]:
+def merge(details: Tree, part: str, extra: Tree) -> JsonObject:
     """The details with what one part has measured. Pure; the same part twice is the same as once.
 
     An object is joined with the one that is there, any other value replaces it.
@@ -67,25 +64,23 @@ def complete(
 ) -> None:
     """Measure every part that `folder` (an evidence folder) still lacks, and bring its details and report up to date.
 
-    Args:
-        champion: the model folder of the champion that was compared with, for its behaviour; None without one.
-        cache: where base models are kept, in the home that holds the store of trainings.
-        publish: called with the folder after each part.
-
-    Raises:
-        TokkaError: the rows or the candidate are not those that were evaluated. A part that cannot be measured does
-            not raise: the details say why in `problems`.
+    `champion`: the model folder of the champion that was compared with, for its behaviour; None without one; `cache`:
+    where base models are kept, in the home that holds the store of trainings; `publish`: called with the folder after
+    each part. TokkaError when the rows or the candidate are not those that were evaluated. A part that cannot be
+    measured does not raise: the details say why in `problems`.
     """
-    details = files.read_json(folder / "details.json")
+    details, evaluation = (files.read_json(folder / f"{name}.json") for name in ("details", "evaluation"))
+    decision = details.get("gate") or decide(evaluation, params, look(folder, evaluation, params)).as_dict()
+    evidence.write_page(folder, evaluation, details, decision)
     measurements = Measurements(folder, prepared, candidate, champion, params, cache)
     for part in list(details.get("pending", [])):
-        progress.report(STEP, f"completing the report: {part.replace('_', ' ')}")
+        progress.report("evaluate", f"completing the report: {part.replace('_', ' ')}")
         try:
             extra = getattr(measurements, part)(details)
         except TokkaError as error:
             extra = {"problems": {part: error.message}}
         details = merge(details, part, extra)
-        evidence.write_page(folder, files.read_json(folder / "evaluation.json"), details, params)
+        evidence.write_page(folder, evaluation, details, decision)
         publish(folder)
 
 
@@ -100,12 +95,12 @@ class Measurements:
     params: Params
     cache: Path
 
-    def behaviour(self, details: Tree) -> dict[str, Any]:
+    def behaviour(self, details: Tree) -> JsonObject:
         """The tests of the behaviour file on candidate and champion."""
         models = [self.candidate, *([self.champion] if self.champion else [])]
         return {"behaviour": evaluate_behaviour(self.params, self.benchmark.test, models)}
 
-    def alternatives(self, details: Tree) -> dict[str, Any]:
+    def alternatives(self, details: Tree) -> JsonObject:
         """The ways that the gate does not judge, the recommendation over all of them, and the forms side by side."""
         benchmark, old = self.benchmark, details["decision"]
         ways = alternatives.measured_ways(benchmark, old["rows"], self.scores, self.candidate)
@@ -114,11 +109,11 @@ class Measurements:
         known[self.candidate.predictor.form] = self.scores["candidate"]
         return {"decision": found, "forms": forms.compare_forms(self.candidate, benchmark.test, known, self.params)}
 
-    def insight(self, details: Tree) -> dict[str, Any]:
+    def insight(self, details: Tree) -> JsonObject:
         """Doubtful labels and near-duplicates of the training rows."""
         return {"insight": evaluate_insight(self.benchmark.data, self.params, self.evaluation["overlap"], self.cache)}
 
-    def learning_curve(self, details: Tree) -> dict[str, Any]:
+    def learning_curve(self, details: Tree) -> JsonObject:
         """The recipe on shares of the training rows, and the candidate as the whole."""
         benchmark, candidate = self.benchmark, details["decision"]["rows"][0]
         points = learning_curve(self.prepared, benchmark.test, benchmark.metric, self.params, benchmark.home)
@@ -129,9 +124,9 @@ class Measurements:
         return {"decision": {"curve": curve, "reading": reading(curve, rule.margin, higher=rule.higher)}}
 
     @cached_property
-    def evaluation(self) -> dict[str, Any]:
+    def evaluation(self) -> JsonObject:
         """evaluation.json."""
-        found: dict[str, Any] = files.read_json(self.folder / "evaluation.json")
+        found: JsonObject = files.read_json(self.folder / "evaluation.json")
         return found
 
     @cached_property
@@ -154,15 +149,9 @@ class Measurements:
 
     @cached_property
     def benchmark(self) -> Benchmark:
-        """The same test rows and classes as the evaluation's.
-
-        Raises:
-            TokkaError: they are not.
-        """
-        data, measured = (
-            prepared_rows.load(self.prepared),
-            [self.evaluation[name] for name in ("candidate", "champion")],
-        )
+        """The same test rows and classes as the evaluation's; TokkaError when they are not."""
+        data = prepared_rows.load(self.prepared)
+        measured = [self.evaluation[name] for name in ("candidate", "champion")]
         known = [label for one in measured if one for label in one["labels"]]
         test = test_set.open_test(data, known, self.params.evaluation.slices_minimum_rows)
         if test.digest != self.evaluation["test"]["digest"]:

@@ -1,8 +1,5 @@
 """Data insight: training rows whose label is probably wrong, near-duplicates that disagree, test rows seen before.
 
-    found = look_into(data, embed, overlap, seed=7)
-    found["errors"]["flagged"], found["errors"]["top"][0]["suggested"]
-
 Label errors by confident learning (Northcutt et al., 2021, "Confident Learning: Estimating Uncertainty in Dataset
 Labels") on out-of-fold probabilities of a linear head on the *un-tuned* encoder: the specialist has been trained on
 these very labels, the wrong ones included, and would call them right. A suspicion, not a verdict: a person decides.
@@ -61,9 +58,8 @@ def evaluate_insight(data: Prepared, params: Params, overlap: Mapping[str, int],
 def look_into(data: Prepared, embed: Embed, overlap: Mapping[str, int], seed: int) -> Insight:
     """Every insight on the training rows, each either computed or `{"problem": why not}`.
 
-    Args:
-        embed: texts and second texts to unit-length features (rows, hidden).
-        overlap: test rows that training holds too, as `test_set.overlap` counts them.
+    `embed`: texts and second texts to unit-length features (rows, hidden); `overlap`: test rows that training holds
+    too, as `test_set.overlap` counts them.
     """
     began, doubtful = time.monotonic(), label_errors if data.labels else value_errors
     return {
@@ -130,7 +126,7 @@ def value_errors(data: Prepared, embed: Embed, seed: int) -> Insight:
 
 def duplicates(data: Prepared, seed: int) -> Insight:
     """Pairs of training rows that read nearly the same and have different targets, the most alike first."""
-    from tokka.data.preparation.deduplication import near_pairs
+    from tokka.data.preparation.near import near_pairs
 
     table = _sample(data, DUPLICATE_ROWS, seed)
     targets, near = table.column("target").to_pylist(), near_pairs(_whole(table, "\n"), NEAR)

@@ -1,7 +1,5 @@
 """Changes of a text that leave its meaning: typing slips, case, punctuation, one name for another, a phrase around it.
 
-    changed = change_text(test, "Where is my card?", random.Random(7))     # None: there is nothing to change
-
 Kept apart from the augmentation of training: a model that is trained on its own exam would pass it.
 """
 

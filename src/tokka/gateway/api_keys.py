@@ -1,10 +1,4 @@
-"""API keys: 256 random bits each, stored as a SHA-256 digest with scopes and an expiry; the secret is shown once.
-
-store = KeyStore(settings.home)
-secret, key = store.create("crm", ("predict", "feedback"), days=90)
-store.find(secret)                    # the key, also a revoked or expired one
-store.revoke(key.id)
-"""
+"""API keys: 256 random bits each, stored as a SHA-256 digest with scopes and an expiry; the secret is shown once."""
 
 import hashlib
 import os
@@ -49,23 +43,15 @@ class Key:
 
 
 class KeyStore:
-    """Keys in a SQLite file that only its owner may read.
+    """Keys in a SQLite file of a home that only its owner may read; `read_only` where it is mounted so."""
 
-    Args:
-        home: the folder that holds it.
-    """
-
-    def __init__(self, home: Path) -> None:
-        self._path = home / "keys.db"
+    def __init__(self, home: Path, *, read_only: bool = False) -> None:
+        self._path, self._read_only = home / "keys.db", read_only
 
     def create(self, name: str, scopes: Sequence[str], *, days: float = 90.0) -> tuple[str, Key]:
-        """Make a key, and return its secret, which is stored nowhere, and the key.
+        """Make a key for so many days (0: for ever), and return its secret, which is stored nowhere, and the key.
 
-        Args:
-            days: until it expires; 0 for never.
-
-        Raises:
-            UsageError: an unknown scope, or none, or a negative number of days.
+        Raises UsageError for an unknown scope, or none, or a negative number of days.
         """
         unknown = [scope for scope in scopes if scope not in SCOPES]
         if unknown or not scopes:
@@ -92,11 +78,7 @@ class KeyStore:
         return next(iter(self._select("digest = ?", _digest(secret))), None)
 
     def revoke(self, name: str) -> Key:
-        """Refuse a key, by its id, from now on.
-
-        Raises:
-            TokkaError: there is no such key.
-        """
+        """Refuse a key, by its id, from now on; raises TokkaError when there is none."""
         now = time.time()
         with self._open() as database:
             wanted = "update keys set revoked = ? where id = ? and id != ? and revoked is null"
@@ -121,6 +103,10 @@ class KeyStore:
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         """One transaction."""
+        if self._read_only:
+            with closing(sqlite3.connect(f"{self._path.as_uri()}?mode=ro&immutable=1", uri=True)) as database:
+                yield database
+            return
         self._path.parent.mkdir(parents=True, exist_ok=True)
         # SQLite would make the file with the process's umask; its side files get the file's mode.
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))

@@ -81,6 +81,8 @@ core.register_action("authenticate", {"http-req"}, function(txn)
     end
     txn:set_var("txn.client", grant.client)
     if allows(grant, "admin") then txn:set_var("txn.admin", 1) end
+    -- Who only gives feedback chooses no request: its word counts in full, others' as far as someone else says the same.
+    if allows(grant, "admin") or not allows(grant, "predict") then txn:set_var("txn.trusted", 1) end
     if not allows(grant, scope) then
         txn:set_var("txn.reason", "the credential lacks the scope " .. scope)
         txn:set_var("txn.verdict", 403)

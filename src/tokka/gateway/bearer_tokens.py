@@ -1,8 +1,4 @@
-"""Bearer tokens of an OAuth2 issuer: JWTs, verified against the keys that the issuer publishes (JWKS).
-
-verifier = TokenVerifier(issuer, audience, KeySet("https://issuer/jwks.json"))
-verifier.verify(token)                # Verified(client="jwt-…", scopes=("predict",), expires=…)
-"""
+"""Bearer tokens of an OAuth2 issuer: JWTs, verified against the keys that the issuer publishes (JWKS)."""
 
 import hashlib
 import time
@@ -49,11 +45,7 @@ class Verified:
 
 
 class KeySet(jwt.PyJWKClient):
-    """An issuer's published keys; a fetch is bounded in bytes and in frequency, also when it fails.
-
-    Args:
-        url: of the JWKS document.
-    """
+    """An issuer's published keys; a fetch is bounded in bytes and in frequency, also when it fails."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url, lifespan=MAXIMUM_AGE_SECONDS, cooldown_duration=MINIMUM_AGE_SECONDS)
@@ -66,11 +58,7 @@ class KeySet(jwt.PyJWKClient):
         return self.match_kid(signing, kid) or super().get_signing_key(kid)
 
     def fetch_data(self) -> jwt.PyJWKSet:
-        """The keys of the document; redirects are not followed.
-
-        Raises:
-            PyJWKClientConnectionError: it cannot be fetched, is no key set, or failed a moment ago.
-        """
+        """The keys of the document, without redirects; any failure is a PyJWKClientConnectionError."""
         import httpx
 
         if time.monotonic() - self._tried < MINIMUM_AGE_SECONDS:
@@ -90,22 +78,13 @@ class KeySet(jwt.PyJWKClient):
 
 
 class TokenVerifier:
-    """Verifies signature, algorithm, lifetime, issuer and audience.
-
-    Args:
-        keys: of the issuer.
-    """
+    """Verifies signature, algorithm, lifetime, issuer and audience."""
 
     def __init__(self, issuer: str, audience: str, keys: jwt.PyJWKClient) -> None:
         self._issuer, self._audience, self._keys = issuer, audience, keys
 
     def verify(self, token: str) -> Verified:
-        """The client that a token stands for.
-
-        Raises:
-            Rejected: it is not accepted.
-            Unavailable: the issuer's keys cannot be fetched.
-        """
+        """The client that a token stands for; raises Rejected, or Unavailable while no keys can be fetched."""
         key = self._key(token)
         try:
             claims = jwt.decode(

@@ -19,15 +19,10 @@ def predict(
     endpoint: str, texts: Sequence[str], pairs: Sequence[str] | None = None, *, user: str = "",
     headers: Mapping[str, str] | None = None, timeout: float = 30.0,
 ) -> list[JsonObject]:  # fmt: skip
-    """One answer per text, in order, each with the `text` that was asked.
+    """One answer per text, in order, each with the `text` that was asked, within `timeout` seconds.
 
-    Args:
-        user: all requests of a user go to the same revision while the split stays.
-        headers: more of them, such as a credential.
-        timeout: seconds for the whole answer.
-
-    Raises:
-        TokkaError: nothing answers there, no model serves, or the request was refused.
+    All requests of a `user` go to the same revision while the split stays; `headers` are more of them, such as a
+    credential. Raises TokkaError when nothing answers there, no model serves, or the request was refused.
     """
     body = {"texts": list(texts)}
     if pairs is not None:

@@ -1,7 +1,4 @@
-"""How the gateway is exposed: the address that it binds, its ports, and whether it authenticates.
-
-exposure = Exposure.of(settings, params.serving)     # refuses an unauthenticated address of a network
-"""
+"""How the gateway is exposed: the address that it binds, its ports, and whether it authenticates."""
 
 import ipaddress
 import os
@@ -20,14 +17,7 @@ ANYBODY = "TOKKA_ALLOW_ANYBODY"
 
 @dataclass(frozen=True)
 class Exposure:
-    """How the gateway can be reached.
-
-    Args:
-        grpc_port: the port for gRPC.
-        host: the address to bind.
-        authentication: whether a request needs an API key or a bearer token.
-        rate_per_second: requests of one key in a second; 0 for no limit.
-    """
+    """The gateway's address and ports, and whether it authenticates; `rate_per_second` is of one key, 0 unlimited."""
 
     grpc_port: int
     host: str = "127.0.0.1"
@@ -36,11 +26,7 @@ class Exposure:
 
     @classmethod
     def of(cls, settings: Settings, serving: Serving, environment: Mapping[str, str] | None = None) -> "Exposure":
-        """From settings and params.
-
-        Raises:
-            UsageError: a network could ask without authentication, and TOKKA_ALLOW_ANYBODY is not set.
-        """
+        """From settings and params; raises UsageError as `needs_authentication` does, unless TOKKA_ALLOW_ANYBODY."""
         env = os.environ if environment is None else environment
         authentication = needs_authentication(settings.host, serving.authentication, allowed=env.get(ANYBODY) == "yes")
         return cls(settings.grpc_port, settings.host, authentication, serving.rate_per_second)
@@ -51,14 +37,9 @@ class Exposure:
 
 
 def needs_authentication(host: str, mode: str, *, allowed: bool) -> bool:
-    """Whether requests need a credential.
+    """Whether requests need a credential: by `mode` auto (unless the address is loopback), on or off.
 
-    Args:
-        mode: auto (on unless the address is loopback), on or off.
-        allowed: the operator allows requests of anybody.
-
-    Raises:
-        UsageError: off on an address that others can reach, and not `allowed`.
+    Raises UsageError when it is off on an address that others can reach, and the operator has not `allowed` anybody.
     """
     if mode != "off":
         return mode == "on" or not is_loopback(host)

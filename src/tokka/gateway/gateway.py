@@ -1,8 +1,5 @@
 """The gateway: HAProxy in front of all workers, configured once and changed over its socket, never reloaded.
 
-    gateway = Gateway(folder, port=8080, log_port=4711, slots=2, max_body_bytes=1_000_000, log=logs / "gateway.log")
-    gateway.sync(Split(champion=("a1…", (9001, 9002)), challenger=("b2…", (9003,)), share=0.05))
-
 Server slots are declared ahead, in maintenance; a worker takes a slot by address. The challenger's backend has the
 champion's workers as backups, so that a dead challenger costs no request.
 """
@@ -17,10 +14,11 @@ import jinja2
 
 from tokka import files
 from tokka.errors import TokkaError
-from tokka.gateway import haproxy
 from tokka.gateway.exposure import OWN_CLIENT, Exposure
+from tokka.gateway.haproxy import HAProxy
 from tokka.gateway.runtime_api import RuntimeApi, Slot
-from tokka.processes.detached import DetachedProcess, adopting
+from tokka.processes.detached import adopting
+from tokka.processes.stack_key import StackKey
 
 logger = logging.getLogger("tokka.gateway")
 
@@ -28,6 +26,8 @@ HOST = "127.0.0.1"
 WEIGHT_MAP, NAMES_MAP = "weight.map", "names.map"
 FRONT, LARGE = "haproxy", "large"
 SOCKET = f"{FRONT}.sock"
+# In the working folder: takes a JSON line per request.
+LOG_SOCKET = "log.sock"
 # A body up to here, and the longest header section, fit into the front process's buffer (tune.bufsize).
 SMALL_BODY_BYTES, MAX_HEAD_BYTES, MAX_HEADERS = 32_768, 16_384, 100
 # Large bodies of each backend: on their way at a time (fewer of one client), and being answered at a time.
@@ -41,7 +41,7 @@ WEIGHT_TOTAL = 10_000
 class Split:
     """The revisions (`VERSION@DIGEST`), the ports of their ready workers, and the challenger's share in [0, 1].
 
-    The ports for gRPC are the same workers', in the same order.
+    The ports for gRPC are the same workers', in the same order. A user's side is drawn once for each `rollout`.
     """
 
     champion: str = NOBODY
@@ -51,6 +51,7 @@ class Split:
     share: float = 0.0
     champion_grpc_ports: tuple[int, ...] = ()
     challenger_grpc_ports: tuple[int, ...] = ()
+    rollout: str = NOBODY
 
 
 class Gateway:
@@ -62,7 +63,6 @@ class Gateway:
     Args:
         folder: working folder; configuration, maps and socket lie in it.
         port: for REST; gRPC has `exposure.grpc_port`, or the next one.
-        log_port: UDP port on loopback that takes a JSON line per request.
         slots: most workers of one revision.
         in_flight: requests that one worker has at a time; more wait here.
         max_wait_ms: how long they wait before they are answered with 503.
@@ -75,49 +75,39 @@ class Gateway:
     """
 
     def __init__(
-        self, folder: Path, *, port: int, log_port: int, slots: int, max_body_bytes: int, log: Path, jobs: str = "",
+        self, folder: Path, *, port: int, slots: int, max_body_bytes: int, log: Path, jobs: str = "",
         exposure: Exposure | None = None, in_flight: int = 32, max_wait_ms: int = 20, supervisor: int | None = None,
     ) -> None:  # fmt: skip
         exposure = exposure or Exposure(grpc_port=port + 1)
-        self._folder, self._log, self._supervisor, self.port = folder, log, supervisor or adopting(), port
-        self._values = {
-            **exposure.values(), "weight_map": WEIGHT_MAP, "names_map": NAMES_MAP, "own_client": OWN_CLIENT,
-            "jobs": jobs, "port": port, "log_port": log_port, "slots": slots, "max_body_bytes": max_body_bytes,
-            "in_flight": in_flight, "max_wait_ms": max_wait_ms,
+        self.port = port
+        values = {
+            **exposure.values(), **StackKey.of(folder).configuration(), "weight_map": WEIGHT_MAP,
+            "names_map": NAMES_MAP, "own_client": OWN_CLIENT, "jobs": jobs, "port": port, "log_socket": LOG_SOCKET,
+            "slots": slots, "max_body_bytes": max_body_bytes, "in_flight": in_flight, "max_wait_ms": max_wait_ms,
         }  # fmt: skip
-        self.api, self._large_api = RuntimeApi(folder, SOCKET), RuntimeApi(folder, f"{LARGE}.sock")
-        self._front = self._recall(FRONT) or self._start_front(port, exposure)
+        supervisor = supervisor or adopting()
+        self._front = HAProxy(folder, FRONT, render(values), supervisor, log)
+        self._large = HAProxy(folder, LARGE, render(values, large=True), supervisor, log)
+        self.api = self._front.api
+        if not self._front.alive():
+            require_free(port, exposure.host)
+            require_free(exposure.grpc_port, exposure.host, "TOKKA_GRPC_PORT")
+            files.write_text(folder / WEIGHT_MAP, "challenger 0\n")
+            files.write_text(
+                folder / NAMES_MAP, f"champion {NOBODY}\nchallenger {NOBODY}\nrollout {NOBODY}\nshare 0.0000\n"
+            )
+            self._front.start()
         try:
-            self._large = self._recall(LARGE) or self._start(LARGE)
+            if not self._large.alive():
+                self._large.start()
         except TokkaError:
-            haproxy.stop(self._front)
+            self._front.stop()
             raise
 
-    def _start_front(self, port: int, exposure: Exposure) -> DetachedProcess:
-        require_free(port, exposure.host)
-        require_free(exposure.grpc_port, exposure.host, "TOKKA_GRPC_PORT")
-        files.write_text(self._folder / WEIGHT_MAP, "challenger 0\n")
-        files.write_text(self._folder / NAMES_MAP, f"champion {NOBODY}\nchallenger {NOBODY}\nshare 0.0000\n")
-        return self._start(FRONT)
-
-    def _recall(self, name: str) -> DetachedProcess | None:
-        return haproxy.recall(self._folder, name, self._render(name), self._supervisor)
-
-    def _start(self, name: str) -> DetachedProcess:
-        return haproxy.start(self._folder, name, self._render(name), self._supervisor, self._log)
-
-    def _render(self, name: str) -> str:
-        return render(self._values, large=name == LARGE)
-
     @property
-    def pid(self) -> int:
-        """The front process."""
-        return self._front.pid
-
-    @property
-    def pids(self) -> tuple[int, int]:
+    def pids(self) -> list[int]:
         """The front process, and the one behind it for large bodies."""
-        return self._front.pid, self._large.pid
+        return self._front.pids + self._large.pids
 
     def alive(self) -> bool:
         """Whether the front process lives."""
@@ -125,24 +115,24 @@ class Gateway:
 
     def stop(self) -> None:
         """Take no new connection, finish what runs (at most 3 seconds), and end."""
-        haproxy.stop(self._front)
-        haproxy.stop(self._large)
+        self._front.stop()
+        self._large.stop()
 
     def sync(self, wanted: Split) -> None:
-        """Make HAProxy do what is wanted, changing only what differs; a fraction of a millisecond, no reload.
+        """Make HAProxy do what is wanted, changing only what differs; raises TokkaError when it refuses or is silent.
 
         A falling weight is set before servers change, a rising one after, so that no request goes to an empty backend.
-
-        Raises:
-            TokkaError: HAProxy does not answer or refuses.
         """
         self._sync_large(wanted)
         names, weight = self._state()
         target = round(wanted.share * WEIGHT_TOTAL) if wanted.challenger_ports else 0
-        before = 0 if names["challenger"] != wanted.challenger else min(weight, target)
+        others = (names["challenger"], names["rollout"]) != (wanted.challenger, wanted.rollout)
+        before = 0 if others else min(weight, target)
         commands = _set_weight(before) if before != weight else []
         commands += place_workers(self.api.slots(), wanted)
-        for role, digest in (("champion", wanted.champion), ("challenger", wanted.challenger)):
+        for role, digest in (
+            ("champion", wanted.champion), ("challenger", wanted.challenger), ("rollout", wanted.rollout)
+        ):  # fmt: skip
             if names[role] != digest:
                 commands.append(f"set map {NAMES_MAP} {role} {digest}")
         commands += _set_weight(target) if target != before else []
@@ -155,22 +145,25 @@ class Gateway:
         """Before the front process, which may then send it requests of every revision; its end stops no small ones."""
         try:
             if not self._large.alive():
-                self._large = self._start(LARGE)
-            self._large_api.run(place_workers(self._large_api.slots(), wanted))
+                self._large.start()
+            self._large.api.run(place_workers(self._large.api.slots(), wanted))
         except TokkaError as error:
             logger.warning("large bodies are not answered: %s", error)
 
     def observe(self) -> Split:
-        """What HAProxy really does now: only servers that are up count.
-
-        Raises:
-            TokkaError: HAProxy does not answer.
-        """
+        """What HAProxy really does now, where only servers that are up count; raises TokkaError without an answer."""
         names, weight = self._state()
         up = [slot for slot in self.api.slots() if slot.enabled and slot.running and slot.name.startswith("w")]
         champions = tuple(slot.port for slot in up if slot.backend == "champion")
         challengers = tuple(slot.port for slot in up if slot.backend == "canary")
-        return Split(names["champion"], champions, names["challenger"], challengers, weight / WEIGHT_TOTAL)
+        return Split(
+            names["champion"],
+            champions,
+            names["challenger"],
+            challengers,
+            weight / WEIGHT_TOTAL,
+            rollout=names["rollout"],
+        )
 
 
 def seats(slots: list[Slot], ports: tuple[int, ...]) -> dict[str, int]:
@@ -183,8 +176,7 @@ def seats(slots: list[Slot], ports: tuple[int, ...]) -> dict[str, int]:
 def place(slots: list[Slot], wanted: Mapping[str, int], *, checked: bool = True) -> list[str]:
     """Commands that put ports into slots by name, and the other slots into maintenance.
 
-    Args:
-        checked: whether the slots have a health check of their own, or follow another one's.
+    `checked` slots have a health check of their own; others follow another one's.
     """
     commands: list[str] = []
     for slot in slots:
@@ -235,11 +227,7 @@ def render(values: Mapping[str, str | int | bool], *, large: bool = False) -> st
 
 
 def require_free(port: int, host: str = HOST, variable: str = "TOKKA_PORT") -> None:
-    """See that no process listens on a port.
-
-    Raises:
-        TokkaError: one does.
-    """
+    """Raise TokkaError when a process listens on a port."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -258,11 +246,7 @@ def _set_weight(weight: int) -> list[str]:
 def forget_grants(folder: Path) -> bool:
     """Have a running gateway ask about every credential again; False when none runs, or it has no authentication.
 
-    Args:
-        folder: the gateway's working folder.
-
-    Raises:
-        TokkaError: it runs and does not answer.
+    Raises TokkaError when it runs and does not answer.
     """
     if not (folder / SOCKET).exists():
         return False

@@ -1,10 +1,5 @@
 """The gateway's traffic now: counters and histograms for Prometheus, and the last two minutes for the admin page.
 
-    live = LiveTraffic()
-    Receiver(writer, observe=live.observe)
-    live.exposition(gauges)              # the text of GET /metrics
-    live.by_version(now)                 # requests per second, p50 and p99 of each version
-
 Counted by version, route and status as the gateway saw them, so that they are a user's latency and status.
 """
 
@@ -14,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import TypedDict
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.registry import Collector
 
 from tokka.request_log.framing import LogRecord
 
@@ -55,16 +49,38 @@ class VersionTraffic(TypedDict):
     p99_series: list[float | None]
 
 
-class LiveTraffic:
-    """Takes the gateway's records in one thread, and is read in others."""
+class RequestMetrics:
+    """Requests and their latency by version, route and status: the gateway's, or those of a model server in a pod."""
 
-    def __init__(self) -> None:
-        self._registry = registry = CollectorRegistry()
-        self._requests = Counter("tokka_requests", "Requests that the gateway answered.", LABELS, registry=registry)
+    content_type = "text/plain; version=0.0.4; charset=utf-8"
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self._requests = Counter("tokka_requests", "Requests that were answered.", LABELS, registry=registry)
         self._latency = Histogram(
             "tokka_request_duration_seconds", "From the first byte of a request to the last of its answer.",
             LABELS, buckets=BUCKETS, registry=registry,
         )  # fmt: skip
+
+    def count(self, version: str, route: str, status: int, seconds: float) -> None:
+        """Count one request."""
+        labels = (version, route, str(status))
+        self._requests.labels(*labels).inc()
+        self._latency.labels(*labels).observe(seconds)
+
+    def exposition(self) -> bytes:
+        """Prometheus's text format."""
+        return generate_latest(self.registry)
+
+
+class LiveTraffic:
+    """Takes the gateway's records in one thread, and is read in others."""
+
+    content_type = RequestMetrics.content_type
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self._metrics = RequestMetrics(registry)
         self._stand_ins = Counter(
             "tokka_stand_ins", "Requests meant for the challenger that the champion answered.", registry=registry
         )
@@ -75,9 +91,7 @@ class LiveTraffic:
     def observe(self, record: LogRecord) -> None:
         """Take one record of kind `request`; see access_log.parse."""
         version, status = str(record["version"]) or NOBODY, int(record["status"])
-        labels = (version, str(record["route"]), str(status))
-        self._requests.labels(*labels).inc()
-        self._latency.labels(*labels).observe(record["latency_ms"] / 1000)
+        self._metrics.count(version, str(record["route"]), status, record["latency_ms"] / 1000)
         if record["stand_in"]:
             self._stand_ins.inc()
         if record["route"] == "feedback":
@@ -89,15 +103,10 @@ class LiveTraffic:
                 del seconds[min(seconds)]
             self._assigned.append((float(record["time"]), float(record["share"]), bool(record["canary"])))
 
-    def exposition(self, gauges: Collector | None = None) -> bytes:
-        """Everything in Prometheus's text format, with the metrics of another collector."""
-        text: bytes = generate_latest(self._registry)
-        if gauges is None:
-            return text
-        others = CollectorRegistry()
-        others.register(gauges)
-        more: bytes = generate_latest(others)
-        return text + more
+    def exposition(self) -> bytes:
+        """Everything in Prometheus's text format, with what other collectors have registered."""
+        text: bytes = generate_latest(self.registry)
+        return text
 
     def share_seen(self, share: float, now: float, seconds: float = 60.0) -> tuple[float, int] | None:
         """(observed share, requests) at a wanted share over the last seconds; None when there was no request."""

@@ -1,7 +1,4 @@
-"""Replayed traffic: labelled rows sent through the gateway, marked as replayed, each followed by its true label.
-
-results = replay([{"text": "where is my card?", "target": "card_arrival"}], "http://127.0.0.1:8080", rate=40)
-"""
+"""Replayed traffic: labelled rows sent through the gateway, marked as replayed, each followed by its true label."""
 
 import asyncio
 import time
@@ -33,13 +30,10 @@ def replay(
     rows: Iterable[Mapping[str, object]], endpoint: str, *, rate: float | None = None, concurrency: int = 8,
     feedback: bool = True, headers: Mapping[str, str] | None = None,
 ) -> list[Replayed]:  # fmt: skip
-    """Send rows, at most `concurrency` at a time, and return one result for each, in order.
+    """Send rows, at most `concurrency` at a time and `rate` a second, and return one result for each, in order.
 
-    Args:
-        rows: `text`, and if they have them `text_pair`, `target` and `user`.
-        rate: requests started per second; None for as fast as they are answered.
-        feedback: send each row's target as feedback on its prediction, right after it.
-        headers: more of them, such as a credential.
+    A row has a `text`, and perhaps a `text_pair`, `target` and `user`; with `feedback` its target is sent right after
+    it. `headers` are more of them, such as a credential.
     """
     limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
     client = httpx.AsyncClient(

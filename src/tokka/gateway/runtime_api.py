@@ -1,9 +1,6 @@
-"""HAProxy's runtime API: commands over its Unix socket, and its state as plain data.
+"""HAProxy's runtime API: commands over its Unix socket, and its state as plain data."""
 
-api = RuntimeApi(folder, "haproxy.sock")
-api.run(["set map weight.map challenger 500"])
-"""
-
+import contextlib
 import os
 import socket
 import sys
@@ -34,23 +31,13 @@ class Slot:
 
 
 class RuntimeApi:
-    """One connection per batch of commands; every method raises TokkaError when HAProxy does not answer in 2 seconds.
-
-    Args:
-        folder: holds the socket.
-        name: the socket's file name.
-    """
+    """One connection per batch of commands; what asks raises TokkaError when HAProxy does not answer in 2 seconds."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        self._folder = folder
-        self._name = name
+        self._folder, self.socket = folder, folder / name
 
     def run(self, commands: list[str]) -> None:
-        """Run commands that change something, in order.
-
-        Raises:
-            TokkaError: HAProxy does not know a server or map.
-        """
+        """Run commands that change something, in order; raises TokkaError for an unknown server or map."""
         for start in range(0, len(commands), _COMMANDS_PER_LINE):
             with failpoints.at("map"):
                 answer = self.ask(";".join(commands[start : start + _COMMANDS_PER_LINE]))
@@ -58,11 +45,7 @@ class RuntimeApi:
                 raise TokkaError(f"the gateway refused: {' '.join(answer.split())[:200]}", "restart it: tokka down, up")
 
     def map(self, name: str) -> dict[str, str]:
-        """The entries of a map.
-
-        Raises:
-            TokkaError: there is no such map.
-        """
+        """The entries of a map; raises TokkaError when there is none of that name."""
         rows = [line.split(" ", 2) for line in self.ask(f"show map {name}").splitlines() if line.startswith("0x")]
         if not rows:
             raise TokkaError(f"the gateway has no map {name}", "restart it: tokka down, tokka up")
@@ -74,6 +57,13 @@ class RuntimeApi:
         _, header, *lines = [line for line in self.ask("show servers state").splitlines() if line] or ["", ""]
         names = header.removeprefix("# ").split()
         return [_slot(dict(zip(names, line.split(), strict=False))) for line in lines]
+
+    def answers(self) -> bool:
+        """Whether HAProxy does."""
+        with contextlib.suppress(TokkaError):
+            self.slots()
+            return True
+        return False
 
     def ask(self, command: str) -> str:
         """Send one line and return the whole answer."""
@@ -92,7 +82,7 @@ class RuntimeApi:
 
     def _address(self, folder: int) -> str:
         """A short path of the socket: one may have 107 bytes at most, a home folder's may be longer."""
-        return f"/proc/self/fd/{folder}/{self._name}" if sys.platform == "linux" else str(self._folder / self._name)
+        return f"/proc/self/fd/{folder}/{self.socket.name}" if sys.platform == "linux" else str(self.socket)
 
 
 def _slot(row: dict[str, str]) -> Slot:

@@ -1,18 +1,17 @@
-"""The interface that RabbitMQ and Kafka implement, and what a broker is told about a message.
-
-transport.consume(consumer.handle, consumer.give_up)
-await transport.start(); await transport.publish(body, job.id); await transport.stop()
-"""
+"""The interface that RabbitMQ and Kafka implement, and what a broker is told about a message."""
 
 import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from tokka.errors import UsageError
+
+if TYPE_CHECKING:
+    from faststream.message import StreamMessage
 
 logger = logging.getLogger("tokka.jobs")
 
@@ -44,22 +43,14 @@ GiveUp = Callable[[bytes, str], Awaitable[Disposition]]
 
 
 class Queues:
-    """Names of the queues (or topics) of one endpoint.
-
-    `jobs` holds jobs that wait, `dead` dead letters for people, `given_up` a copy of each dead letter, from which a
-    consumer marks the job as failed.
-    """
+    """Names of an endpoint's queues: jobs that wait, dead letters for people, and their copies for a consumer."""
 
     def __init__(self, endpoint: str) -> None:
         self.jobs, self.dead, self.given_up = (f"tokka.{endpoint}.{kind}" for kind in ("jobs", "dead", "given-up"))
 
 
 class Transport(ABC):
-    """A connection to a broker.
-
-    Args:
-        queues: their names.
-    """
+    """A connection to a broker."""
 
     def __init__(self, queues: Queues) -> None:
         self._queues = queues
@@ -70,11 +61,7 @@ class Transport(ABC):
 
     @abstractmethod
     async def start(self) -> None:
-        """Connect and declare the queues; raises whatever the broker's client raises when there is none.
-
-        Raises:
-            TokkaError: a queue exists with other properties.
-        """
+        """Connect and declare the queues; raises what the client does, TokkaError for a queue of another kind."""
 
     @abstractmethod
     async def stop(self) -> None:
@@ -85,11 +72,7 @@ class Transport(ABC):
         """Send a message; the result comes when the broker has it."""
 
     async def publish(self, body: bytes, name: str) -> None:
-        """Send a job and wait for the broker's confirmation.
-
-        Raises:
-            Unconfirmed: it does not come in time, or the queue is gone or full.
-        """
+        """Send a job; raises Unconfirmed unless the broker confirms it in time."""
         await self._send(body, self._queues.jobs, name)
 
     async def _send(self, body: bytes, queue: str, name: str) -> None:
@@ -118,17 +101,13 @@ async def handle_safely(handle: Handle, body: bytes, name: str) -> Disposition:
         return Disposition("retry")
 
 
-async def raw(message: Any) -> bytes:
-    """FastStream's decoder of a message that is bytes; its type is FastStream's own, which is not imported here."""
+async def raw(message: "StreamMessage[object]") -> bytes:
+    """FastStream's decoder of a message that is bytes."""
     return bytes(message.body)
 
 
 def require_known(url: str) -> str:
-    """The scheme of a broker's URL.
-
-    Raises:
-        UsageError: it is none that is known.
-    """
+    """The scheme of a broker's URL; raises UsageError when it is none that is known."""
     try:
         scheme = urlsplit(url).scheme
     except ValueError:

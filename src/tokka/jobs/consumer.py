@@ -1,8 +1,5 @@
 """What to do with one message: answer it once, store the answer, and say what the broker is to be told.
 
-consumer = Consumer(store, gateway.ask, tries=3)
-disposition = await consumer.handle(body)
-
 The broker is told after the commit: a consumer that is killed in between gets the message again and finds the answer.
 """
 
@@ -13,9 +10,10 @@ from collections.abc import Awaitable, Callable
 from sqlalchemy.exc import DBAPIError
 
 from tokka import files
+from tokka.errors import TokkaError
 from tokka.gateway.client import JsonObject
 from tokka.jobs.broker import Action, Disposition
-from tokka.jobs.job_store import IdTaken, JobStore
+from tokka.jobs.job_store import IdTaken, JobStore, nobody
 from tokka.jobs.messages import Job, Undecodable, decode, encode_result
 from tokka.jobs.tables import StoredJob
 
@@ -41,22 +39,28 @@ class Unavailable(Exception):
 
 
 class Consumer:
-    """Handles messages, as many at once as the transport hands over.
+    """Handles messages, as many at once as the transport hands over; gives one up after so many failed tries.
 
-    Args:
-        store: of the endpoint's jobs.
-        ask: gets the endpoint's answer to a job; raises Refused, Failed or Unavailable.
-        tries: failed ones after which a message is given up.
+    `ask` gets the endpoint's answer to a job; it raises Refused, Failed or Unavailable. `tell` is given the id of a job
+    that is given up, and why, before the broker is told.
     """
 
-    def __init__(self, store: JobStore, ask: Callable[[Job], Awaitable[JsonObject]], *, tries: int) -> None:
-        self._store = store
-        self._ask = ask
-        self._tries = tries
+    def __init__(
+        self, store: JobStore, ask: Callable[[Job], Awaitable[JsonObject]], *, tries: int,
+        tell: Callable[[str, str], None] = nobody,
+    ) -> None:  # fmt: skip
+        self._store, self._ask, self._tries, self._tell = store, ask, tries, tell
 
     async def handle(self, body: bytes) -> Disposition:
-        """JsonObject one message and commit the outcome."""
-        return await _or_defer(self._handle(body))
+        """Answer one message and commit the outcome."""
+
+        async def handling() -> Disposition:
+            found = await self._handle(body)
+            if found.action == "dead_letter":
+                await asyncio.to_thread(self._tell, _name(body), "its message goes to the dead letters")
+            return found
+
+        return await _or_defer(handling())
 
     async def give_up(self, body: bytes, reason: str) -> Disposition:
         """Fail the job of a message that the broker has dead-lettered for a reason, unless it is settled already."""
@@ -66,7 +70,7 @@ class Consumer:
         try:
             job = decode(body)
         except Undecodable as error:
-            return await self._poison(f"body-{files.digest_bytes(body)[:32]}", str(error))
+            return await self._poison(_name(body), str(error))
         try:
             return await self._answer(job, job.digest())
         except IdTaken:
@@ -77,6 +81,9 @@ class Consumer:
         try:
             job = decode(body)
             stored = await asyncio.to_thread(self._store.start, job.id, job.digest())
+            if stored.state == "done":
+                return Disposition("ack")
+            await asyncio.to_thread(self._tell, job.id, f"given up by the broker: {reason}")
             if stored.state != "queued":
                 return Disposition("ack")
             return await self._fail(job, f"given up by the broker: {reason}")
@@ -134,14 +141,22 @@ async def _or_defer(handling: Awaitable[Disposition]) -> Disposition:
     """What a handler says; `defer` while the store cannot be written, which is no fault of the message."""
     try:
         return await handling
-    except (DBAPIError, OSError) as error:
-        logger.error("the results cannot be kept now, the message waits: %s", getattr(error, "orig", error))
+    except (DBAPIError, OSError, TokkaError) as error:
+        logger.error("what came of it cannot be kept now, the message waits: %s", getattr(error, "orig", error))
         await asyncio.sleep(FAULT_SECONDS)
         return Disposition("defer")
 
 
+def _name(body: bytes) -> str:
+    """The id of a message's job, or a name for bytes that are none."""
+    try:
+        return decode(body).id
+    except Undecodable:
+        return f"body-{files.digest_bytes(body)[:32]}"
+
+
 def _disposition(action: Action, job: Job, state: str, answer: JsonObject) -> Disposition:
     """With the job's outcome as a reply, if the job names a queue for it."""
-    return (
-        Disposition(action, encode_result(job.id, state, answer), job.reply_to) if job.reply_to else Disposition(action)
-    )
+    if not job.reply_to:
+        return Disposition(action)
+    return Disposition(action, encode_result(job.id, state, answer), job.reply_to)

@@ -1,12 +1,9 @@
-"""A job's request to the gateway, like every other client's, so that split, canary and request log hold for jobs too.
+"""A job's request to the gateway, like any other client's, so that split, canary and request log hold for jobs too."""
 
-gateway = GatewayClient("http://127.0.0.1:8080", lambda: credentials(home))
-answer = await gateway.ask(job)
-"""
-
+import asyncio
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,33 +47,30 @@ class _Busy(Exception):
 
 
 class GatewayClient:
-    """Asks an endpoint, and waits while nothing serves there.
+    """Asks an endpoint, and waits for `patience_seconds` while nothing serves there.
 
-    Args:
-        endpoint: the gateway's URL.
-        identify: gives the headers with a credential; called for each request, since keys change.
-        patience_seconds: how long to wait for a gateway or a model that is not there.
+    `identify` gives the headers with a credential; it is called for each request, since keys change. `sleep` waits for
+    so many seconds.
     """
 
     def __init__(
-        self, endpoint: str, identify: Callable[[], Mapping[str, str]], *, patience_seconds: float = UNAVAILABLE_SECONDS
-    ) -> None:
+        self, endpoint: str, identify: Callable[[], Mapping[str, str]], *,
+        patience_seconds: float = UNAVAILABLE_SECONDS, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:  # fmt: skip
         self._client = httpx.AsyncClient(base_url=endpoint, timeout=TIMEOUT_SECONDS, trust_env=False)
         self._identify = identify
-        self._patience_seconds = patience_seconds
+        self._patience_seconds, self._sleep = patience_seconds, sleep
         self._interface: tuple[float, Interface | None] | None = None
 
     async def ask(self, job: Job) -> JsonObject:
-        """The endpoint's answer.
+        """The endpoint's answer; raises Refused when it says that the job is wrong.
 
-        Raises:
-            Refused: the endpoint says that the job is wrong.
-            Failed: the endpoint serves, and yet did not answer.
-            Unavailable: in all the time nothing served, or nothing that had capacity or accepted the credential.
+        Raises Failed when the endpoint serves and yet did not answer, Unavailable when in all the time nothing served,
+        or nothing that had capacity or accepted the credential.
         """
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(_Busy), wait=_pause_wanted, reraise=True,
-            stop=stop_before_delay(self._patience_seconds),
+            stop=stop_before_delay(self._patience_seconds), sleep=self._sleep,
         )  # fmt: skip
         try:
             return await retrying(self._ask, job)
@@ -154,11 +148,7 @@ def _pause_wanted(state: RetryCallState) -> float:
 
 
 def headers_of(identity: Mapping[str, str], user: str | None) -> dict[bytes, bytes]:
-    """The headers of a job's request.
-
-    Raises:
-        Refused: the user cannot be a header.
-    """
+    """The headers of a job's request; raises Refused for a user that cannot be one."""
     if user and (user != user.strip(" \t") or any(ord(letter) < 32 or ord(letter) == 127 for letter in user)):
         raise Refused("the user cannot be the header x-user-id: leave out control characters and spaces around it")
     given = {**identity, **({"x-user-id": user} if user else {})}

@@ -13,8 +13,6 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from tokka.jobs.broker import Unconfirmed
@@ -26,6 +24,7 @@ from tokka.sections_serving import Serving
 from tokka.serving import predict_api
 from tokka.serving.engine import Row
 from tokka.serving.predict_api import BadRequest
+from tokka.serving.rest import Reply, headers_of, read_body, reply, require
 from tokka.serving.service import ID
 from tokka.serving.v2_json import BINARY, parse_infer
 
@@ -38,65 +37,58 @@ _CALLER = ("x-tokka-client", "authorization", "x-api-key")
 
 
 class JobsApi:
-    """Takes jobs and returns their state.
+    """Takes jobs and returns their state; `limits` are of rows and body bytes, the secret is `job_of`'s.
 
-    Args:
-        store: of the endpoint's jobs.
-        publish: sends a message under an id; raises Unconfirmed.
-        describe: the interface of a model; None when nothing serves.
-        model: name of the endpoint.
-        limits: of rows and body bytes of a request.
-        secret: see `job_of`.
+    `publish` sends a message under an id or raises Unconfirmed; `describe` gives a model's interface, None when
+    nothing serves.
     """
 
     def __init__(
         self, store: JobStore, publish: Callable[[bytes, str], Awaitable[None]], *,
         describe: Callable[[str], Awaitable[Interface | None]], model: str, limits: Serving, secret: bytes,
     ) -> None:  # fmt: skip
-        self._store = store
-        self._publish = publish
-        self._describe = describe
+        self._store, self._publish, self._describe = store, publish, describe
         self._model, self._limits, self._secret = model, limits, secret
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         try:
-            response = await self._respond(Request(scope, receive))
+            await reply(send, *await self._respond(scope, receive))
         except BadRequest as error:
-            # It may quote half a surrogate pair of the request.
-            response = JSONResponse({"error": str(error).encode(errors="replace").decode()}, error.status)
+            await reply(send, error.status, {"error": str(error)})
         except Unconfirmed as error:
             logger.warning("no job was taken: %s", error)
-            response = JSONResponse({"error": "the queue takes nothing now"}, 503, {"retry-after": "5"})
+            await reply(send, 503, {"error": "the queue takes nothing now"}, {"retry-after": "5"})
+        except ConnectionError:
+            # The client went away: there is nobody to answer.
+            return
         except Exception:
             logger.exception("a request failed")
-            response = JSONResponse({"error": "the job could not be taken or found"}, 503, {"retry-after": "1"})
-        await response(scope, receive, send)
+            await reply(send, 503, {"error": "the job could not be taken or found"}, {"retry-after": "1"})
 
-    async def _respond(self, request: Request) -> JSONResponse:
-        path = request.scope["path"]
-        method = "GET" if path.startswith("/jobs/") else "POST"
-        if request.method != method:
-            raise BadRequest(f"use {method}", 405)
-        if method == "GET":
+    async def _respond(self, scope: Scope, receive: Receive) -> Reply:
+        path, method = scope["path"], scope["method"]
+        if path.startswith("/jobs/"):
+            require(method, "GET")
             return await self._look_up(path.removeprefix("/jobs/"))
-        body = await self._read(request)
+        require(method, "POST")
+        body = await read_body(receive, self._limits.max_body_bytes)
         return await self._take(
             job_of(
-                path, body, request.headers, model=self._model, max_rows=self._limits.max_rows, secret=self._secret,
+                path, body, headers_of(scope), model=self._model, max_rows=self._limits.max_rows, secret=self._secret,
                 interface=await self._describe(self._model),
             )
         )  # fmt: skip
 
-    async def _look_up(self, name: str) -> JSONResponse:
+    async def _look_up(self, name: str) -> Reply:
         job = await asyncio.to_thread(self._store.find, name)
         if job is None:
             raise BadRequest("no such job: it was never taken, or its result was kept long enough", 404)
         tree = {"job": job.id, "state": _state(job), "created": job.created, "updated": job.updated}
         outcome = {"result": job.answer} if job.state == "done" else job.answer
-        return JSONResponse({**tree, **outcome}, headers={"retry-after": "1"} if _state(job) == "queued" else {})
+        return 200, {**tree, **outcome}, {"retry-after": "1"} if _state(job) == "queued" else {}
 
-    async def _take(self, job: Job) -> JSONResponse:
+    async def _take(self, job: Job) -> Reply:
         try:
             stored = await asyncio.to_thread(self._store.claim, job.id, job.digest())
         except IdTaken:
@@ -107,17 +99,7 @@ class JobsApi:
             await asyncio.to_thread(self._store.accept, job.id, job.digest())
         place = f"/jobs/{job.id}"
         tree = {"job": job.id, "state": _state(stored), "location": place}
-        return JSONResponse(tree, 202, {"location": place, "preference-applied": "respond-async"})
-
-    async def _read(self, request: Request) -> bytes:
-        body, most = bytearray(), self._limits.max_body_bytes
-        with contextlib.suppress(ClientDisconnect):
-            async for part in request.stream():
-                body += part
-                if len(body) > most:
-                    raise BadRequest(f"the body has more than {most} bytes", 413)
-            return bytes(body)
-        raise BadRequest("the request broke off")
+        return 202, tree, {"location": place, "preference-applied": "respond-async"}
 
 
 def _state(job: StoredJob) -> str:
@@ -129,21 +111,16 @@ def job_of(
     path: str, body: bytes, headers: Mapping[str, str], *,
     model: str, max_rows: int, secret: bytes, interface: Interface | None = None,
 ) -> Job:  # fmt: skip
-    """The job that a request asks for.
+    """The job that a request asks for; with the secret the id of an idempotency key cannot be guessed.
 
-    Args:
-        headers: lower-case names, from the gateway.
-        secret: with it the id of an idempotency key cannot be guessed.
-        interface: None when nothing serves: what the model would refuse then fails later.
-
-    Raises:
-        BadRequest: the request would be refused if it were answered now, or its idempotency key is none.
+    Header names are in lower case. Without an interface nothing serves: what the model would refuse then fails later.
+    Raises BadRequest when the request would be refused if it were answered now, or its idempotency key is none.
     """
     job = Job(id=_id(headers, model, secret), model=model, user=headers.get("x-user-id") or None, texts=[])
     if path == "/predict":
         pairs = _takes_pairs(interface, _has_pairs(body))
-        inputs = predict_api.parse_predict(body, max_rows=max_rows, pairs=pairs)
-        return _with_rows(replace(job, shape="texts" if inputs.several else "text"), inputs.rows, interface)
+        rows, several = predict_api.parse_predict(body, max_rows=max_rows, pairs=pairs)
+        return _with_rows(replace(job, shape="texts" if several else "text"), rows, interface)
     if path != f"/v2/models/{model}/infer":
         raise BadRequest(f"there is one model here: POST /v2/models/{model}/infer", 404)
     if BINARY in headers:
@@ -158,7 +135,9 @@ def job_of(
 
 def _with_rows(job: Job, rows: Sequence[Row], interface: Interface | None) -> Job:
     if interface is not None and "value" in interface.outputs:
-        predict_api.require_classes(rows, "regression")
+        predict_api.require_classes(rows, "regression", ())
+    if rows[0].level:
+        raise BadRequest("prediction sets are answered at once alone: leave level out, or do not ask to wait")
     partners = [row.pair for row in rows if row.pair is not None] or None
     return replace(job, texts=[row.text for row in rows], text_pairs=partners, top_k=rows[0].top_k or None)
 

@@ -1,15 +1,10 @@
 """The state of each job: one row per id, committed before its message is acknowledged.
 
-    store = JobStore(settings.jobs_url, "helpdesk")
-    store.claim(job.id, digest); store.accept(job.id, digest)            # by the HTTP API
-    store.start(job.id, digest); store.complete(job.id, digest, answer)  # by the consumer
-    store.find(job.id)
-
 An id belongs to the first content that comes under it, in whatever process. The first answer that is committed stays.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from sqlalchemy import ColumnElement, delete, func, select, update
@@ -19,23 +14,19 @@ from tokka.gateway.client import JsonObject
 from tokka.jobs.tables import NOBODY, Counter, Event, State, StoredJob, increment, insert, open_jobs
 
 
+def nobody(job: str, reason: str) -> None:
+    """Tell nobody that a job was given up."""
+
+
 class IdTaken(Exception):
     """The id belongs to a job with another content."""
 
 
 class JobStore:
-    """The jobs of one endpoint, in a database that several processes use at once.
+    """The jobs of one endpoint, in a database (SQLite or PostgreSQL) that several processes use at once.
 
     Methods that take a digest raise IdTaken when the id belongs to a job with another one, and make a new row when
-    there is none.
-
-    Args:
-        url: of SQLite or PostgreSQL.
-        endpoint: its name; the ids of another endpoint are other jobs.
-
-    Raises:
-        UsageError: the URL names no database that can be used.
-        TokkaError: it does not answer.
+    there is none. It raises as `open_jobs` does.
     """
 
     def __init__(self, url: str, endpoint: str) -> None:
@@ -81,11 +72,7 @@ class JobStore:
             return job
 
     def fail(self, name: str, digest: str, reason: str, *, given_up: bool = False) -> StoredJob:
-        """Commit that there is no answer, unless there is one already; a later answer replaces the failure.
-
-        Args:
-            given_up: the job was tried often enough, and nothing said that it is wrong.
-        """
+        """Commit that there is no answer, unless there is one already; a later answer replaces the failure."""
         with self._locked(name, digest) as (session, job):
             self._fail(session, job, "given_up" if given_up else "failed", reason)
             return job
@@ -99,9 +86,18 @@ class JobStore:
                     self._fail(session, job, "given_up", f"given up after {job.tries} tries: {reason}")
             return job
 
-    def expire(self, before: float, reason: str) -> int:
-        """Fail the jobs that wait since before a moment (seconds since 1970), and return their number."""
-        late = update(StoredJob).where(self._queued(), StoredJob.created < before).returning(StoredJob.id)
+    def expire(self, before: float, reason: str, tell: Callable[[str, str], None] = nobody) -> int:
+        """Fail the jobs that wait since before a moment (seconds since 1970), and return their number.
+
+        `tell` is called before, with the id of one of them and the reason: it is not forgotten by a crash in between.
+        """
+        old = self._queued(), StoredJob.created < before
+        with self._transaction() as session:
+            first = session.scalar(select(StoredJob.id).where(*old).limit(1))
+        if first is None:
+            return 0
+        tell(first, reason)
+        late = update(StoredJob).where(*old).returning(StoredJob.id)
         with self._transaction() as session:
             count = len(
                 session.scalars(late.values(state="failed", answer={"error": reason}, updated=time.time())).all()
@@ -120,6 +116,12 @@ class JobStore:
         """The number of jobs that were accepted and have no outcome."""
         with self._transaction() as session:
             return session.scalar(select(func.count()).where(self._queued())) or 0
+
+    def oldest(self) -> float:
+        """Seconds since the oldest of those was accepted; 0 when none waits."""
+        with self._transaction() as session:
+            since = session.scalar(select(func.min(StoredJob.created)).where(self._queued()))
+            return max(0.0, time.time() - since) if since else 0.0
 
     def counters(self) -> Sequence[Counter]:
         """The counters of events since the database exists."""

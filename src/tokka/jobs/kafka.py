@@ -21,11 +21,7 @@ POLL_MS = 3_600_000
 
 
 class KafkaTransport(Transport):
-    """A producer and a member of the endpoint's consumer group.
-
-    Args:
-        url: kafka://HOST:PORT, several hosts separated by commas.
-    """
+    """A producer and a member of the endpoint's group; in the URL several hosts are separated by commas."""
 
     def __init__(self, url: str, queues: Queues) -> None:
         super().__init__(queues)
@@ -35,7 +31,13 @@ class KafkaTransport(Transport):
         """Register the handler of jobs; Kafka gives no message up, so that `give_up` is never called."""
 
         async def take(message: KafkaMessage) -> None:
-            await self._take(message, handle)
+            body, name = bytes(message.body), message.message_id
+            while (found := await handle_safely(handle, body, name)).action in ("retry", "defer"):
+                await asyncio.sleep(broker.FAULT_SECONDS)
+            await self._reply(found, name)
+            if found.action == "dead_letter":
+                await self._bury(body, name)
+            await message.ack()
 
         self.broker.subscriber(
             self._queues.jobs, group_id=self._queues.jobs, auto_offset_reset="earliest",
@@ -52,15 +54,6 @@ class KafkaTransport(Transport):
 
     def _publish(self, body: bytes, queue: str, name: str) -> Awaitable[object]:
         return self.broker.publish(body, topic=queue, key=name.encode())
-
-    async def _take(self, message: KafkaMessage, handle: Handle) -> None:
-        body, name = bytes(message.body), message.message_id
-        while (found := await handle_safely(handle, body, name)).action in ("retry", "defer"):
-            await asyncio.sleep(broker.FAULT_SECONDS)
-        await self._reply(found, name)
-        if found.action == "dead_letter":
-            await self._bury(body, name)
-        await message.ack()
 
     async def _bury(self, body: bytes, name: str) -> None:
         """Publish a dead letter, however long that takes: the next message's commit would pass over this one."""

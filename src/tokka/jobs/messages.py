@@ -1,7 +1,5 @@
 """Jobs and results as Avro messages, in the single-object encoding: marker, fingerprint of the schema, body.
 
-body = encode(job); job = decode(body)      # raises Undecodable
-
 The fingerprint in every message is the version of its format; there is one schema of each, job.avsc and result.avsc.
 """
 
@@ -25,7 +23,7 @@ Shape = Literal["text", "texts", "infer"]
 JOB_ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _MARKER = b"\xc3\x01"
 _HEADER_BYTES = 10
-_PREDICTION = ("prediction_id", "model_version", "canary", "label", "score", "value", "top")
+_PREDICTION = ("prediction_id", "model_version", "canary", "label", "score", "value", "top", "unsure")
 
 
 class Undecodable(ValueError):
@@ -60,11 +58,7 @@ def encode(job: Job) -> bytes:
 
 
 def decode(body: bytes) -> Job:
-    """A message as a job.
-
-    Raises:
-        Undecodable: it is none, or its id is not allowed.
-    """
+    """A message as a job; raises Undecodable when it is none, or its id is not allowed."""
     tree = _read("job", body)
     if not JOB_ID.fullmatch(tree["id"]):
         raise Undecodable("the id must be 1 to 100 letters, digits, dots, dashes or underscores")
@@ -79,11 +73,7 @@ def encode_result(name: str, state: str, answer: JsonObject) -> bytes:
 
 
 def decode_result(body: bytes) -> JsonObject:
-    """A message as a result: id, state, predictions, error, completed.
-
-    Raises:
-        Undecodable: it is none.
-    """
+    """A message as a result (id, state, predictions, error, completed); raises Undecodable when it is none."""
     return _read("result", body)
 
 

@@ -1,8 +1,4 @@
-"""Prometheus metrics of asynchronous jobs, read from their database, so that every consumer's work is in them.
-
-metrics = JobMetrics(settings.jobs_url, "helpdesk")
-metrics.collect()
-"""
+"""Prometheus metrics of asynchronous jobs, read from their database, so that every consumer's work is in them."""
 
 import itertools
 from collections import Counter as Sums
@@ -20,27 +16,23 @@ EVENTS = ("accepted", "failed", "given_up")
 
 
 class JobMetrics(Collector):
-    """The collector of one endpoint's jobs.
-
-    Args:
-        url: of the database; it is opened at the first collection, and tried again until it answers.
-        endpoint: the name of the endpoint.
-    """
+    """The collector of one endpoint's jobs; the database is opened by a collection, again until it answers."""
 
     def __init__(self, url: str, endpoint: str) -> None:
         self._url, self._endpoint = url, endpoint
         self._store: JobStore | None = None
 
     def collect(self) -> Iterator[Metric]:
-        """Events by version, the number of jobs that wait, and durations by version."""
+        """Events by version, how many jobs wait and since when, and durations by version."""
         try:
             self._store = self._store or JobStore(self._url, self._endpoint)
-            counters, waiting = self._store.counters(), self._store.waiting()
+            counters, waiting, age = self._store.counters(), self._store.waiting(), self._store.oldest()
         except (TokkaError, DBAPIError, OSError):
             yield _up(0)
             return
         yield _up(1)
         yield GaugeMetricFamily("tokka_jobs_waiting", "Jobs that were accepted and have no answer yet.", value=waiting)
+        yield GaugeMetricFamily("tokka_jobs_oldest_seconds", "Since the oldest of them was accepted.", value=age)
         yield _events(counters)
         yield _durations([counter for counter in counters if counter.event == "done"])
 

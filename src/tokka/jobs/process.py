@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError
@@ -28,8 +28,9 @@ from tokka.jobs.consumer import Consumer
 from tokka.jobs.gateway_client import GatewayClient, credentials
 from tokka.jobs.http_api import JobsApi
 from tokka.jobs.job_store import JobStore
+from tokka.notifications import Event, emit
 from tokka.params import Params
-from tokka.processes import json_log
+from tokka.processes import json_log, web_server
 from tokka.sections_serving import Asynchronous
 from tokka.settings import Settings
 
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run until SIGTERM; returns the exit code."""
     folder = Path((sys.argv[1:] if arguments is None else arguments)[0]).resolve()
     params = Params.model_validate(files.read_json(folder / "params.json"))
-    log_lines(params.registry.model)
+    json_log.start("jobs", quoting=False, endpoint=params.registry.model)
     try:
         asyncio.run(run(params, Settings.from_environment(), folder))
     except TokkaError as error:
@@ -55,19 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def log_lines(endpoint: str) -> None:
-    """Log a JSON object a line; the message of an exception may quote a request, so its type and place are logged."""
-    json_log.start("jobs", quoting=False, endpoint=endpoint)
-
-
 async def run(params: Params, settings: Settings, folder: Path | None = None) -> None:
-    """Take and consume jobs until SIGTERM or SIGINT.
+    """Take jobs, on a socket in `folder` (without one they are only consumed), and consume them until SIGTERM.
 
-    Args:
-        folder: takes the socket of the HTTP API; without one jobs are only consumed.
-
-    Raises:
-        UsageError: there is no broker's URL, or its scheme is unknown.
+    Raises UsageError when there is no broker's URL, or its scheme is unknown.
     """
     if not settings.broker:
         raise UsageError("no broker is named", "set TOKKA_BROKER, or serving.asynchronous.broker in params.yaml")
@@ -78,34 +70,48 @@ async def run(params: Params, settings: Settings, folder: Path | None = None) ->
     store = JobStore(settings.jobs_url, name)
     transport = open_transport(settings.broker, Queues(name), concurrent=wanted.concurrent)
     gateway = GatewayClient(endpoint(settings), functools.partial(credentials, settings.home))
-    consumer = Consumer(store, gateway.ask, tries=wanted.tries)
+    told = DeadLetters(settings.record_url, name)
+    consumer = Consumer(store, gateway.ask, tries=wanted.tries, tell=told.tell)
     transport.consume(consumer.handle, consumer.give_up)
-    async with contextlib.AsyncExitStack() as running:
+    async with asyncio.TaskGroup() as running:
+        tasks = [running.create_task(_connect(transport)), running.create_task(_sweep(store, wanted, told))]
+        server = None
         if folder is not None:
-            secret = secret_of(settings.home / SECRET)
-            api = JobsApi(
-                store, transport.publish, describe=gateway.interface, model=name, limits=params.serving, secret=secret
-            )
-            await running.enter_async_context(_serve(api, folder))
-        tasks = [asyncio.create_task(_connect(transport)), asyncio.create_task(_sweep(store, wanted))]
+            server = web_server.bare(JobsApi(
+                store, transport.publish, describe=gateway.interface, model=name, limits=params.serving,
+                secret=secret_of(settings.home / SECRET),
+            ))  # fmt: skip
+            running.create_task(server._serve([_listen(folder)]))
         await ending.wait()
         logger.info("ending: what is held goes back to the queue")
         for task in tasks:
             task.cancel()
+        if server is not None:
+            server.end()
     with contextlib.suppress(Exception):
         await asyncio.wait_for(transport.stop(), CONNECT_SECONDS)
     await gateway.close()
 
 
+class DeadLetters:
+    """Tells people that jobs are given up, once an hour at most: an outage may cost thousands of them."""
+
+    def __init__(self, record_url: str, endpoint: str) -> None:
+        self._url, self._endpoint, self._hour = record_url, endpoint, ""
+
+    def tell(self, job: str, reason: str) -> None:
+        """The first of an hour (UTC) is told, by whichever consumer; TokkaError when the record does not answer."""
+        hour = time.strftime("%Y-%m-%dT%H", time.gmtime())
+        if hour == self._hour:
+            return
+        what = f"Jobs are given up; the first in this hour (UTC) is {job}."
+        where = f"`/metrics` counts them (tokka_jobs_total); tokka.{self._endpoint}.dead has the messages"
+        emit(Event("dead_letters", self._endpoint, hour, what, (reason, where), details={"job": job}), self._url)
+        self._hour = hour
+
+
 def open_transport(url: str, queues: Queues, *, concurrent: int) -> Transport:
-    """The transport for a broker's URL, not connected yet.
-
-    Args:
-        concurrent: messages that are handled at once.
-
-    Raises:
-        UsageError: the URL's scheme is unknown.
-    """
+    """The transport for a broker's URL, not connected yet; raises UsageError for an unknown scheme."""
     if require_known(url) in KAFKA:
         from tokka.jobs.kafka import KafkaTransport
 
@@ -131,36 +137,20 @@ async def _connect(transport: Transport) -> None:
             await asyncio.sleep(CONNECT_SECONDS)
 
 
-async def _sweep(store: JobStore, wanted: Asynchronous) -> None:
+async def _sweep(store: JobStore, wanted: Asynchronous, told: DeadLetters) -> None:
     """Delete results that were kept long enough, and fail jobs that wait so long that their message must be lost."""
     why = f"given up: no answer within {wanted.give_up_hours:g} hours; one that comes later replaces this"
     while True:
         now = time.time()
         try:
             await asyncio.to_thread(store.purge, now - wanted.result_days * DAY_SECONDS)
-            count = await asyncio.to_thread(store.expire, now - wanted.give_up_hours * HOUR_SECONDS, why)
-        except DBAPIError as error:
-            logger.error("the results cannot be swept now: %s", error.orig)
+            count = await asyncio.to_thread(store.expire, now - wanted.give_up_hours * HOUR_SECONDS, why, told.tell)
+        except (DBAPIError, TokkaError) as error:
+            logger.error("the results cannot be swept now: %s", getattr(error, "orig", error))
         else:
             if count:
                 logger.warning("jobs were given up after %g hours", wanted.give_up_hours, extra={"jobs": count})
         await asyncio.sleep(SWEEP_SECONDS)
-
-
-@contextlib.asynccontextmanager
-async def _serve(api: JobsApi, folder: Path) -> AsyncIterator[None]:
-    """Answer on a Unix socket in a folder meanwhile."""
-    import uvicorn
-
-    server = uvicorn.Server(
-        uvicorn.Config(api, log_config=None, access_log=False, lifespan="off", server_header=False)
-    )  # fmt: skip
-    serving = asyncio.create_task(server._serve([_listen(folder)]))
-    try:
-        yield
-    finally:
-        server.should_exit = True
-        await serving
 
 
 def _listen(folder: Path) -> socket.socket:

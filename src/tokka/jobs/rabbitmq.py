@@ -18,7 +18,7 @@ from faststream.rabbit import (
     RabbitExchange,
     RabbitMessage,
     RabbitQueue,
-)
+)  # fmt: skip
 
 from tokka.errors import TokkaError
 from tokka.jobs.broker import FAULT_SECONDS, GiveUp, Handle, Queues, Transport, Unconfirmed, handle_safely, raw
@@ -29,12 +29,7 @@ CONTENT_TYPE = "avro/binary"
 
 
 class RabbitMQTransport(Transport):
-    """A connection that is restored by itself.
-
-    Args:
-        url: amqp:// or amqps://.
-        concurrent: messages that are held unacknowledged at once.
-    """
+    """A connection that is restored by itself; `concurrent` messages are held unacknowledged at once."""
 
     def __init__(self, url: str, queues: Queues, *, concurrent: int) -> None:
         super().__init__(queues)
@@ -58,20 +53,27 @@ class RabbitMQTransport(Transport):
         """Register the handlers of jobs and of dead letters, before `start`."""
 
         async def take(message: RabbitMessage) -> None:
-            await self._take(message, handle)
+            found = await handle_safely(handle, bytes(message.body), message.message_id)
+            await self._reply(found, message.message_id)
+            if found.action == "ack" or (found.action == "defer" and await self._requeue_copy(message)):
+                await message.ack()
+            else:
+                # `reject`, since a `nack` may not count towards the broker's limit.
+                await message.reject(requeue=found.action != "dead_letter")
 
         async def settle(message: RabbitMessage) -> None:
-            await self._settle(message, give_up)
+            # Held until it is settled: a newer broker would drop what is returned to this queue too often.
+            reason = _reason(message.raw_message.headers)
+            while (found := await give_up(bytes(message.body), reason)).action != "ack":
+                await asyncio.sleep(FAULT_SECONDS)
+            await self._reply(found, message.message_id)
+            await message.ack()
 
         for queue, taker in ((self._jobs, take), (self._dead_letters[1], settle)):
             self._broker.subscriber(queue, ack_policy=AckPolicy.MANUAL, no_reply=True, decoder=raw)(taker)
 
     async def start(self) -> None:
-        """Connect and declare the queues.
-
-        Raises:
-            TokkaError: a queue of that name has other properties.
-        """
+        """Connect and declare the queues; raises TokkaError when one is there with other properties."""
         await self._broker.connect()
         exchange = await self._broker.declare_exchange(self._exchange)
         try:
@@ -92,15 +94,6 @@ class RabbitMQTransport(Transport):
     def _publish(self, body: bytes, queue: str, name: str) -> Awaitable[object]:
         return self._broker.publish(body, queue=queue, persist=True, message_id=name, content_type=CONTENT_TYPE)
 
-    async def _take(self, message: RabbitMessage, handle: Handle) -> None:
-        found = await handle_safely(handle, bytes(message.body), message.message_id)
-        await self._reply(found, message.message_id)
-        if found.action == "ack" or (found.action == "defer" and await self._requeue_copy(message)):
-            await message.ack()
-        else:
-            # `reject`, since a `nack` may not count towards the broker's limit.
-            await message.reject(requeue=found.action != "dead_letter")
-
     async def _requeue_copy(self, message: RabbitMessage) -> bool:
         """Publish a copy, whose deliveries the broker counts from zero."""
         try:
@@ -108,14 +101,6 @@ class RabbitMQTransport(Transport):
         except Unconfirmed:
             return False
         return True
-
-    async def _settle(self, message: RabbitMessage, give_up: GiveUp) -> None:
-        # Held until it is settled: a newer broker would drop what is returned to this queue too often.
-        reason = _reason(message.raw_message.headers)
-        while (found := await give_up(bytes(message.body), reason)).action != "ack":
-            await asyncio.sleep(FAULT_SECONDS)
-        await self._reply(found, message.message_id)
-        await message.ack()
 
 
 def _reason(headers: Mapping[str, object]) -> str:

@@ -1,7 +1,5 @@
 """The tables of asynchronous jobs: one row per job, and counters of all jobs, also of those that were deleted.
 
-    increment(session, "helpdesk", "done", version="3", seconds=0.8)
-
 A counter is written in the transaction that changes the job, so that each event counts once, in whatever process.
 """
 
@@ -72,12 +70,10 @@ class Counter(Base):
 def open_jobs(url: str) -> Engine:
     """The database, with its tables; only its owner can read a SQLite file.
 
-    Raises:
-        UsageError: the URL names no database that can be used.
-        TokkaError: it does not answer.
+    Raises UsageError for a URL of no database that can be used, TokkaError when it does not answer.
     """
     try:
-        engine = open_database(url, Base.metadata, mode=0o600)
+        engine = open_database(url, Base.metadata)
     except (ArgumentError, ModuleNotFoundError, ValueError) as error:
         # Without the URL: it may hold a password.
         raise UsageError(f"the jobs' URL cannot be used: {error}", f"mend {VARIABLE}") from None
@@ -98,11 +94,7 @@ def increment(
     session: Session, endpoint: str, event: Event, *, version: str = NOBODY, seconds: float | None = None,
     count: int = 1,
 ) -> None:  # fmt: skip
-    """Count an event.
-
-    Args:
-        seconds: from a job's acceptance to its answer, for an event that has a duration.
-    """
+    """Count an event; `seconds` are from a job's acceptance to its answer, where it has one."""
     key = {"endpoint": endpoint, "event": event, "version": version, "bound": bucket(seconds)}
     more = {"count": Counter.count + count, "seconds": Counter.seconds + (seconds or 0.0)}
     row = insert(session, Counter).values(**key, count=count, seconds=seconds or 0.0)

@@ -11,7 +11,7 @@ from pathlib import Path
 from tokka import files
 from tokka.errors import Refused, TokkaError, UsageError
 from tokka.model.configuration import read_encoder_config
-from tokka.params import Model
+from tokka.sections import Model
 
 ALLOWED_FILES = ("*.safetensors", "*.json", "*.txt")
 # What unpickles or executes when somebody loads it.
@@ -31,11 +31,7 @@ class BaseModelFolder:
 
 
 def resolve_base(model: Model, cache: Path) -> BaseModelFolder:
-    """Find and check `model.base`.
-
-    Args:
-        model: the `model` section of params.yaml.
-        cache: where a hub download is kept.
+    """Find and check `model.base`; `cache` keeps a hub download.
 
     Raises:
         UsageError: the name is no package, folder or hub id, or a hub id lacks its pinned revision.

@@ -38,12 +38,7 @@ MUST_BE = {"position_embedding_type": "absolute", "is_decoder": False, "is_encod
 
 
 def read_encoder_config(path: Path) -> EncoderConfig:
-    """Read config.json and return its allowed keys, sorted.
-
-    Raises:
-        Refused: the model type is not supported, or a key or value is not on the allow-list.
-        TokkaError: the file is missing or no JSON.
-    """
+    """Read config.json and return its allowed keys, sorted; Refused for any other key, value or model type."""
     found = files.read_json(path)
     if not isinstance(found, dict):
         raise Refused(f"{path} holds no JSON object", "name a folder with an encoder's config.json")
@@ -73,7 +68,6 @@ def has_token_types(config: EncoderConfig) -> bool:
 
 
 def _check(key: str, value: object, origin: str) -> Plain:
-    """The value of an allowed key, None for a harmless one."""
     if key not in ALLOWED | IGNORED:
         raise Refused(
             f"{origin}: key {key!r} is not on the allow-list",

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from tokka.errors import Refused
 from tokka.model.configuration import EncoderConfig
-from tokka.model.tokenising import Encoded, Ids, pad
+from tokka.model.folder import ModelConfig
+from tokka.model.tokenising import Encoded, Ids
 
 # A row may be padded to so many times its own length: more costs more than the larger batch saves.
 MOST_PADDING = 1.5
@@ -20,11 +21,7 @@ Engine = Callable[[dict[str, Ids]], tuple[Floats, Floats]]
 
 
 def onnx_engine(content: bytes, threads: int) -> Engine:
-    """A session of its own pool of `threads`; it never spins, so that idle workers cost nothing.
-
-    Raises:
-        Refused: the bytes are no ONNX model that this runtime knows.
-    """
+    """A session of its own pool of `threads` that never spins: idle workers cost nothing. Refused for no model."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -47,25 +44,19 @@ def onnx_engine(content: bytes, threads: int) -> Engine:
     return run
 
 
-def torch_engine(
-    config: EncoderConfig, weights: bytes, *, outputs: int, pooling: str, feature_scale: float, threads: int
-) -> Engine:
-    """The network itself, in float32.
-
-    Args:
-        config: the encoder's allow-listed configuration.
-        weights: a safetensors file's content, with encoder.* and head.*.
-        outputs, pooling, feature_scale: of the specialist.
-        threads: of torch, in this whole process.
-    """
+def torch_engine(config: ModelConfig, encoder: EncoderConfig, weights: bytes, threads: int) -> Engine:
+    """The network itself, in float32; `weights` is a safetensors file's content, `threads` holds for the process."""
     import torch
     from safetensors.torch import load
 
     from tokka.model.network import Specialist, build_encoder
 
     torch.set_num_threads(threads)
+    outputs = max(1, len(config.labels))
     with torch.random.fork_rng():
-        model = Specialist(build_encoder(config), outputs=outputs, pooling=pooling, feature_scale=feature_scale)
+        model = Specialist(
+            build_encoder(encoder), outputs=outputs, pooling=config.pooling, feature_scale=config.feature_scale
+        )  # fmt: skip
     model.load_state_dict(load(weights))
     model.eval()
 
@@ -92,27 +83,18 @@ def run_in_batches(
     """Run rows of like length together, at most `batch`, and give outputs and vectors back in the rows' own order."""
     lengths = encoded.lengths
     if len(lengths) == 1:
-        return engine(_inputs(encoded, np.zeros(1, np.int64), padding, token_types))
+        return engine(encoded.padded([0], padding, token_types))
     order = np.argsort(lengths, kind="stable")
-    found = [engine(_inputs(encoded, rows, padding, token_types)) for rows in _cut(order, lengths, batch)]
+    found = [engine(encoded.padded(rows, padding, token_types)) for rows in _cut(order, lengths, batch)]
     outputs, embeddings = (np.concatenate(parts) for parts in zip(*found, strict=True))
     back = np.argsort(order, kind="stable")
     return outputs[back], embeddings[back]
 
 
 def _cut(order: Ids, lengths: Ids, batch: int) -> Iterator[Ids]:
-    """Rows, the shortest first, in groups of like length."""
     start = 0
     while start < len(order):
         longest = MOST_PADDING * lengths[order[start]]
         fits = int(np.searchsorted(lengths[order[start : start + batch]], longest, side="right"))
         yield order[start : start + max(1, fits)]
         start += max(1, fits)
-
-
-def _inputs(encoded: Encoded, rows: Ids, padding: int, token_types: bool) -> dict[str, Ids]:
-    ids, mask = pad([encoded.ids[row] for row in rows], padding)
-    inputs = {"input_ids": ids, "attention_mask": mask}
-    if token_types:
-        inputs["token_type_ids"] = pad([encoded.types[row] for row in rows])[0]
-    return inputs

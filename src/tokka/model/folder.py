@@ -1,12 +1,8 @@
-"""The model folder: tokka.json, what it lists, and nothing else; a changed byte is refused.
-
-config = verify_model(folder)          # every listed file has its size and sha256, no file is extra
-model_digest(folder)                   # the identity of a model, the same for everyone who asks
-"""
+"""The model folder: tokka.json, what it lists, and nothing else; a changed byte is refused."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -43,9 +39,9 @@ class Entry(Strict):
 class ModelConfig(Strict):
     """tokka.json: all that serving has to know.
 
-    temperature divides the logits of a classifier; feature_scale multiplies the unit-length pooled vector.
-    token_types says that the network takes token_type_ids. padding is the id that fills a row. precision is what the
-    model was trained in: `tokka reproduce` takes the same.
+    temperature divides the logits of a classifier; feature_scale multiplies the unit-length pooled vector; padding is
+    the id that fills a row. precision is what the model was trained in: `tokka reproduce` takes the same. strategy is
+    what of the base model was trained; frozen: the head alone.
     """
 
     format: Literal["tokka/1"] = "tokka/1"
@@ -62,28 +58,27 @@ class ModelConfig(Strict):
     # Of what it was trained on: the gate refuses a model that is judged on other data.
     data_digest: str = ""
     precision: Literal["bf16", "32", ""] = ""
+    strategy: str = ""
+    # By level of confidence: the least probability of a class in the prediction set.
+    conformal: dict[str, float] = {}
     serve: Form
     files: dict[str, Entry]
 
 
-def write_model_config(folder: Path, config: dict[str, Any]) -> ModelConfig:
+def write_model_config(folder: Path, config: Mapping[str, object]) -> ModelConfig:
     """List the files of a folder and write tokka.json, sealed by a digest of its own content."""
     present = [name for name in FILES if (folder / name).is_file()]
     entries = {
         name: Entry(sha256=files.digest_file(folder / name), bytes=(folder / name).stat().st_size) for name in present
     }
-    model = ModelConfig(**config, files=entries)
+    model = ModelConfig.model_validate({**config, "files": entries})
     tree = model.model_dump(mode="json")
     files.write_json(folder / CONFIG, {**tree, "seal": files.digest_json(tree)})
     return model
 
 
 def read_model_config(folder: Path) -> ModelConfig:
-    """Read tokka.json and check its seal.
-
-    Raises:
-        Refused: it is missing, was altered, or holds what we did not write.
-    """
+    """Read tokka.json and check its seal; Refused when it is missing, was altered, or holds what we did not write."""
     if not (folder / CONFIG).is_file():
         raise Refused(f"{folder} is no model folder: it has no {CONFIG}", "name the output of finetune")
     tree = files.read_json(folder / CONFIG)
@@ -100,11 +95,7 @@ def read_model_config(folder: Path) -> ModelConfig:
 def verify_model(folder: Path, digests: Mapping[str, str] | None = None) -> ModelConfig:
     """Check that the folder holds exactly what tokka.json lists, byte for byte (a signature may lie beside it).
 
-    Args:
-        digests: the sha256 of its files by name, if they have just been read.
-
-    Raises:
-        Refused: a file is extra, missing, a link, or has changed.
+    `digests` are the sha256 of its files by name, if just read. Refused when one is extra, missing or changed.
     """
     config = read_model_config(folder)
     present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink() or path.is_file()}

@@ -40,7 +40,7 @@ class Specialist(nn.Module):
     def __init__(self, encoder: nn.Module, *, outputs: int, pooling: str, feature_scale: float = FEATURE_SCALE) -> None:
         super().__init__()
         self.encoder = encoder
-        config: Any = encoder.config
+        config: Any = encoder.config  # transformers ships no types
         self.head = Head(int(config.hidden_size), outputs)
         self.pooling = pooling
         self.feature_scale = feature_scale
@@ -51,7 +51,9 @@ class Specialist(nn.Module):
         if token_type_ids is not None:
             inputs["token_type_ids"] = token_type_ids
         states = self.encoder(**inputs).last_hidden_state.float()
-        return functional.normalize(_pool(states, attention_mask, self.pooling), dim=-1)
+        mask = attention_mask.unsqueeze(-1).to(states.dtype)
+        pooled = states[:, 0] if self.pooling == "cls" else (states * mask).sum(1) / mask.sum(1)
+        return functional.normalize(pooled, dim=-1)
 
     def classify(self, embedding: Tensor) -> Tensor:
         """Logits, or values, (rows, outputs) of unit-length vectors; always in float32, where loss is computed."""
@@ -76,18 +78,28 @@ def as_safetensors(state: Mapping[str, Tensor]) -> bytes:
 
 
 def load_encoder(folder: Path) -> nn.Module:
-    """Build the encoder of a checked base-model folder and load its safetensors.
-
-    Raises:
-        Refused: the weights do not fit the configuration.
-    """
+    """The encoder of a checked base-model folder; Refused when a weight is missing, misshapen or not finite."""
     from safetensors.torch import load_file
 
     state: dict[str, Tensor] = {}
     for path in weight_files(folder):
         state.update(load_file(path))
     encoder = build_encoder(read_encoder_config(folder / "config.json"))
-    load_weights(encoder, state, origin=str(folder))
+    # A task model puts a prefix before the names, and older files name the weights of a norm otherwise.
+    prefix, found = f"{getattr(encoder, 'base_model_prefix', '')}.", dict[str, Tensor]()
+    for name, value in state.items():
+        name = name.removeprefix(prefix).replace("LayerNorm.gamma", "LayerNorm.weight")
+        found[name.replace("LayerNorm.beta", "LayerNorm.bias")] = value
+    wanted = encoder.state_dict()
+    for name, value in wanted.items():
+        if name not in found and name.endswith(("position_ids", "token_type_ids")):
+            found[name] = value
+        if name not in found or found[name].shape != value.shape:
+            state_of = "missing" if name not in found else f"of shape {tuple(found[name].shape)}"
+            raise Refused(f"{folder}: weight {name} is {state_of}, expected {tuple(value.shape)}")
+        if found[name].is_floating_point() and not bool(torch.isfinite(found[name]).all()):
+            raise Refused(f"{folder}: weight {name} holds NaN or infinity", "fetch the base model again")
+    encoder.load_state_dict({name: found[name] for name in wanted})
     return encoder
 
 
@@ -104,39 +116,7 @@ def build_encoder(config: EncoderConfig) -> nn.Module:
     return encoder
 
 
-def load_weights(encoder: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
-    """Load named weights, whatever prefix a task model put before them.
-
-    Raises:
-        Refused: a weight is missing, has another shape, or is not finite.
-    """
-    wanted = encoder.state_dict()
-    prefix = f"{getattr(encoder, 'base_model_prefix', '')}."
-    found = {_plain_name(name, prefix): value for name, value in state.items()}
-    for name, value in wanted.items():
-        if name not in found and name.endswith(("position_ids", "token_type_ids")):
-            found[name] = value
-        if name not in found or found[name].shape != value.shape:
-            state_of = "missing" if name not in found else f"of shape {tuple(found[name].shape)}"
-            raise Refused(f"{origin}: weight {name} is {state_of}, expected {tuple(value.shape)}")
-        if found[name].is_floating_point() and not bool(torch.isfinite(found[name]).all()):
-            raise Refused(f"{origin}: weight {name} holds NaN or infinity", "fetch the base model again")
-    encoder.load_state_dict({name: found[name] for name in wanted})
-
-
 def encoder_layers(encoder: nn.Module) -> nn.ModuleList:
     """The transformer layers, first to last."""
     stacks = [module for module in encoder.modules() if isinstance(module, nn.ModuleList)]
     return max(stacks, key=len)
-
-
-def _pool(states: Tensor, attention_mask: Tensor, pooling: str) -> Tensor:
-    if pooling == "cls":
-        return states[:, 0]
-    mask = attention_mask.unsqueeze(-1).to(states.dtype)
-    return (states * mask).sum(1) / mask.sum(1)
-
-
-def _plain_name(name: str, prefix: str) -> str:
-    name = name.removeprefix(prefix)
-    return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")

@@ -1,9 +1,5 @@
 """Ask a specialist: texts in, probabilities or values out; loads nothing that was altered.
 
-    predictor = load_predictor(folder)                 # the form that tokka.json says is served
-    found = predictor.predict(["where is my card?"])
-    found.labels[0], found.confidence[0]
-
 The ONNX forms need tokenizers, onnxruntime and numpy; torch is imported for the torch form alone.
 """
 
@@ -67,11 +63,7 @@ class Predictor:
         self._encoder, self._engine = encoder, engine
 
     def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None, batch: int = 64) -> Predictions:
-        """Score texts, in their own order; texts beyond `max_tokens` are cut.
-
-        Raises:
-            UsageError: pairs are missing, superfluous, or not one for each text.
-        """
+        """Score texts, in their own order; texts beyond `max_tokens` are cut. UsageError for pairs that do not fit."""
         return self.predict_encoded(self.encode(texts, pairs), batch)
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Encoded:
@@ -114,14 +106,9 @@ class Predictor:
 def load_predictor(
     folder: Path, form: Form | None = None, threads: int = 1, digests: Mapping[str, str] | None = None
 ) -> Predictor:
-    """Verify a model folder and load one form of it: what tokka.json says is served, or the one named.
+    """Verify a model folder (`verify_model`) and load one form of it: what tokka.json says is served, or the one named.
 
-    Args:
-        digests: see `verify_model`.
-
-    Raises:
-        Refused: a byte changed, a file is extra or missing, or a configuration key is not on the allow-list.
-        UsageError: the folder does not hold this form.
+    Refused when a byte changed, UsageError when the folder does not hold this form.
     """
     config = verify_model(folder, digests)
     form = form or config.serve
@@ -132,11 +119,7 @@ def load_predictor(
     if form != "torch":
         return Predictor(config, form, encoder, onnx_engine(content, threads))
     network = check_encoder_config(json.loads(_read(folder, config, "config.json")))
-    engine = torch_engine(
-        network, content, outputs=max(1, len(config.labels)), pooling=config.pooling,
-        feature_scale=config.feature_scale, threads=threads,
-    )  # fmt: skip
-    return Predictor(config, form, encoder, engine)
+    return Predictor(config, form, encoder, torch_engine(config, network, content, threads))
 
 
 def _read(folder: Path, config: ModelConfig, name: str) -> bytes:

@@ -1,7 +1,5 @@
 """What `export.profile` decides for every step: the length of texts, the served form, and the budgets of the gate.
 
-    profile.max_tokens(params), profile.budgets(params).latency_ms
-
 One place, so that a model of the edge profile is trained, calibrated, measured and served on texts of one length.
 """
 
@@ -35,11 +33,7 @@ def budgets(params: Params) -> Budgets:
 
 
 def check_export(params: Params) -> None:
-    """Refuse a served form that would not exist, or that contradicts the profile, before a training is spent on it.
-
-    Raises:
-        UsageError: export.serve needs export.onnx, or export.int8; or the edge profile is to serve another than int8.
-    """
+    """Refuse a served form that would not exist, or that contradicts the profile, before a training is spent on it."""
     export = params.export
     if export.profile == "edge" and export.serve != "int8":
         raise UsageError(

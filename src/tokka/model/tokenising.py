@@ -1,15 +1,12 @@
 """Texts to token ids, the same way in training and in serving.
 
-    encoder = TextEncoder(folder / "tokenizer.json", max_tokens=128)
-    encoded = encoder.encode(["where is my card?"])
-
 Uses the `tokenizers` library alone: no torch, no transformers, so that a server starts quickly.
 """
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +35,12 @@ class Encoded:
         """(rows,) tokens, with the special ones."""
         return np.fromiter((len(row) for row in self.ids), dtype=np.int64, count=len(self.ids))
 
+    def padded(self, rows: Sequence[int] | Ids, padding: int, token_types: bool) -> dict[str, Ids]:
+        """What the network takes of these rows: input_ids, attention_mask [, token_type_ids], (rows, longest)."""
+        ids, mask = pad([self.ids[row] for row in rows], padding)
+        types = {"token_type_ids": pad([self.types[row] for row in rows])[0]} if token_types else {}
+        return {"input_ids": ids, "attention_mask": mask, **types}
+
     def by_row(self) -> "list[Encoded]":
         """Each row for itself."""
         rows = zip(self.ids, self.types, range(len(self.ids)), strict=True)
@@ -52,6 +55,15 @@ class Encoded:
         return cls(ids, types, np.concatenate([part.unknown for part in parts]) if parts else np.empty(0))
 
 
+@dataclass(frozen=True)
+class Coverage:
+    """How much of some texts a tokenizer knows: shares of their tokens ([UNK]) and of their bytes without spaces."""
+
+    texts: int
+    unknown: float
+    lost: float
+
+
 class TextEncoder:
     """A tokenizer.json with our own truncation and no padding, whatever the file itself asks for."""
 
@@ -60,7 +72,7 @@ class TextEncoder:
 
         content = source.read_bytes() if isinstance(source, Path) else source
         try:
-            self._tokenizer: Any = Tokenizer.from_str(content.decode())
+            self._tokenizer = Tokenizer.from_str(content.decode())
         except Exception as error:  # the binding raises plain Exception
             raise Refused(f"tokenizer.json cannot be read: {str(error)[:160]}", "use another base model") from None
         self._tokenizer.enable_truncation(max_length=max_tokens, strategy="longest_first")
@@ -80,6 +92,39 @@ class TextEncoder:
         special = [np.asarray(row.special_tokens_mask, dtype=bool) for row in found]
         return Encoded(ids, types, np.asarray(list(map(self._unknown_share, ids, special)), dtype=np.float64))
 
+    def coverage(self, texts: Sequence[str]) -> Coverage:
+        """What of these texts stands for nothing the model knows; of a longer one only what fits is looked at.
+
+        Bytes are lost where no token but [UNK] stands, and where a combining mark is dropped that cannot be written
+        together with its letter: in scripts such as Devanagari or Thai the mark is a vowel.
+        """
+        unknown = tokens = lost = read = 0
+        found = self._tokenizer.encode_batch([text[: self._characters] for text in texts])
+        for text, row in zip(texts, found, strict=True):
+            words = [
+                (number == self._unknown, span)
+                for number, special, span in zip(row.ids, row.special_tokens_mask, row.offsets, strict=True)
+                if not special or number == self._unknown
+            ]
+            end = max((span[1] for _, span in words), default=0) if row.overflowing else len(text)
+            known = {place for bad, span in words if not bad for place in range(*span)}
+            letters = [(place, letter) for place, letter in enumerate(text[:end]) if not letter.isspace()]
+            unknown, tokens = unknown + sum(bad for bad, _ in words), tokens + len(words)
+            read += sum(_bytes(letter) for _, letter in letters)
+            lost += sum(_bytes(letter) for place, letter in letters if place not in known and not _is_mark(letter))
+            lost += self._dropped_marks(text[:end])
+        return Coverage(len(texts), unknown / tokens if tokens else 0.0, lost / read if read else 0.0)
+
+    def _dropped_marks(self, text: str) -> int:
+        """Bytes of the combining marks that normalising drops."""
+        normalizer = self._tokenizer.normalizer
+        before, after = text, normalizer.normalize_str(text) if normalizer else text
+        counts = [
+            sum(_bytes(letter) for letter in unicodedata.normalize("NFC", side) if _is_mark(letter))
+            for side in (before, after)
+        ]
+        return max(0, counts[0] - counts[1])
+
     def token_ids(self, names: Sequence[str]) -> list[int]:
         """The ids of those of these tokens that the vocabulary has, in their order."""
         found = (self._tokenizer.token_to_id(name) for name in names)
@@ -90,6 +135,14 @@ class TextEncoder:
         unknown = ids == self._unknown
         words = int((~special | unknown).sum())
         return int(unknown.sum()) / words if words else 0.0
+
+
+def _bytes(letter: str) -> int:
+    return len(letter.encode(errors="replace"))
+
+
+def _is_mark(letter: str) -> bool:
+    return unicodedata.category(letter) == "Mn"
 
 
 def pad(rows: Sequence[Ids], value: int = 0) -> tuple[Ids, Ids]:

@@ -5,23 +5,24 @@ every clean window of a model with many classes.
 """
 
 import os
-import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tokka.progress import silent
 
 if TYPE_CHECKING:
     import pandas as pd
+    from evidently.core.report import Snapshot
 
 # Classes beyond these are shown together: a chi-square over cells of one row each means nothing.
 SHOWN_CLASSES = 30
 CLASSES = "prediction"
 
 
-def compare(reference: "pd.DataFrame", current: "pd.DataFrame", alpha: float | None = None) -> Any:
-    """Evidently's snapshot (`get_html_str`, `dict`) of two tables with the same columns; `prediction` holds classes.
+def compare(reference: "pd.DataFrame", current: "pd.DataFrame", alpha: float | None = None) -> "Snapshot":
+    """Evidently's snapshot of two tables with the same columns; `prediction` holds classes.
 
-    Args:
-        alpha: split between the columns, and one column that drifted is drift; None: Evidently's thresholds.
+    `alpha` is split between the columns, and one that drifted is drift; None: Evidently's thresholds.
     """
     # Read when the library is imported: it would call home.
     os.environ.setdefault("DO_NOT_TRACK", "1")
@@ -37,9 +38,8 @@ def compare(reference: "pd.DataFrame", current: "pd.DataFrame", alpha: float | N
     definition = DataDefinition(categorical_columns=classes, numerical_columns=numbers)
     sides = [Dataset.from_pandas(frame, data_definition=definition) for frame in (current, reference)]
     preset = DataDriftPreset(columns=columns, cat_method="chisquare", num_method="ks", **limits)
-    with warnings.catch_warnings():
-        # Constant columns make scipy divide by zero; they are no drift, and the p-value says so.
-        warnings.simplefilter("ignore")
+    # Constant columns make scipy divide by zero, and warn; they are no drift, and the p-value says so.
+    with silent():
         return Report([preset], include_tests=alpha is not None).run(*sides)
 
 

@@ -1,8 +1,5 @@
 """One look at the traffic: windows, drift, labels, and the decision whether to retrain, written down for people.
 
-    outcome = detect_drift(params, settings, "drift", out, Champion("3", reference, replayed), history)
-    outcome["verdict"]        # retrain | wait
-
 Without a champion or a log there is no drift: the outcome says so, and what a person asked for goes on.
 """
 
@@ -12,14 +9,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tokka import files, provenance
-from tokka.monitoring import reference, report, snapshot
-from tokka.monitoring.drift.columns import Columns
-from tokka.monitoring.drift.drift import WindowDrift, detect
-from tokka.monitoring.drift.policy import CAUSES_WITH_FEEDBACK, Attempt, Decision, Facts, decide, learned_until
-from tokka.monitoring.drift.windows import Cut, Labelled, Window, count_since, cut, labelled
+from tokka.data import rows
+from tokka.monitoring import reference, report, snapshot, traffic
+from tokka.monitoring.drift.drift import detect
+from tokka.monitoring.drift.policy import CAUSES_WITH_FEEDBACK, Attempt, Facts, decide, learned_until
+from tokka.monitoring.drift.windows import Cut, Labelled, count_since
 from tokka.monitoring.report import Outcome
 from tokka.params import Params
-from tokka.request_log import log
+from tokka.request_log import archive
+from tokka.request_log.segments import DAY_SECONDS
 from tokka.settings import Settings
 
 
@@ -32,99 +30,59 @@ class Champion:
     replayed: Path | None = None
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """What log and reference hold: full windows with what was found in them, labelled rows, what could not be read."""
-
-    reference: Columns | None
-    found: list[WindowDrift]
-    newest: Window | None
-    waiting: int
-    labelled: list[Labelled]
-    unread: list[str]
-
-
 def detect_drift(
-    params: Params,
-    settings: Settings,
-    cause: str,
-    out: Path,
-    champion: Champion,
-    history: Sequence[Attempt],
-    now: float | None = None,
-) -> Outcome:
+    params: Params, settings: Settings, cause: str, out: Path, champion: Champion,
+    history: Sequence[Attempt], now: float | None = None,
+) -> Outcome:  # fmt: skip
     """Look at the request log, write drift.html and drift.json into `out`, and return what was decided.
 
-    Args:
-        params: sections monitoring and retraining decide.
-        settings: the request log and the snapshots are in its home.
-        cause: drift, schedule, git or person.
-        out: made when it is missing.
-        champion: whose predictions are compared with its reference.
-        history: earlier retrainings.
-        now: seconds since 1970; for tests.
-
-    Raises:
-        TokkaError: the reference cannot be read.
-        UsageError: the cause is unknown, or monitoring.alpha too fine.
+    `history` are earlier retrainings, `now` is in seconds since 1970. TokkaError when the reference cannot be read,
+    UsageError when the cause is unknown or monitoring.alpha too fine.
     """
-    seen = _look(params, settings, champion)
-    facts = _facts(params, cause, champion, history, seen, time.time() if now is None else now)
-    decision = decide(facts, params.monitoring, params.retraining)
+    monitoring, now = params.monitoring, time.time() if now is None else now
+    folder = archive.requests(settings, now - monitoring.retention_days * DAY_SECONDS, params.registry.model)
+    known = _own(champion)
+    columns = reference.read_reference(champion.reference) if champion.reference else None
+    seen = traffic.look(folder, champion.version, known, monitoring.window_rows, monitoring.of_windows)
+    cuts = seen.cuts if columns else Cut()
+    recent = cuts.windows[-monitoring.of_windows :]
+    found = [detect(window, columns, monitoring) for window in recent] if columns else []
+    facts = Facts(
+        cause=cause,
+        now=now,
+        windows=found,
+        attempts=history,
+        labelled_rows=count_since(seen.learnable, learned_until(history)),
+        trigger_key=_trigger_key(params, cause, champion, seen.learnable),
+        champion=columns is not None,
+    )
+    decision = decide(facts, monitoring, params.retraining)
     learn = decision.verdict == "retrain" and cause in CAUSES_WITH_FEEDBACK
-    path = snapshot.write(seen.labelled, settings.home / "snapshots") if learn else None
-    outcome = _outcome(decision, facts, seen, path)
-    report.write(out / "drift.html", outcome, seen.found, seen.newest, seen.reference, params.monitoring.alpha)
+    outcome = Outcome(
+        verdict="retrain" if decision.verdict == "retrain" else "wait",
+        alert=decision.verdict == "alert",
+        drift=decision.drift,
+        reference=columns.described if columns else "",
+        reasons=[*decision.reasons, *seen.unread],
+        windows=[asdict(window) for window in found],
+        rows_waiting=len(cuts.rest),
+        labelled_rows=facts.labelled_rows,
+        snapshot=snapshot.publish(seen.learnable, settings) if learn else "",
+        trigger_key=facts.trigger_key,
+    )
+    report.write(out / "drift.html", outcome, found, recent[-1] if recent else None, columns, monitoring.alpha)
     # With what else was looked at, so that the decision can be made again from the file.
-    attempts = [asdict(attempt) for attempt in history]
-    looked_at = {"cause": cause, "now": facts.now, "champion": champion.version, "attempts": attempts}
+    looked_at = {"cause": cause, "now": now, "champion": champion.version, "attempts": [asdict(one) for one in history]}
     files.write_json(out / "drift.json", {**outcome, **looked_at})
     return outcome
 
 
-def _look(params: Params, settings: Settings, champion: Champion) -> _Seen:
-    scan = log.scan(settings.home / "requests")
-    known = reference.read_replayed(champion.replayed)
-    columns = reference.read_reference(champion.reference) if champion.reference else None
-    cuts = cut(scan.records, params.monitoring.window_rows, champion.version, known) if columns else Cut()
-    recent = cuts.windows[-params.monitoring.of_windows :]
-    found = [detect(window, columns, params.monitoring) for window in recent] if columns else []
-    newest = recent[-1] if recent else None
-    return _Seen(columns, found, newest, len(cuts.rest), labelled(scan.records, known), _unread(scan))
+def _own(champion: Champion) -> frozenset[str]:
+    """What a rollout sends itself: no traffic."""
+    return frozenset(rows.load(champion.replayed)["text"].to_pylist() if champion.replayed else ())
 
 
-def _unread(scan: log.Scan) -> list[str]:
-    lost = scan.torn + scan.damaged
-    said = [f"{lost} lines of the request log could not be read"] if lost else []
-    return said + [f"not read, of an unknown version of the request log: {name}" for name in scan.unknown]
-
-
-def _facts(
-    params: Params, cause: str, champion: Champion, history: Sequence[Attempt], seen: _Seen, now: float
-) -> Facts:  # fmt: skip
+def _trigger_key(params: Params, cause: str, champion: Champion, learnable: Sequence[Labelled]) -> str:
     reference_digest = files.digest_file(champion.reference) if champion.reference else ""
-    labels = snapshot.digest_of(seen.labelled)
-    key = [provenance.params_digest(params), cause, champion.version, reference_digest, labels]
-    return Facts(
-        cause=cause,
-        now=now,
-        windows=seen.found,
-        attempts=history,
-        labelled_rows=count_since(seen.labelled, learned_until(history)),
-        trigger_key=files.digest_json(key)[:32],
-        champion=seen.reference is not None,
-    )
-
-
-def _outcome(decision: Decision, facts: Facts, seen: _Seen, path: Path | None) -> Outcome:
-    return Outcome(
-        verdict="retrain" if decision.verdict == "retrain" else "wait",
-        alert=decision.verdict == "alert",
-        drift=decision.drift,
-        reasons=[*decision.reasons, *seen.unread],
-        windows=[asdict(window) for window in facts.windows],
-        rows_waiting=seen.waiting,
-        labelled_rows=facts.labelled_rows,
-        snapshot=str(path or ""),
-        trigger_key=facts.trigger_key,
-    )
+    key = [provenance.params_digest(params), cause, champion.version, reference_digest, snapshot.digest_of(learnable)]
+    return files.digest_json(key)[:32]

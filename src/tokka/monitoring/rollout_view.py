@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from tokka import files
 from tokka.errors import TokkaError
@@ -28,19 +28,28 @@ MOST_ROWS = 20_000
 ANSWERS = "answers.json"
 SUMMARY = "predictions.json"
 
-Answers = Sequence[Mapping[str, Any]]
+# One of Evidently's figures as plain data.
+Figure = float | None | dict[str, "Figure"]
 
 
-def write(home: Path, rollout: str) -> dict[str, Any]:
-    """Write pages and summary of one rollout; return the summary: rows, and the drift of each column.
+class Answer(TypedDict, total=False):
+    """What a version said: a label with its score, or a value."""
 
-    Raises:
-        TokkaError: the rollout left no answers.
-    """
+    label: str | None
+    score: float | None
+    value: float | None
+
+
+def write(home: Path, rollout: str) -> dict[str, object]:
+    """Write pages and summary of one rollout; return the summary: rows, and the drift of each column."""
     folder = home / "rollouts" / rollout
     asked = files.read_json(folder / ANSWERS)
     records = log.read(home / "requests", since=float(asked["started"]))
-    before, after = (_of_version(records, asked[role]) for role in ("champion", "challenger"))
+    # Only while the traffic was split did both see the same kind of it.
+    split = [entry for entry in records if entry["kind"] == "prediction" and 0 < entry.get("share", 0.0) < 1]
+    before, after = (
+        [entry for entry in split if str(entry.get("version")) == asked[role]] for role in ("champion", "challenger")
+    )
     summary = {
         "champion": asked["champion"],
         "challenger": asked["challenger"],
@@ -53,40 +62,27 @@ def write(home: Path, rollout: str) -> dict[str, Any]:
     return summary
 
 
-def _compare(before: Answers, after: Answers, page: Path) -> dict[str, object]:
+def _compare(before: Sequence[Answer], after: Sequence[Answer], page: Path) -> dict[str, object]:
     """Rows of both sides and Evidently's figures, with its page; no figure and no page of fewer than LEAST_ROWS."""
     columns: list[dict[str, object]] = []
     if min(len(before), len(after)) >= LEAST_ROWS:
-        shown = evidently_report.compare(*_frames(before[-MOST_ROWS:], after[-MOST_ROWS:]))
+        shown = evidently_report.compare(*_frames([before[-MOST_ROWS:], after[-MOST_ROWS:]]))
         files.write_text(page, str(shown.get_html_str(as_iframe=False)))
         metrics = shown.dict()["metrics"]
         columns = [{"metric": str(one["metric_name"]), "value": _plain(one["value"])} for one in metrics]
     return {"champion_rows": len(before), "challenger_rows": len(after), "columns": columns}
 
 
-def _frames(before: Answers, after: Answers) -> "list[pd.DataFrame]":
+def _frames(answers: Sequence[Sequence[Answer]]) -> "list[pd.DataFrame]":
     import pandas as pd
 
-    sides = [pd.DataFrame([_row(answer) for answer in side]) for side in (before, after)]
+    names = {"label": "prediction", "score": "confidence", "value": "value"}
+    sides = [pd.DataFrame(side, columns=list(names)).rename(columns=names).replace({"": None}) for side in answers]
     shared = [name for name in sides[0].columns if all(frame[name].notna().any() for frame in sides)]
     return evidently_report.with_rare_together([frame[shared].dropna() for frame in sides])
 
 
-def _row(answer: Mapping[str, Any]) -> dict[str, object]:
-    return {"prediction": answer.get("label") or None, "confidence": answer.get("score"), "value": answer.get("value")}
-
-
-def _of_version(records: Answers, version: str) -> Answers:
-    """Only while the traffic was split did both see the same kind of it."""
-    return [
-        entry
-        for entry in records
-        if entry["kind"] == "prediction" and str(entry.get("version")) == version and 0 < entry.get("share", 0.0) < 1
-    ]
-
-
-def _plain(value: Any) -> Any:
-    """Evidently's figures, which are numpy's or mappings of such, as plain data; None for NaN."""
+def _plain(value: float | Mapping[str, float]) -> Figure:
     if isinstance(value, Mapping):
         return {str(name): _plain(one) for name, one in value.items()}
     number = float(value)

@@ -1,9 +1,4 @@
-"""A program that outlives its starter: an ancestor that adopts orphans becomes its parent, and it ends with that one.
-
-process = DetachedProcess.start(command, supervisor=os.getppid(), folder=folder, log=log)
-process.remember(file)
-process = DetachedProcess.recall(file, supervisor)     # by the starter's successor; None when it has ended
-"""
+"""A program that outlives its starter: an ancestor that adopts orphans becomes its parent, and it ends with that."""
 
 import os
 import signal
@@ -30,14 +25,10 @@ class DetachedProcess:
         cls, command: Sequence[str], *, supervisor: int, folder: Path, log: Path,
         environment: Mapping[str, str] | None = None, niceness: int = 0,
     ) -> "DetachedProcess":  # fmt: skip
-        """Start a program in a folder.
+        """Start a program in a folder, its output appended to `log`.
 
-        Args:
-            supervisor: an ancestor of this process, or this process, that has called `process.adopt_orphans`.
-            log: its output is appended to it.
-
-        Raises:
-            TokkaError: the program cannot be started, or the supervisor has ended.
+        The supervisor is an ancestor of this process, or this process, that has called `process.adopt_orphans`. Raises
+        TokkaError when the program cannot be started, or the supervisor has ended.
         """
         reading, writing = os.pipe()
         try:

@@ -1,12 +1,10 @@
 """Whether a worker still answers GET /health, asked again and again without ever waiting for it.
 
-    probe = HealthProbe(port)
-    if probe.misses(time.monotonic()) >= TOO_MANY: …
-
 A stopped or hung process keeps its listener: the kernel accepts connections for it, so only an answer counts.
 """
 
 import contextlib
+import re
 import socket
 
 HOST = "127.0.0.1"
@@ -16,6 +14,8 @@ INTERVAL_SECONDS, RETRY_SECONDS = 1.0, 0.5
 TIMEOUT_SECONDS = 1.0
 # So many misses in a row: no more requests for it; it is replaced.
 SUSPECT, TOO_MANY = 2, 3
+# The answer's headers; one of them counts the answers that the worker could not log.
+HEAD_BYTES, UNLOGGED = 2048, re.compile(rb"\r\nx-tokka-unlogged: (\d+)\r\n", re.IGNORECASE)
 _REQUEST = b"GET /health HTTP/1.1\r\nhost: worker\r\nconnection: close\r\n\r\n"
 
 
@@ -26,7 +26,7 @@ class HealthProbe:
         self._port = port
         self._connection: socket.socket | None = None
         self._asked = float("-inf")
-        self.missed = 0
+        self.missed = self.unlogged = 0
 
     def misses(self, now: float) -> int:
         """How many requests in a row were not answered; `now` is in seconds of the monotonic clock."""
@@ -40,7 +40,7 @@ class HealthProbe:
         """Ask no more."""
         if self._connection is not None:
             self._connection.close()
-            self._connection = None
+        self._connection = None
 
     def _ask(self, now: float) -> None:
         self._asked = now
@@ -54,13 +54,14 @@ class HealthProbe:
 
     def _listen(self, now: float) -> None:
         assert self._connection is not None
+        answered = False
         try:
-            answered = self._connection.recv(64).startswith(b"HTTP/1.1 200")
-        except BlockingIOError:
-            if now - self._asked < TIMEOUT_SECONDS:
+            head = self._connection.recv(HEAD_BYTES)
+            answered = head.startswith(b"HTTP/1.1 200")
+            if found := UNLOGGED.search(head):
+                self.unlogged = int(found[1])
+        except OSError as error:
+            if isinstance(error, BlockingIOError) and now - self._asked < TIMEOUT_SECONDS:
                 return
-            answered = False
-        except OSError:
-            answered = False
         self.missed = 0 if answered else self.missed + 1
         self.close()

@@ -16,7 +16,6 @@ import threading
 import traceback
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any
 
 from tokka.errors import TokkaError
 
@@ -28,17 +27,11 @@ _LEVELS = {"": logging.WARNING, "tokka": logging.INFO}
 
 
 class JsonLines(logging.Formatter):
-    """A record as one JSON object.
+    """A record as one JSON object with some facts; `quoting` logs what an exception says too."""
 
-    Args:
-        facts: stand in every line.
-        quoting: whether what an exception says is logged.
-    """
-
-    def __init__(self, facts: dict[str, Any], *, quoting: bool) -> None:
+    def __init__(self, facts: dict[str, object], *, quoting: bool) -> None:
         super().__init__()
-        self._facts = facts
-        self._quoting = quoting
+        self._facts, self._quoting = facts, quoting
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, without its end."""
@@ -56,22 +49,16 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, ensure_ascii=True, default=str)
 
 
-def describe(error: BaseException, *, quoting: bool) -> dict[str, Any]:
+def describe(error: BaseException, *, quoting: bool) -> dict[str, object]:
     """An exception as plain data: its type, the innermost places that it came through, and what it says if it may."""
     places = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
-    found: dict[str, Any] = {"type": type(error).__name__, "places": places[-_FRAMES:]}
+    found: dict[str, object] = {"type": type(error).__name__, "places": places[-_FRAMES:]}
     # Our own errors speak of models and files; others may speak of what was sent.
     return {**found, "says": str(error)} if quoting or isinstance(error, TokkaError) else found
 
 
-def start(process: str, *, quoting: bool = True, **facts: Any) -> None:
-    """Log like this from now on, whatever was set up before, and uncaught exceptions and warnings too.
-
-    Args:
-        process: what this process is.
-        quoting: see `JsonLines`.
-        facts: stand in every line.
-    """
+def start(process: str, *, quoting: bool = True, **facts: object) -> None:
+    """Log as `JsonLines` from now on, whatever was set up before, and uncaught exceptions and warnings too."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines({"process": process, **facts}, quoting=quoting))
     logging.getLogger().handlers[:] = [handler]

@@ -1,8 +1,4 @@
-"""What processes of the stack have in common: a name, a priority, an end, and an identity that outlasts their number.
-
-process.is_same(pid, started)
-process.die_with_parent(os.getppid())       # in the child, or as preexec_fn
-"""
+"""What processes of the stack have in common: a name, a priority, an end, an identity that outlasts their number."""
 
 import ctypes
 import os
@@ -10,14 +6,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
 
 import psutil
-
-Result = TypeVar("Result")
 
 # Niceness of a worker that starts (about a quarter of a contested core) and of a background service (a tenth).
 STARTING_NICENESS, BACKGROUND_NICENESS = 5, 10
@@ -33,8 +24,7 @@ SINGLE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_T
 def die_with_parent(parent: int) -> None:
     """Have the kernel kill this process when `parent` ends, however it ends; Linux only, elsewhere nothing.
 
-    Raises:
-        SystemExit: the parent has ended already.
+    Raises SystemExit when the parent has ended already.
     """
     if LIBC is not None:
         LIBC.prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
@@ -54,17 +44,12 @@ def rename(name: str) -> None:
         LIBC.prctl(_SET_NAME, name.encode()[:15])
 
 
-def at_low_priority(work: Callable[[], Result], *beside: Callable[[], object]) -> Result:
-    """Do work in a thread of low priority, and what is beside it in others (Linux: a thread has its own niceness)."""
-    with ThreadPoolExecutor(max_workers=1 + len(beside), initializer=_lower_priority) as pool:
-        found = pool.submit(work)
-        for other in [pool.submit(one) for one in beside]:
-            other.result()
-        return found.result()
-
-
-def _lower_priority() -> None:
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), STARTING_NICENESS)
+def lower_priority() -> None:
+    """Give this thread the niceness of a start, or leave a higher one (Linux: a thread has its own)."""
+    thread = threading.get_native_id()
+    # To lower a niceness needs a right that a container has not.
+    own = os.getpriority(os.PRIO_PROCESS, thread)
+    os.setpriority(os.PRIO_PROCESS, thread, max(own, STARTING_NICENESS))
 
 
 def identity(pid: int) -> float:

@@ -1,10 +1,8 @@
 """Run some work in a forked child, and fork another one while the child is killed or breaks down.
 
-code = supervise("daemon", work)   # work(pid of the supervisor) -> exit code, in the child, until it ends by itself
-
 The supervisor also adopts the detached processes (gateway, workers), so that they outlive a daemon and not the stack.
-While it has adopted any, the child is started again however often it dies. What was imported before `supervise` is
-there in every child at once.
+While it has adopted any, the child is started again however and however often it ends: only `end` is an end then. What
+was imported before `supervise` is there in every child at once.
 """
 
 import contextlib
@@ -38,19 +36,19 @@ class Supervisor:
         self._name, self._work, self._pid, self._ending = name, work, 0, False
 
     def run(self) -> int:
-        """Until the child ends by itself or dies too often; its exit code."""
+        """The exit code of a child that ended by itself and left nothing running, or 1 when it died too often."""
         deaths: deque[float] = deque(maxlen=DEATHS)
         while True:
             self._pid = self._fork()
             code = self._wait()
-            if code in range(BROKEN) or self._ending:
+            if self._ending or (code in range(BROKEN) and not self._has_adopted()):
                 return max(0, code)
             deaths.append(time.monotonic())
             often = len(deaths) == DEATHS and deaths[-1] - deaths[0] < WITHIN_SECONDS
             if often and not self._has_adopted():
                 logger.error("the %s died %d times within a minute: not started again", self._name, DEATHS)
                 return 1
-            logger.warning("the %s died with code %d, it is started again", self._name, code)
+            logger.warning("the %s ended with code %d, it is started again", self._name, code)
             if often:
                 self._sleep(PAUSE_SECONDS)
                 if self._ending:
@@ -97,11 +95,11 @@ class Supervisor:
 
 
 def supervise(name: str, work: Work) -> int:
-    """Work in a child, again and again while it is killed or breaks; the exit code is of one that ended by itself.
+    """Work in a child, again and again while it is killed, breaks, or leaves something running.
 
-    Args:
-        name: for messages.
-        work: is given this process's pid.
+    The exit code is of one that ended by itself.
+
+    `work` is given this process's pid, and returns its exit code.
     """
     process.adopt_orphans()
     process.rename("tokka-supervise")

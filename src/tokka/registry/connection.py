@@ -1,21 +1,15 @@
-"""One connection to MLflow: its client, the SQLite file behind it, and its errors in our words.
-
-connection = Connection(settings)
-with connection.translated("find run 1a2b"):
-    connection.client.get_run("1a2b")
-"""
+"""One connection to MLflow: its client, the SQLite file behind it, and its errors in our words."""
 
 import functools
 import logging
 import os
-import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tokka import files
-from tokka.errors import TokkaError, UsageError
+from tokka.errors import Missing, TokkaError, UsageError, redacted
 from tokka.settings import QUIET, Settings
 
 # A server that is down is said to be down in seconds; MLflow's own defaults take four minutes over it.
@@ -31,7 +25,30 @@ PROBE_SECONDS = 5.0
 LOCK_SECONDS = 120.0
 MISSING = "RESOURCE_DOES_NOT_EXIST"
 MISSING_HINT = "list what there is with: tokka review list"
+LOST_KEY = "their secrets were encrypted by another key than keys/mlflow-webhook.key"
+LOST_KEY_HINT = "bring that file back from a backup, or delete what is in the table `webhooks` of mlflow.db"
 SERVER_HINT = "check MLFLOW_TRACKING_URI, that the server runs and that its disk has room: tokka doctor"
+
+
+class Refusal(NamedTuple):
+    """MLflow's own code for a refusal, and our words."""
+
+    code: str
+    said: str
+    hint: str
+
+
+REFUSALS = {
+    401: Refusal(
+        "UNAUTHENTICATED",
+        "asks for credentials",
+        "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",
+    ),
+    404: Refusal(
+        "ENDPOINT_NOT_FOUND", "has no MLflow behind that path", "check MLFLOW_TRACKING_URI, path and port included"
+    ),
+    403: Refusal("PERMISSION_DENIED", "does not allow these credentials", "have its administrator allow writing"),
+}
 
 # MLflow's client, entities and modules: mypy does not follow its imports.
 Foreign = Any
@@ -59,18 +76,12 @@ class Connection:
     def locked(self, name: str, timeout: float = LOCK_SECONDS) -> AbstractContextManager[None]:
         """One writer at a time on this machine; `Registry` resolves races between machines after the fact.
 
-        MLflow's SQLite crashes when several processes create its tables, and neither its runs nor its versions have a
-        unique key.
+        MLflow's SQLite crashes when several processes create its tables; runs and versions have no unique key.
         """
         return files.locked(self._settings.home / "locks" / f"{name}.lock", timeout)
 
     def check(self) -> None:
-        """See that the URI is of a kind we support and, for a server, that something answers within seconds.
-
-        Raises:
-            UsageError: a relative SQLite path, a plain folder, an unknown scheme.
-            TokkaError: nothing answers.
-        """
+        """UsageError when the URI is of no kind we support, TokkaError when a server does not answer within seconds."""
         uri = self._settings.tracking_uri
         if uri.startswith(("http://", "https://")):
             _probe(uri)
@@ -80,26 +91,51 @@ class Connection:
                 "use sqlite:////absolute/path.db, http(s)://host:port or postgresql://…",
             )
 
+    def prove(self) -> None:
+        """See that these credentials may write, by setting and deleting a tag; TokkaError when not."""
+        experiment, tag = os.environ.get("MLFLOW_EXPERIMENT_ID") or "0", f"tokka.preflight.{os.urandom(6).hex()}"
+        with self.translated("set and delete a tag"):
+            self.client.set_experiment_tag(experiment, tag, "1")
+            # A page for signing in, or any other server that says yes to all, keeps no tag.
+            kept = self.client.get_experiment(experiment).tags.get(tag)
+            self.client.delete_experiment_tag(experiment, tag)
+        if kept != "1":
+            where = redacted(self._settings.tracking_uri)
+            raise TokkaError(
+                f"what answers at {where} is no MLflow: a tag that was set is not there",
+                "check MLFLOW_TRACKING_URI; does a page for signing in stand before it?",
+            )
+
+    def delete_unread(self, webhook: str) -> None:
+        """Delete a webhook by its name from this home's SQLite file, where MLflow cannot decrypt it to do so."""
+        if not self.artifact_root:
+            return
+        from sqlalchemy import create_engine, text
+
+        engine = create_engine(self._settings.tracking_uri)
+        with engine.begin() as connection:
+            ours = "SELECT webhook_id FROM webhooks WHERE name = :name"
+            connection.execute(text(f"DELETE FROM webhook_events WHERE webhook_id IN ({ours})"), {"name": webhook})
+            connection.execute(text("DELETE FROM webhooks WHERE name = :name"), {"name": webhook})
+        engine.dispose()
+
     def make_sqlite(self) -> None:
         """Make the SQLite file under a lock; aside first, since one that a kill left half-made is of no use."""
         path = Path(self._settings.tracking_uri.removeprefix("sqlite:///"))
-        if self.artifact_root and not path.exists():
-            with self.locked("mlflow-database"):
-                if not path.exists():
-                    self._make_tables(path, self.artifact_root)
-
-    def _make_tables(self, path: Path, artifact_root: str) -> None:
+        if not self.artifact_root or path.exists():
+            return
         import_mlflow()
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-        path.parent.mkdir(parents=True, exist_ok=True)
-        staging = path.with_name(f".{path.name}.new")
-        staging.unlink(missing_ok=True)
-        with self.translated("make its tables"):
-            store = SqlAlchemyStore(f"sqlite:///{staging}", artifact_root)
-            store.engine.dispose()
-        staging.replace(path)
-        files.sync_folder(path.parent)
+        with self.locked("mlflow-database"), self.translated("make its tables"):
+            if path.exists():
+                return
+            path.parent.mkdir(parents=True, exist_ok=True)
+            staging = path.with_name(f".{path.name}.new")
+            staging.unlink(missing_ok=True)
+            SqlAlchemyStore(f"sqlite:///{staging}", self.artifact_root).engine.dispose()
+            staging.replace(path)
+            files.sync_folder(path.parent)
 
     @contextmanager
     def translated(self, doing: str) -> Iterator[None]:
@@ -110,10 +146,22 @@ class Connection:
         try:
             yield
         except (mlflow.exceptions.MlflowException, SQLAlchemyError, OSError) as error:
+            if is_of_a_lost_key(error):
+                raise TokkaError(f"MLflow could not {doing}: {LOST_KEY}", LOST_KEY_HINT) from error
             first = (str(error).strip() or type(error).__name__).splitlines()[0]
-            hint = MISSING_HINT if getattr(error, "error_code", "") == MISSING else SERVER_HINT
-            where = redacted(self._settings.tracking_uri)
-            raise TokkaError(f"MLflow at {where} could not {doing}: {redacted(first)}", hint) from error
+            code, where = getattr(error, "error_code", ""), redacted(self._settings.tracking_uri)
+            for status, words in REFUSALS.items():
+                if code == words.code or f"error code {status}" in first:
+                    raise TokkaError(f"MLflow at {where} {words.said}, to {doing} ({status})", words.hint) from error
+            kind, hint = (Missing, MISSING_HINT) if code == MISSING else (TokkaError, SERVER_HINT)
+            raise kind(f"MLflow at {where} could not {doing}: {redacted(first)}", hint) from error
+
+
+def is_of_a_lost_key(error: BaseException) -> bool:
+    """Whether MLflow could not decrypt something, which it says by an exception without a word."""
+    from cryptography.fernet import InvalidToken
+
+    return isinstance(error.__cause__ or error.__context__, InvalidToken)
 
 
 @functools.cache
@@ -127,11 +175,6 @@ def import_mlflow() -> Foreign:
     for name in ("mlflow.store.db.utils", "alembic", "mlflow.tracking"):
         logging.getLogger(name).setLevel(logging.WARNING)
     return mlflow
-
-
-def redacted(text: str) -> str:
-    """A URI, or a text with one in it, without the password."""
-    return re.sub(r"(://[^:/@\s]*:)[^@/\s]+@", r"\1***@", text)
 
 
 def _probe(uri: str) -> None:

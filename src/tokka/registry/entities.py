@@ -1,13 +1,17 @@
 """A run, a version and a dataset as frozen values, and the names of the tags and aliases in MLflow."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from tokka.errors import TokkaError, UsageError
+from tokka.registry.connection import Foreign
 
 KEY = "tokka.key"
+# KEY is of the candidate and its evaluation; this one is of the run that judged it, with the gate's values and all.
+RUN_KEY = "tokka.run_key"
+# The page of the Kubeflow run that made a version.
+KFP_RUN = "tokka.kfp_run"
 COMMIT = "tokka.commit"
 DATA_DIGEST = "tokka.data_digest"
 MODEL_DIGEST = "tokka.model_digest"
@@ -19,10 +23,15 @@ SYNTHETIC = "tokka.synthetic"
 FORM = "tokka.form"
 PROFILE = "tokka.profile"
 GATE = "tokka.gate"
+# The digest of the model that served when a candidate was evaluated; `none` for nothing.
+CHAMPION = "tokka.champion_digest"
 OVERRIDE = "tokka.override"
 REVIEW = "tokka.review"
 REVIEWER = "tokka.reviewer"
 REVIEW_COMMENT = "tokka.review_comment"
+# Who set REVIEW, signed by an MLflow server that asks for passwords.
+DECIDED_BY = "tokka.decided_by"
+# Who decided, when and on what, as the record has it: a line for each, the newest first.
 REVIEW_HISTORY = "tokka.review_history"
 # Content digest of what a run was given to log: the same key with other content is another run.
 CONTENT = "tokka.content"
@@ -31,15 +40,11 @@ LOGGED = "tokka.logged"
 # The key that a run had until another run with other content took its place.
 SUPERSEDED = "tokka.superseded_key"
 
-CHALLENGER = "challenger"
-CHAMPION = "champion"
-PREVIOUS = "previous"
-
 MODEL_FOLDER = "model"
 EVIDENCE_FOLDER = "evidence"
 
 # A JSON object that an earlier step wrote: evaluation.json, provenance.json, …; its shape is that step's.
-Json = Mapping[str, Any]
+Json = Mapping[str, object]
 
 # A metric to log: one value, or a curve of (optimizer step, value).
 Figure = float | list[tuple[int, float]]
@@ -68,19 +73,19 @@ class RunInfo:
 
 @dataclass(frozen=True)
 class VersionInfo:
-    """One version of the registered model; `digest` is that of its model folder without the signature."""
+    """A registered version: the digest of its model folder without the signature, `created` in seconds since 1970."""
 
     version: str
-    run_id: str
-    digest: str
-    description: str
-    created: float
+    run_id: str = ""
+    digest: str = ""
+    description: str = ""
+    created: float = 0.0
     tags: Mapping[str, str] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, found: Any, aliases: tuple[str, ...] | None = None) -> "VersionInfo":
-        """From MLflow's own entity; a search does not fill its aliases, so they can be given."""
+    def of(cls, found: Foreign, aliases: Iterable[str]) -> "VersionInfo":
+        """From MLflow's own entity, whose aliases a search does not fill."""
         tags = dict(found.tags)
         return cls(
             version=str(found.version),
@@ -89,27 +94,37 @@ class VersionInfo:
             description=found.description or "",
             created=found.creation_timestamp / 1000,
             tags=tags,
-            aliases=tuple(sorted(found.aliases)) if aliases is None else aliases,
+            aliases=tuple(sorted(aliases)),
         )
 
 
-def checked_key(key: str) -> str:
-    """The key, when it can stand in an MLflow filter as it is.
+def part(document: Json, name: str) -> Json:
+    """The object of this name in a document; empty when there is none."""
+    found = document.get(name)
+    return found if isinstance(found, Mapping) else {}
 
-    Raises:
-        TokkaError: it holds anything but letters, digits, `.`, `_` and `-`.
-    """
+
+def rows(document: Json, name: str) -> list[Json]:
+    """The objects of a list of this name in a document; empty when there is none."""
+    found = document.get(name)
+    return [one for one in found if isinstance(one, Mapping)] if isinstance(found, list) else []
+
+
+def number(document: Json, name: str) -> float:
+    """The number of this name in a document; 0 when there is none."""
+    found = document.get(name)
+    return float(found) if isinstance(found, int | float) else 0.0
+
+
+def checked_key(key: str) -> str:
+    """The key; TokkaError when it cannot stand in an MLflow filter as it is."""
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,128}", key):
         raise TokkaError(f"{key!r} is not an idempotency key", "keys are made by tokka.provenance.run_key")
     return key
 
 
 def checked_version(version: str) -> str:
-    """The version, when it is a positive number.
-
-    Raises:
-        UsageError: it is not.
-    """
+    """The version; UsageError when it is no positive number."""
     if not re.fullmatch(r"[1-9][0-9]{0,8}", version):
         raise UsageError(f"{version!r} is not a version number", "list them with: tokka review list")
     return version

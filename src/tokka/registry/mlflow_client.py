@@ -1,38 +1,33 @@
 """MLflow, the tracking server and model registry: the only way to it (connection.py holds the connection).
 
-    registry = Registry(settings, "helpdesk"); registry.prepare()
-    run_id = registry.log_run(key, params={…}, metrics={…}, tags={…}, folder_evidence=…, folder_model=…, dataset=…)
-    version = registry.register(run_id, description="…", tags={…})
-
 Nothing is ever loaded through MLflow: models are downloaded as files, verified, and read by our own code.
 Runs are idempotent by key and versions by run, under kill -9 and under two racers: on one machine a file lock
 keeps racers apart; across machines both look again after they created, and the later one withdraws.
 """
 
 import os
+import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from tokka import failpoints, files
 from tokka.errors import TokkaError
 from tokka.registry import entities, mlmodel
-from tokka.registry.connection import MISSING, Connection, Foreign, import_mlflow
+from tokka.registry.connection import MISSING, Connection, Foreign, import_mlflow, is_of_a_lost_key
 from tokka.registry.entities import Dataset, Figure, RunInfo, VersionInfo
-from tokka.registry.runs import CandidateRuns, SearchRuns
+from tokka.registry.runs import CandidateRuns, SearchRuns, training_input
 from tokka.settings import Settings
+
+PURPOSE = "Tells Tokka's stack that a tag or an alias of a version was set; kept by it."
 
 
 class Registry:
-    """Runs, versions and aliases of one registered model.
+    """Runs, versions and aliases of the registered model of this name, which is also the experiment's.
 
     Every method raises TokkaError when MLflow does not answer, or has no such run or version; the same call again
     continues one that was cut short.
-
-    Args:
-        settings: names the tracking server and TOKKA_HOME.
-        model: the registered model's name, which is also the experiment's.
     """
 
     def __init__(self, settings: Settings, model: str) -> None:
@@ -44,14 +39,12 @@ class Registry:
     def prepare(self) -> None:
         """Make the SQLite file (once, whole or not at all) and the experiment, or see that the server answers.
 
-        Raises:
-            TokkaError: the server does not answer, or its database is of another MLflow version.
-            UsageError: the tracking URI is of no supported kind.
+        UsageError when the tracking URI is of no supported kind.
         """
         self._connection.check()
         self._connection.make_sqlite()
         with self._connection.locked("mlflow"), self._translated("prepare the experiment"):
-            self._own_experiment()
+            self._experiment()
 
     @property
     def _client(self) -> Foreign:
@@ -87,21 +80,31 @@ class Registry:
         """Log one evaluated candidate and return its run's id; the same key and content give the same run.
 
         The same key with other content (a second evaluation after a crash) gets a fresh run without a gate verdict,
-        unless a version was made of the first run already: then that run stands as it is.
+        unless a version was made of the first run already, with the same champion: then that run stands as it is.
         """
         model = tags.get(entities.MODEL_DIGEST) or files.digest_folder(folder_model)
         content = files.digest_json([files.digest_folder(folder_evidence), model])
         with self._writing(), self._translated(f"log the run of key {key}"):
-            log = self._candidate_runs()
-            run = log.open(entities.checked_key(key), content, has_version=self.version_of)
+            runs = self._candidate_runs()
+            run = runs.open(
+                entities.checked_key(key),
+                content,
+                has_version=self.version_of,
+                champion=tags.get(entities.CHAMPION, ""),
+            )
+            run_id = str(run.info.run_id)
             if entities.LOGGED not in run.data.tags:
-                log.log(run, params=params, metrics=metrics, tags=tags, dataset=dataset)
-                self._client.log_artifacts(run.info.run_id, str(folder_evidence), entities.EVIDENCE_FOLDER)
-                self._client.log_artifacts(run.info.run_id, str(folder_model), entities.MODEL_FOLDER)
+                # Params are write-once in MLflow, and a run cut short has some of them already.
+                missing = {name: str(value) for name, value in params.items() if name not in run.data.params}
+                runs.write(run_id, tags, missing, ())
+                runs.log_metrics(run, metrics)
+                self._client.log_inputs(run_id, datasets=[training_input(dataset)])
+                self._client.log_artifacts(run_id, str(folder_evidence), entities.EVIDENCE_FOLDER)
+                self._client.log_artifacts(run_id, str(folder_model), entities.MODEL_FOLDER)
                 if folder_page:
-                    self._client.log_artifacts(run.info.run_id, str(folder_page))
-                log.finish(run)
-        return str(run.info.run_id)
+                    self._client.log_artifacts(run_id, str(folder_page))
+                runs.finish(run)
+        return run_id
 
     def run(self, run_id: str) -> RunInfo:
         """One run by its id."""
@@ -121,19 +124,27 @@ class Registry:
             self._candidate_runs().log_metrics(self._client.get_run(run_id), metrics)
 
     def _candidate_runs(self) -> CandidateRuns:
-        experiment = os.environ.get("MLFLOW_EXPERIMENT_ID") or self._own_experiment()
-        return CandidateRuns(self._client, experiment, self.model)
+        return CandidateRuns(self._client, self._experiment(), self.model)
+
+    def _experiment(self) -> str:
+        """Kubeflow's own, where it gives one to its tasks: no empty one is made beside it."""
+        return os.environ.get("MLFLOW_EXPERIMENT_ID") or self._own_experiment()
 
     def describe(self, version: str, text: str) -> None:
         """Replace a version's description."""
         with self._translated(f"describe version {version}"):
             self._client.update_model_version(self.model, version, mlmodel.shortened(text))
 
-    def log_artifact(self, run_id: str, path: Path, folder: str = entities.EVIDENCE_FOLDER) -> None:
-        """Add a file, or every file of a folder, to a run's artifacts."""
+    def log_artifact(self, run_id: str, path: Path) -> None:
+        """Add a file, or every file of a folder, to a run's evidence."""
         with self._translated(f"keep {path.name}"):
             log = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
-            log(run_id, str(path), folder)
+            log(run_id, str(path), entities.EVIDENCE_FOLDER)
+
+    def add_to_model(self, run_id: str, path: Path) -> None:
+        """Add a file to a run's model folder."""
+        with self._translated(f"keep {path.name} of run {run_id}"):
+            self._client.log_artifact(run_id, str(path), entities.MODEL_FOLDER)
 
     @contextmanager
     def search(self, study: str) -> Iterator[SearchRuns]:
@@ -154,7 +165,8 @@ class Registry:
             existing = self.version_of(run_id)
             if existing:
                 return existing
-            self._make_registered_model()
+            make = self._client.create_registered_model
+            _unless("RESOURCE_ALREADY_EXISTS", lambda: make(self.model, description=mlmodel.MODEL_DESCRIPTION))
             # The run's whole folder: MLflow reads the schema there, beside the folder that holds signed files only.
             uri = self._client.get_run(run_id).info.artifact_uri
             made = self._client.create_model_version(
@@ -174,16 +186,17 @@ class Registry:
         """One version."""
         with self._translated(f"find version {version} of {self.model}"):
             found = self._client.get_model_version(self.model, entities.checked_version(version))
-        return VersionInfo.of(found)
+        return VersionInfo.of(found, found.aliases)
 
     def versions(self) -> list[VersionInfo]:
         """Every version, newest first; none when the model was never registered."""
         with self._translated("list versions"):
             found = self._client.search_model_versions(f"name = '{self.model}'", max_results=1000)
-        aliases = self.aliases()
-        held = {v: tuple(sorted(name for name, of in aliases.items() if of == v)) for v in set(aliases.values())}
-        newest_first = sorted(found, key=lambda one: -int(one.version))
-        return [VersionInfo.of(one, held.get(str(one.version), ())) for one in newest_first]
+        aliases, newest_first = self.aliases(), sorted(found, key=lambda one: -int(one.version))
+        return [
+            VersionInfo.of(one, (name for name, held in aliases.items() if held == str(one.version)))
+            for one in newest_first
+        ]
 
     def tag_version(self, version: str, tags: Mapping[str, str]) -> None:
         """Set tags on a version."""
@@ -196,10 +209,6 @@ class Registry:
         """The version that was made of a run, if any."""
         found = self._client.search_model_versions(f"name = '{self.model}' and run_id = '{run_id}'")
         return min((str(version.version) for version in found), key=int, default=None)
-
-    def _make_registered_model(self) -> None:
-        make = self._client.create_registered_model
-        _unless("RESOURCE_ALREADY_EXISTS", lambda: make(self.model, description=mlmodel.MODEL_DESCRIPTION))
 
     def aliases(self) -> dict[str, str]:
         """Alias to version; empty when the model was never registered."""
@@ -218,11 +227,35 @@ class Registry:
             with self._translated(f"delete alias {alias}"), failpoints.at("alias"):
                 self._client.delete_registered_model_alias(self.model, alias)
 
-    def download_evidence(self, version_or_run: str, into: Path) -> None:
-        """Copy the evaluation's evidence, by version number or by run id, into `into`."""
-        is_version = version_or_run.isdigit() and len(version_or_run) < 10
-        run_id = self.version(version_or_run).run_id if is_version else version_or_run
-        self.download_artifacts(run_id, entities.EVIDENCE_FOLDER, into)
+    def has_webhook(self, name: str, url: str, events: Sequence[str]) -> bool:
+        """Whether there is exactly one active webhook of this name, with this address and these events."""
+        with self._translated("list webhooks"):
+            found = self._webhooks(name)
+        return len(found) == 1 and (found[0].url, found[0].status.value, sorted(map(str, found[0].events))) == (
+            url, "ACTIVE", sorted(events),
+        )  # fmt: skip
+
+    def put_webhook(self, name: str, url: str, events: Sequence[str], secret: str) -> None:
+        """Leave one such webhook, with this secret."""
+        with self._translated(f"keep the webhook {name}"):
+            for old in self._webhooks(name):
+                self._client.delete_webhook(old.webhook_id)
+            self._client.create_webhook(name, url, list(events), description=PURPOSE, secret=secret)
+
+    def _webhooks(self, name: str) -> list[Foreign]:
+        """Those of this name. What was encrypted by a key that is lost is deleted: it could sign nothing any more."""
+        try:
+            found = self._client.list_webhooks(max_results=100)
+        except import_mlflow().exceptions.MlflowException as error:
+            if not is_of_a_lost_key(error):
+                raise
+            self._connection.delete_unread(name)
+            found = self._client.list_webhooks(max_results=100)
+        return [one for one in found if one.name == name]
+
+    def download_evidence(self, version: str, into: Path) -> None:
+        """Copy the evidence of a version's evaluation into a folder."""
+        self.download_artifacts(self.version(version).run_id, entities.EVIDENCE_FOLDER, into)
 
     def download_artifacts(self, run_id: str, name: str, into: Path) -> None:
         """Copy one artifact folder or file of a run into `into`."""
@@ -230,7 +263,8 @@ class Registry:
         with tempfile.TemporaryDirectory(dir=into.parent, prefix=".download-") as staging:
             with self._translated(f"download {name} of run {run_id}"):
                 found = Path(self._client.download_artifacts(run_id, name, staging))
-            mlmodel.move(found, into, without_page_files=name == entities.MODEL_FOLDER)
+            for path in [found] if found.is_file() else found.iterdir():
+                shutil.move(path, into / path.name)
 
 
 def _unless(code: str, call: Callable[[], Foreign]) -> Foreign:

@@ -1,8 +1,4 @@
-"""Copies of models that may be loaded: one folder per digest, checked by signature and digest before each use.
-
-folder = materialise(settings, digest, download)     # home/models/<digest>
-folder = verified_copy(settings, digest)             # the same without a registry, or None
-"""
+"""Copies of models that may be loaded: home/models/<digest>, checked by signature and digest before each use."""
 
 import re
 import shutil
@@ -20,11 +16,7 @@ LOCK_SECONDS = 120.0
 
 
 def check(folder: Path, wanted: str, settings: Settings) -> None:
-    """See that a folder is signed and is the model of this digest.
-
-    Raises:
-        Refused: it is not.
-    """
+    """See that a folder is signed and is the model of this digest; else Refused."""
     signing.verify(folder, settings)
     found = model_digest(folder)
     if found != wanted:
@@ -47,8 +39,7 @@ def verified_copy(settings: Settings, wanted: str) -> Path | None:
 def materialise(settings: Settings, wanted: str, download: Callable[[Path], None]) -> Path:
     """The verified served copy of this digest, downloaded when it is missing or does not verify.
 
-    Raises:
-        Refused: the download does not verify either; nothing is left in its place.
+    Refused when the download does not verify either; nothing is left in its place.
     """
     target = _place(settings, wanted)
     with files.locked(settings.home / "locks" / f"model-{wanted}.lock", LOCK_SECONDS):

@@ -1,8 +1,5 @@
 """How a record of the request log lies on disk: a line of JSON with a checksum, between two newlines of its own.
 
-content = frame(record)             # b'\\n{"kind":…}\\t1a2b3c4d\\n'
-lines = parse(content)              # lines.records, lines.damaged, lines.torn
-
 Since no newline is shared, a changed byte or a cut costs one record and no more.
 """
 
@@ -43,23 +40,26 @@ class LogRecord(TypedDict, total=False):
     text_pair: str | None
     length: int
     unknown: float
+    runs: int
     # Of a request.
     route: str
     protocol: str
-    client: str
     status: int
     retries: int
     stand_in: bool
     key: str
+    named: bool
+    shed: bool
+    aborted: bool
     # Of feedback.
     source: str
+    # Of a request and of feedback.
+    client: str
+    trusted: bool
 
 
 class Lines(NamedTuple):
-    """The content of a segment: records and damaged lines by the offset behind them, and whether the end was cut off.
-
-    `end` is the offset behind the last whole line.
-    """
+    """A segment's records and damaged lines by the offset behind them; whether it was cut off; its `end`."""
 
     records: list[tuple[int, LogRecord]]
     damaged: list[int]

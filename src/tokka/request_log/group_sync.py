@@ -1,7 +1,5 @@
 """Group fsync: what many requests wrote reaches the disk together, off their path, within a bounded time.
 
-    sync = GroupSync(); sync.wrote(descriptor, count)
-
 A process that is killed loses nothing that was written; this bounds what a power cut or a dead kernel may take.
 """
 
@@ -16,9 +14,7 @@ RECORDS = 512
 class GroupSync:
     """A thread that syncs one file at a time; it starts with the first record, so after a fork.
 
-    Args:
-        interval: seconds within which a record reaches the disk, beside the disk's own time.
-        records: so many that wait are synced without waiting for the interval.
+    A record reaches the disk within `interval` seconds, or as soon as `records` of them wait.
     """
 
     def __init__(self, interval: float = INTERVAL_SECONDS, records: int = RECORDS) -> None:

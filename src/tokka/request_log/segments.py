@@ -1,8 +1,5 @@
 """The files of the request log: one per process, day and size; open while its process writes it, later sealed.
 
-    descriptor = open_segment(folder, "worker", day)     # open and locked
-    for name in names(folder, first_day): …
-
 NAME.v1.jsonl is open, NAME.v1.parquet is sealed. The version stands in the name, which comes into being with the file:
 no crash leaves a segment without one. A segment of another version is listed by `unknown`, and never read, sealed or
 deleted. A writer holds a shared lock, so that sealing sees when there is none.
@@ -17,8 +14,9 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
-VERSION = 1
+VERSION = "1"
 SEGMENT_BYTES = 32 << 20
+DAY_SECONDS, GIGABYTE = 86_400.0, 1e9
 _NAME = re.compile(r"(?P<name>\d{8}-.+?)(\.v(?P<version>\w+))?\.(jsonl|parquet)")
 
 
@@ -39,20 +37,18 @@ def sealed_path(folder: Path, name: str) -> Path:
 
 def names(folder: Path, first_day: str = "") -> list[str]:
     """Names of the segments from a day on, in order; one that is being sealed has one name."""
-    return sorted({found["name"] for found in _files(folder) if _is_known(found) and found["name"] >= first_day})
+    return sorted(
+        {found["name"] for found in _files(folder) if found["version"] == VERSION and found["name"] >= first_day}
+    )
 
 
 def unknown(folder: Path) -> list[str]:
     """Names of the segments' files whose format has another version, or none."""
-    return sorted(found[0] for found in _files(folder) if not _is_known(found))
+    return sorted(found[0] for found in _files(folder) if found["version"] != VERSION)
 
 
 def open_segment(folder: Path, source: str, day: str) -> int:
-    """Open this process's segment for appending, with a torn tail mended; returns the descriptor.
-
-    Raises:
-        OSError: the folder or the file cannot be made.
-    """
+    """Open this process's segment for appending, with a torn tail mended; returns the locked descriptor."""
     folder.mkdir(parents=True, exist_ok=True)
     found = (_claim(folder, f"{day}-{source}-{os.getpid()}" + (f".{number}" if number else "")) for number in count())
     return next(descriptor for descriptor in found if descriptor is not None)
@@ -73,10 +69,6 @@ def claim_all(path: Path) -> int | None:
 def _files(folder: Path) -> Iterator[re.Match[str]]:
     """The file names of all segments; a file that is being written begins with a dot and is none."""
     return filter(None, (_NAME.fullmatch(path.name) for path in (folder.iterdir() if folder.is_dir() else ())))
-
-
-def _is_known(found: re.Match[str]) -> bool:
-    return found["version"] == str(VERSION)
 
 
 def _claim(folder: Path, name: str) -> int | None:

@@ -1,25 +1,26 @@
-"""One run from request to summary: its key, its lock, what it already made, and the launch when it made nothing.
+"""One run from request to summary: its key, its lock, what it already made, and the launch when it made nothing."""
 
-summary = execute(Request(params=params, pipeline="retrain"), settings, on_event=show)
-"""
-
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from tokka import files, provenance
+from tokka import files
+from tokka.deployment.record.attempts import Attempts
+from tokka.deployment.record.claims import Claims
+from tokka.deployment.record.leases import Leases
 from tokka.deployment.record.record import Record
-from tokka.deployment.record.retrainings import FAILED, Attempts
 from tokka.errors import TokkaError, UsageError
-from tokka.params import Params
+from tokka.files import JsonObject, Tree
+from tokka.params import Params, form_fields, written
 from tokka.runs import summary as summaries
 from tokka.runs.launch import Launch
 from tokka.settings import Settings
+from tokka.stack.stack import ensure_up
 from tokka.steps import preflight
 
-OnEvent = Callable[[Mapping[str, Any]], None]
+OnEvent = Callable[[Tree], None]
 Cause = Literal["person", "drift", "git", "schedule"]
 
 
@@ -29,34 +30,43 @@ class Request(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     params: Params
-    pipeline: Literal["retrain", "specialise", "rollout"] = "retrain"
+    pipeline: Literal["retrain", "specialise", "rollout", "tune"] = "retrain"
     cause: Cause = "person"
     runner: Literal["subprocess", "docker"] = "subprocess"
     run_id: str = ""
     override: str = ""
+    # Of a search, which runs on Kubeflow alone: `tokka tune` is the one here.
+    trials: int = 0
+    workers: int = 0
+    ranges: tuple[str, ...] = ()
 
 
-def execute(request: Request, settings: Settings, on_event: OnEvent) -> dict[str, Any]:
+def execute(request: Request, settings: Settings, on_event: OnEvent) -> JsonObject:
     """Run what is asked, or return what the same key has already made.
 
-    Raises:
-        TokkaError: a step failed; its own message.
-        UsageError: a rollout without the MLflow run to roll out.
+    TokkaError when a step failed; its own message, UsageError for a rollout without the MLflow run to roll out.
     """
     record = Record(settings.record_url)
     key = request_key(request, settings, record)
     with one_at_a_time(settings, key or request.run_id or request.cause, on_event):
-        made = record.recall_run(key) if key else None
+        made = Claims(record).result(key) if key else None
         if made is not None:
             return {**made, "cached": True, "steps": []}
-        launch = Launch(settings, request.pipeline, arguments(request, settings, record), request.runner)
-        with attempt(request, settings):
+        if request.runner == "docker":
+            # A stack that a container starts would end with it.
+            ensure_up(settings, request.params)
+        served = served_digests(request.params, record)
+        launch = Launch(settings, request.pipeline, arguments(request, settings, record), request.runner, served)
+        with attempt(request, record, launch.job):
             summary = summaries.summarise(launch.run(on_event))
             summaries.check_complete(summary)
-        key = summary["results"].get("preflight", {}).get("key", key)
-        final = summaries.final(summary, key=key, mlflow=settings.tracking_uri, endpoint="")
-        if key and is_settled(final):
-            record.remember_run(key, final)
+            found = summary["results"].get("preflight", {})
+            key = found.get("key", key)
+            final = summaries.final(summary, key=key, mlflow=settings.tracking_uri, endpoint="")
+            if found.get("made") and not is_settled(final):
+                return {**found["made"], "cached": True, "steps": final["steps"]}
+            if key and is_settled(final):
+                Claims(record).conclude(key, launch.job, final)
         return final
 
 
@@ -73,20 +83,30 @@ def champion_snapshot(params: Params, record: Record) -> str:
     return champion.snapshot if champion else ""
 
 
-def arguments(request: Request, settings: Settings, record: Record) -> dict[str, Any]:
-    """The pipeline's parameters; kfp takes no None, so that absent values are left out."""
-    params = request.params.model_dump(mode="json", exclude_none=True)
+def served_digests(params: Params, record: Record) -> list[str]:
+    """The models that the record names, whose runs are kept."""
+    state = record.read(params.registry.model)
+    return [one.digest for one in (state.champion, state.challenger, state.previous) if one]
+
+
+def arguments(request: Request, settings: Settings, record: Record) -> JsonObject:
+    """The pipeline's parameters: the fields of its form, and the params in full as `overrides`.
+
+    kfp takes no None, so that absent values are left out. UsageError for a rollout of nothing.
+    """
+    fields: JsonObject = {**form_fields(request.params)}
+    said = {"overrides": written(request.params)}
     if request.pipeline == "rollout":
         if not request.run_id:
             raise UsageError("--pipeline rollout needs --run-id", "`tokka review list` shows the runs")
-        return {"params": params, "run_id": request.run_id, "override": request.override}
-    common = {"params": params, "code_version": provenance.code_version()}
+        own = {name: fields[name] for name in ("endpoint", "review")}
+        return {**own, **said, "run_id": request.run_id, "override": request.override}
     if request.pipeline == "retrain":
-        return {**common, "cause": request.cause}
-    return {**common, "snapshot": champion_snapshot(request.params, record)}
+        return {**fields, **said, "cause": request.cause}
+    return {**fields, **said, "snapshot": champion_snapshot(request.params, record)}
 
 
-def is_settled(final: Mapping[str, Any]) -> bool:
+def is_settled(final: Tree) -> bool:
     """Would the same command have nothing left to do? A version that waits for its reviewer is not settled."""
     if final["gate"] is None:
         return False
@@ -96,15 +116,15 @@ def is_settled(final: Mapping[str, Any]) -> bool:
 
 
 @contextmanager
-def attempt(request: Request, settings: Settings) -> Iterator[None]:
-    """An attempt that an earlier crash or this run's failure cut short is over, so that it may be made again."""
-    attempts, endpoint = Attempts(settings.record_url), request.params.registry.model
-    attempts.finish(endpoint, FAILED, request.cause)
+def attempt(request: Request, record: Record, job: str) -> Iterator[None]:
+    """What an earlier crash or this run's failure cut short is over, so that it may be made again."""
+    Attempts(record).abandon(request.params.registry.model, request.cause)
+    succeeded = False
     try:
         yield
-    except BaseException:
-        attempts.finish(endpoint, FAILED, request.cause)
-        raise
+        succeeded = True
+    finally:
+        Leases(record).end(job, succeeded=succeeded)
 
 
 @contextmanager

@@ -1,7 +1,5 @@
 """Start one pipeline run on this machine, watch its events, and leave nothing behind.
 
-    events = Launch(settings, "retrain", arguments).run(on_event=print)
-
 The pipeline runs in a child process group of its own, so that Ctrl-C ends every task and only those.
 """
 
@@ -12,52 +10,60 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+import uuid
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
 
 from tokka import files, pending
+from tokka.deployment.record import owner
 from tokka.errors import TokkaError
+from tokka.files import JsonObject, Tree
 from tokka.runs import kubeflow, summary
 from tokka.settings import Settings
 
 KEPT_RUNS = 5
+EVENTS = "events.jsonl"
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 10.0
 
 
 class Launch:
-    """One run: its folder under `runs/`, its events and its child process."""
+    """One run: its folder under `runs/`, its events and its child process.
+
+    `kept`: digests of models; the runs that made them, whose reports tell of what serves, are not tidied away.
+    """
 
     def __init__(
-        self, settings: Settings, pipeline: str, arguments: Mapping[str, Any], runner: str = "subprocess"
-    ) -> None:
-        self.settings = settings
+        self, settings: Settings, pipeline: str, arguments: Tree, runner: str = "subprocess",
+        kept: Collection[str] = (),
+    ) -> None:  # fmt: skip
+        self.settings, self._kept = settings, kept
         self.pipeline = pipeline
         self.arguments = dict(arguments)
         self.runner = runner
         self.folder = settings.home / "runs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{pipeline}"
-        self.events: list[dict[str, Any]] = []
+        # The temporary folder of every task, as kfp's runner leaves a folder for each; and what the tasks print.
+        self.temporary, self.log = self.folder / pending.TEMPORARY, self.folder / "log.txt"
+        # The name by which its steps hold claims and attempts in the record, whichever machine they are of.
+        self.job = f"{self.folder.name}-{uuid.uuid4().hex[:8]}"
+        self.events: list[JsonObject] = []
         self._read = 0
 
-    @property
-    def temporary(self) -> Path:
-        """The temporary folder of every task: kfp's runner leaves a folder for each."""
-        return self.folder / pending.TEMPORARY
+    def run(self, on_event: Callable[[Tree], None]) -> list[JsonObject]:
+        """Run to the end, handing every event on as it comes, and return them all: of a refusal too, which is a result.
 
-    @property
-    def log(self) -> Path:
-        """Everything that the tasks printed."""
-        return self.folder / "log.txt"
-
-    def run(self, on_event: Callable[[Mapping[str, Any]], None]) -> list[dict[str, Any]]:
-        """Run to the end, handing every event on as it comes, and return them all.
-
-        Raises:
-            TokkaError: a step failed; the message is the step's own.
-            KeyboardInterrupt: after every task has ended.
+        Refused for data that was refused, of which there is nothing to tell.
+        TokkaError when a step failed, with the step's own message. Ctrl-C is raised after every task has ended.
         """
-        child = self._start()
+        self.temporary.mkdir(parents=True)
+        held = pending.hold(self.folder)
+        try:
+            return self._watch(self._start(held), on_event)
+        finally:
+            os.close(held)
+            shutil.rmtree(self.temporary, ignore_errors=True)
+
+    def _watch(self, child: subprocess.Popen[bytes], on_event: Callable[[Tree], None]) -> list[JsonObject]:
         try:
             while child.poll() is None:
                 self._drain(on_event)
@@ -65,19 +71,19 @@ class Launch:
         except BaseException:
             end_group(child)
             raise
-        finally:
-            shutil.rmtree(self.temporary, ignore_errors=True)
         self._drain(on_event)
-        if child.returncode != 0:
-            raise summary.failure(self.events) or self._died()
+        if child.returncode != 0 and (error := summary.failure(self.events) or self._unrefused()):
+            raise error
         return self.events
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        self.temporary.mkdir(parents=True)
-        _prune(self.settings, self.folder)
+    def _start(self, held: int) -> subprocess.Popen[bytes]:
+        _prune(self.settings, self.folder, self._kept)
         ir = kubeflow.compile_pipelines(self.settings.root, self.folder / "ir")
+        chosen = next(path for path in ir if path.stem == self.pipeline)
+        if self.runner == "docker":
+            kubeflow.require_image(kubeflow.image(chosen))
         launch = {
-            "ir": str(next(path for path in ir if path.stem == self.pipeline)),
+            "ir": str(chosen),
             "arguments": self.arguments,
             "runner": self.runner,
             "pipeline_root": str(self.folder / "artifacts"),
@@ -86,19 +92,22 @@ class Launch:
         environment = {
             **os.environ,
             **self.settings.environment(),
-            "TOKKA_EVENTS": str(self.folder / "events.jsonl"),
+            "TOKKA_EVENTS": str(self.folder / EVENTS),
             pending.RUN_FOLDER: str(self.folder),
+            "TOKKA_JOB": self.job,
+            "TOKKA_JOB_OWNER": owner.this_process().model_dump_json(),
             "TMPDIR": str(self.temporary),
             "PYTHONUNBUFFERED": "1",
         }
         command = [sys.executable, "-m", "tokka.runs.kubeflow", str(self.folder / "launch.json")]
         with self.log.open("wb") as log:
             return subprocess.Popen(
-                command, cwd=self.settings.root, env=environment, stdout=log, stderr=log, start_new_session=True
-            )
+                command, cwd=self.settings.root, env=environment, stdout=log, stderr=log, start_new_session=True,
+                pass_fds=(held,),
+            )  # fmt: skip
 
-    def _drain(self, on_event: Callable[[Mapping[str, Any]], None]) -> None:
-        path = self.folder / "events.jsonl"
+    def _drain(self, on_event: Callable[[Tree], None]) -> None:
+        path = self.folder / EVENTS
         if not path.exists():
             return
         with path.open("rb") as file:
@@ -110,6 +119,10 @@ class Launch:
             event = json.loads(line)
             self.events.append(event)
             on_event(event)
+
+    def _unrefused(self) -> TokkaError | None:
+        """What a run died of that was not refused."""
+        return None if summary.was_refused(self.events) else self._died()
 
     def _died(self) -> TokkaError:
         running = [step["name"] for step in summary.summarise(self.events)["steps"] if step["status"] == "started"]
@@ -134,16 +147,28 @@ def _tail(log: Path) -> str:
     return lines[-1][:300] if lines else "it printed nothing"
 
 
-def _prune(settings: Settings, own: Path) -> None:
-    """Keep the last few run folders, each with a copy of a model, and those of evaluations that are to be completed.
+def _prune(settings: Settings, own: Path, kept: Collection[str]) -> None:
+    """Delete all but the last few run folders, each with a copy of a model; never one that goes on or is referred to.
 
     The temporary folder of a run that was killed goes as well.
     """
     waiting = "".join(path.read_text() for path in pending.waiting(settings.home))
     runs = sorted(path for path in own.parent.iterdir() if path.is_dir())
-    for folder in runs[:-KEPT_RUNS]:
-        if folder.name not in waiting:
+    ended = [folder for folder in runs if folder != own and not pending.goes_on(folder)]
+    old = set(runs[:-KEPT_RUNS])
+    for folder in ended:
+        if folder in old and folder.name not in waiting and not _tells_of(folder, kept):
             shutil.rmtree(folder, ignore_errors=True)
-    for folder in runs:
-        if folder != own and not pending.goes_on(folder):
+        else:
             shutil.rmtree(folder / pending.TEMPORARY, ignore_errors=True)
+
+
+def _tells_of(folder: Path, digests: Collection[str]) -> bool:
+    """Whether a run's events name one of some models; of events that cannot be read nobody knows."""
+    try:
+        said = (folder / EVENTS).read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return any(digest in said for digest in digests)

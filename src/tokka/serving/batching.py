@@ -1,8 +1,5 @@
 """Micro-batching: requests that wait at the same time share one run of the model.
 
-    batcher = Batcher(run, max_rows=16, max_delay=0.002)
-    results = await batcher.submit(rows)
-
 Greedy: an idle worker runs what it has at once. A busy one, whose last run held several rows, waits up to
 `max_delay` for a fuller one. Rows that would wait too long, at the speed of the last runs, are refused at once.
 A single row that finds the worker idle runs on the event loop's own thread, where no thread has to be woken. All
@@ -51,17 +48,19 @@ class Batcher(Generic[Row, Result]):
         max_waiting: rows that may wait; more raise `Overloaded`.
         max_wait: seconds of work that may lie before a request; more raises `Overloaded`. A request's own rows do not
             count: an idle worker takes whatever fits into one request.
+        clock: seconds from any moment on, never set back: by it runs are timed.
     """
 
     def __init__(
         self, run: Callable[[list[Row]], Sequence[Result]], *, max_rows: int, max_delay: float,
-        max_waiting: int = 1024, max_wait: float = 1.0,
+        max_waiting: int = 1024, max_wait: float = 1.0, clock: Callable[[], float] = time.perf_counter,
     ) -> None:  # fmt: skip
         self._run = run
         self._max_rows = max_rows
         self._max_delay = max_delay
         self._max_waiting = max_waiting
         self._max_wait = max_wait
+        self._clock = clock
         # Seconds per row of the last runs: their median, so that a slow run or two, be it the first, refuse nobody.
         self._last_speeds = deque([0.0] * SPEEDS, maxlen=SPEEDS)
         self._unanswered = 0
@@ -78,12 +77,7 @@ class Batcher(Generic[Row, Result]):
         self.rows = 0
 
     async def submit(self, rows: Sequence[Row]) -> list[Result]:
-        """Answer the rows of one request, in order.
-
-        Raises:
-            Overloaded: the queue is full, or takes longer than `max_wait`.
-            Exception: what `run` raised for one of these very rows.
-        """
+        """Answer one request's rows in order; raises Overloaded, or what `run` raised for one of these rows."""
         self.require_room(len(rows))
         loop = asyncio.get_running_loop()
         futures = [loop.create_future() for _ in rows]
@@ -100,14 +94,14 @@ class Batcher(Generic[Row, Result]):
         return time.monotonic() - self._last_sign if self._unanswered else 0.0
 
     def require_room(self, rows: int) -> None:
-        """See that so many rows would be taken now, before anything is done for them.
-
-        Raises:
-            Overloaded: see `submit`.
-        """
+        """Raise `Overloaded`, as `submit` would, unless so many rows would be taken now."""
         ahead, expected = self._unanswered, self._unanswered * statistics.median(self._last_speeds)
         if ahead and (ahead + rows > self._max_waiting or expected > self._max_wait):
             raise Overloaded(f"{ahead} rows wait already, for about {expected:.1f} s")
+
+    def runs_until_done(self, rows: int) -> int:
+        """How many runs of the model it takes to answer so many rows that come now, with those before them."""
+        return -(-(self._unanswered + rows) // self._max_rows)
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Let what came in this turn of the loop run: here, or on the model's thread."""
@@ -147,9 +141,9 @@ class Batcher(Generic[Row, Result]):
     def _answer(self, taken: "list[Waiting[Row, Result]]") -> "Run[Row, Result]":
         """Run rows whose askers have not hung up."""
         wanted = [waiting for waiting in taken if not waiting[1].done()]
-        began = time.perf_counter()
+        began = self._clock()
         outcomes = self._outcomes([row for row, _ in wanted]) if wanted else ()
-        return Run(wanted, outcomes, time.perf_counter() - began, len(taken))
+        return Run(wanted, outcomes, self._clock() - began, len(taken))
 
     def _outcomes(self, rows: list[Row]) -> Sequence[Result | Exception]:
         """One row that the model cannot take must not fail its neighbours: then they run one by one."""

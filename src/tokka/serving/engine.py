@@ -29,11 +29,15 @@ _WARM_UP_TEXTS = ("a", "where is my card?", "I was charged twice for the same or
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One input: a text, its partner when the task compares pairs, and how many classes are wanted beside the best."""
+    """One input: a text, its partner when the task compares pairs, and how many classes are wanted beside the best.
+
+    `level`: of the prediction set that is wanted, as `Engine.limits` names it; empty for none.
+    """
 
     text: str
     pair: str | None = None
     top_k: int = 0
+    level: str = ""
 
 
 class Prepared(NamedTuple):
@@ -48,7 +52,7 @@ class Result:
     """One answer; `value` is set for regression, `label` and `score` for classification.
 
     `length` is in tokens, `unknown` the share of tokens that the vocabulary lacks. `top` holds the most probable
-    classes with their probabilities, best first, as many as the row wanted.
+    classes with their probabilities, best first, as many as the row wanted; `members` the classes of its set.
     """
 
     label: str
@@ -57,6 +61,7 @@ class Result:
     length: int
     unknown: float
     top: tuple[tuple[str, float], ...] = ()
+    members: tuple[str, ...] = ()
 
 
 class Engine:
@@ -69,6 +74,7 @@ class Engine:
         self.task: str = predictor.task
         self.form: str = predictor.form
         self.labels: tuple[str, ...] = tuple(predictor.labels)
+        self.limits: dict[str, float] = dict(predictor.config.conformal)
 
     @classmethod
     def load(
@@ -76,13 +82,9 @@ class Engine:
     ) -> "Engine":
         """Verify a model folder and load it, on one thread.
 
-        Args:
-            digest: the digest that the deployment record promises; empty accepts what is there.
-            settings: says where the signer's key is; None skips the signature (a folder that was just made).
-
-        Raises:
-            TokkaError: the folder is damaged or missing.
-            Refused: it is not the model that was promised, or its signature does not hold.
+        An empty digest accepts what is there; without settings, which say where the signer's key is, the signature is
+        skipped (a folder that was just made). Raises TokkaError for a folder that is damaged or missing, Refused for
+        one that is not what was promised, or not signed.
         """
         from tokka.registry import signing
 
@@ -113,10 +115,11 @@ class Engine:
             values = found.values.tolist()
             return [Result("", None, *row) for row in zip(values, lengths, unknown, strict=True)]
         tops = [self._top(row.top_k, scores) for row, scores in zip(rows, found.scores, strict=True)]
+        sets = [self._set(row.level, scores) for row, scores in zip(rows, found.scores, strict=True)]
         scores = found.confidence.tolist()
         return [
             Result(label, score, None, *rest)
-            for label, score, *rest in zip(found.labels, scores, lengths, unknown, tops, strict=True)
+            for label, score, *rest in zip(found.labels, scores, lengths, unknown, tops, sets, strict=True)
         ]
 
     def _tokens(self, prepared: Sequence[Prepared]) -> "Encoded":
@@ -131,6 +134,14 @@ class Engine:
         best = (-scores).argsort(kind="stable")[:wanted]
         return tuple((self.labels[index], float(scores[index])) for index in best)
 
+    def _set(self, level: str, scores: "NDArray[np.float32]") -> tuple[str, ...]:
+        """Every class whose probability reaches the level's limit, the most probable first; never none."""
+        if not level:
+            return ()
+        best = (-scores).argsort(kind="stable")
+        count = max(1, int((scores >= self.limits[level]).sum()))
+        return tuple(self.labels[index] for index in best[:count])
+
     def rows_per_run(self, batch: int) -> int:
         """How many of at most `batch` rows this form answers at once."""
         return self._predictor.rows_per_run(batch)
@@ -143,11 +154,7 @@ class Engine:
         return [row.text for row in rows], [row.pair or "" for row in rows] if self.pairs else None
 
     def warm_up(self, batch: int) -> float:
-        """Run the shapes that will come, so that no user waits for lazy initialisation; returns seconds.
-
-        Raises:
-            TokkaError: the model answers with no finite number.
-        """
+        """Run the shapes that will come, and return seconds; raises TokkaError when no finite number comes."""
         began = time.perf_counter()
         rows = [Row(text, text if self.pairs else None) for text in _WARM_UP_TEXTS]
         for size in (1, len(rows), batch):

@@ -1,17 +1,15 @@
 """What people send to POST /predict and POST /feedback, checked; and what they get.
 
-    inputs = parse_predict(body, max_rows=256, pairs=False)
-    # {"text": "…"} gives one row, {"texts": ["…", "…"]} several; text_pair, text_pairs and top_k come beside them
-
+{"text": "…"} gives one row, {"texts": ["…", "…"]} several; text_pair, text_pairs, top_k and level come beside them.
 Every refusal is a `BadRequest` with a status, one sentence and nothing of what was sent but its shape.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TypedDict, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from tokka.data import normalising
 from tokka.serving.engine import Row
 
 MAX_LABEL_CHARACTERS = 200
@@ -33,6 +31,7 @@ class PredictRequest(BaseModel):
     texts: list[str] | None = None
     text_pairs: list[str] | None = None
     top_k: object = None
+    level: object = None
 
 
 class FeedbackRequest(BaseModel):
@@ -53,7 +52,11 @@ class ClassScore(TypedDict):
 
 
 class Answer(TypedDict, total=False):
-    """One prediction, as POST /predict gives it; `value` is a regression's, in place of `label` and `score`."""
+    """One prediction, as POST /predict gives it; `value` is a regression's, in place of `label` and `score`.
+
+    `unsure`, with serving.threshold: whether the score is below it. `set`: the classes of which the truth is one with
+    the probability of the level that was asked for.
+    """
 
     prediction_id: str
     model_version: str
@@ -61,6 +64,8 @@ class Answer(TypedDict, total=False):
     label: str
     score: float
     top: list[ClassScore]
+    unsure: bool
+    set: list[str]
     value: float
 
 
@@ -72,19 +77,10 @@ class BadRequest(ValueError):
         self.status = status
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """The rows of one request, and whether it was a list: the answer has the same shape."""
+def parse_predict(body: bytes, *, max_rows: int, pairs: bool) -> tuple[list[Row], bool]:
+    """The rows in the body of POST /predict, and whether it was a list: the answer has the same shape.
 
-    rows: list[Row]
-    several: bool
-
-
-def parse_predict(body: bytes, *, max_rows: int, pairs: bool) -> Inputs:
-    """Check the body of POST /predict.
-
-    Raises:
-        BadRequest: 400 not JSON or not of that shape, 422 more rows or characters than allowed.
+    Raises BadRequest: 400 not JSON or not of that shape, 422 more rows or characters than allowed.
     """
     request = parse_body(PredictRequest, body, 'send {"text": "…"} or {"texts": ["…"]}')
     if (request.text is None) == (request.texts is None):
@@ -94,18 +90,14 @@ def parse_predict(body: bytes, *, max_rows: int, pairs: bool) -> Inputs:
     if getattr(request, other) is not None:
         form = "texts" if several else "text"
         raise BadRequest(f'beside "{form}" send "{name}"' if pairs else f"this model takes no {other}")
-    top_k = parse_top_k(request.top_k)
+    top_k, level = parse_top_k(request.top_k), parse_level(request.level)
     single = [request.text or ""], None if request.text_pair is None else [request.text_pair]
     texts, partners = single if request.texts is None else (request.texts, request.text_pairs)
-    return Inputs(make_rows(texts, partners, max_rows, pairs, top_k), several)
+    return make_rows(texts, partners, max_rows, pairs, top_k, level), several
 
 
 def parse_top_k(value: object) -> int:
-    """How many classes an answer shall name; 0 when nothing is said.
-
-    Raises:
-        BadRequest: 400 no integer, 422 out of range.
-    """
+    """How many classes an answer shall name, 0 for none; raises BadRequest: 400 no integer, 422 out of range."""
     if value is None:
         return 0
     if not isinstance(value, int) or isinstance(value, bool):
@@ -115,23 +107,36 @@ def parse_top_k(value: object) -> int:
     return value
 
 
-def require_classes(rows: Sequence[Row], task: str) -> None:
-    """See that classes are asked of a model that has them.
+def parse_level(value: object) -> str:
+    """At which level prediction sets are asked for, as the model names it, such as 0.9; empty for none.
 
-    Raises:
-        BadRequest: 400, top_k came to a regression.
+    Raises BadRequest (400) for no number, 422 for one between nothing and certainty that is not.
     """
-    if task == "regression" and any(row.top_k for row in rows):
-        raise BadRequest("this model answers with a value and has no classes: leave top_k out")
+    if value is None:
+        return ""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise BadRequest("level must be a number, such as 0.9")
+    if not 0 < value < 1:
+        raise BadRequest("level must be between 0 and 1, such as 0.9", 422)
+    return f"{value:g}"
+
+
+def require_classes(rows: Sequence[Row], task: str, levels: Sequence[str]) -> None:
+    """Raise BadRequest when classes are asked of a regression (400), or sets at a level that the model lacks (422)."""
+    if task == "regression" and any(row.top_k or row.level for row in rows):
+        raise BadRequest("this model answers with a value and has no classes: leave top_k and level out")
+    if unknown := {row.level for row in rows} - {"", *levels}:
+        known = f"this model knows {', '.join(levels)}" if levels else "this model was made without prediction sets"
+        raise BadRequest(f"level {min(unknown)}: {known}", 422)
 
 
 def make_rows(
-    texts: Sequence[str] | None, partners: Sequence[str] | None, max_rows: int, pairs: bool, top_k: int = 0
-) -> list[Row]:
-    """Rows from columns of texts, each of which wants `top_k` classes named.
+    texts: Sequence[str] | None, partners: Sequence[str] | None, max_rows: int, pairs: bool, top_k: int = 0,
+    level: str = "",
+) -> list[Row]:  # fmt: skip
+    """Rows from columns of texts, each of which wants `top_k` classes named, and a set of classes at `level`.
 
-    Raises:
-        BadRequest: they are not of equal length, too many or too long, or there is one too many or too few.
+    Raises BadRequest for columns of unequal length, too many or too few, and for too many rows or characters.
     """
     if not texts:
         raise BadRequest("there is no text")
@@ -145,18 +150,14 @@ def make_rows(
     if longest > MAX_TEXT_CHARACTERS:
         raise BadRequest(f"a text of {longest} characters, at most {MAX_TEXT_CHARACTERS} are taken", 422)
     if partners is None:
-        return [Row(text, None, top_k) for text in texts]
-    return [Row(text, partner, top_k) for text, partner in zip(texts, partners, strict=True)]
+        return [Row(text, None, top_k, level) for text in texts]
+    return [Row(text, partner, top_k, level) for text, partner in zip(texts, partners, strict=True)]
 
 
 def require_few_tokens(rows: Sequence[Row], count: Callable[[Sequence[Row]], int], max_tokens: int) -> None:
-    """See that a request costs no more than it may; nothing is counted where the letters are too few for it.
+    """Raise BadRequest (422) for too many tokens; nothing is counted where the letters are too few for it.
 
-    Args:
-        count: tokens of rows, as the model would read them (cut to its own longest text).
-
-    Raises:
-        BadRequest: 422, more tokens than allowed.
+    `count` gives the tokens of rows as the model would read them (cut to its own longest text).
     """
     if sum(len(row.text) + len(row.pair or "") + SPECIAL_TOKENS for row in rows) <= max_tokens:
         return
@@ -166,13 +167,9 @@ def require_few_tokens(rows: Sequence[Row], count: Callable[[Sequence[Row]], int
 
 
 def parse_feedback(body: bytes, task: str) -> dict[str, str | float]:
-    """Check the body of POST /feedback and return {"prediction_id", "label" or "value"}.
+    """The body of POST /feedback as {"prediction_id", "label" or "value"}; a regression is told values, else labels.
 
-    Args:
-        task: "classification" is told labels, "regression" values.
-
-    Raises:
-        BadRequest: not JSON, no usable id, not what this task is told, a number that is not finite.
+    Raises BadRequest: not JSON, no usable id, not what this task is told, a number that is not finite.
     """
     found = parse_body(FeedbackRequest, body, 'send {"prediction_id": "…", "label": "…"}').model_dump(exclude_none=True)
     if ("label" in found) == ("value" in found):
@@ -180,18 +177,16 @@ def parse_feedback(body: bytes, task: str) -> dict[str, str | float]:
     wanted = "value" if task == "regression" else "label"
     if wanted not in found:
         raise BadRequest(f'this model answers with a {wanted}: send "{wanted}"')
+    if wanted == "label":
+        # In the form that labels are trained in: another spelling of the same would count as another class.
+        found["label"] = normalising.label(found["label"])
+        if not found["label"]:
+            raise BadRequest('"label" is blank')
     return found
 
 
 def parse_body(kind: type[Body], body: bytes, usage: str) -> Body:
-    """A body in JSON.
-
-    Args:
-        usage: what to send, for whoever has not.
-
-    Raises:
-        BadRequest: it is not JSON, or not of this kind.
-    """
+    """A body in JSON; raises BadRequest with the `usage` unless it is one, and of this kind."""
     try:
         return kind.model_validate_json(body)
     except ValidationError as error:

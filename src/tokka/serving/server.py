@@ -1,4 +1,4 @@
-"""A worker: one process, one revision, on loopback ports that the kernel chooses.
+"""A worker: one process, one revision; on loopback ports that the kernel chooses, or in a container on given ones.
 
     python -m tokka.serving.server '{"model_dir": ".tokka/models/DIGEST", "ready_file": "ready.json"}'
 
@@ -8,6 +8,7 @@ being read.
 """
 
 import asyncio
+import contextlib
 import gc
 import importlib
 import logging
@@ -15,20 +16,24 @@ import os
 import socket
 import sys
 import time
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from tokka import files
 from tokka.errors import TokkaError
 from tokka.processes import json_log, process
-from tokka.request_log.log import Writer
+from tokka.request_log import shipping
+from tokka.request_log.log import PodWriter, Writer
 from tokka.serving.engine import Engine
-from tokka.serving.options import WorkerOptions
+from tokka.serving.options import WorkerOptions, in_pod
 from tokka.serving.service import Service
 from tokka.settings import Settings
 
 logger = logging.getLogger("tokka.serving")
 
-HOST = "127.0.0.1"
 DRAIN_SECONDS = 10
+# Before what copies the request log is started again.
+RESTART_SECONDS = 5.0
 
 
 def main(options: WorkerOptions) -> int:
@@ -40,7 +45,9 @@ def main(options: WorkerOptions) -> int:
     # What is made from here on stays: looking for garbage in it would be a tenth of the start, and of later requests.
     gc.disable()
     try:
-        service = process.at_low_priority(lambda: make_service(options), import_endpoints)
+        with ThreadPoolExecutor(2, initializer=process.lower_priority) as pool:
+            made, _ = pool.submit(make_service, options), pool.submit(import_endpoints).result()
+            service = made.result()
     except TokkaError as error:
         logger.error(error.message, extra={"hint": error.hint})
         _report(options, error=error.message, hint=error.hint)
@@ -57,35 +64,70 @@ def main(options: WorkerOptions) -> int:
 
 
 def make_service(options: WorkerOptions) -> Service:
-    """Verify, load and warm up what the options name.
-
-    Raises:
-        TokkaError: the model folder is not what it should be.
-    """
+    """Verify, load and warm up what the options name; raises TokkaError for a model folder that is damaged."""
     settings = Settings.from_environment() if options.signed else None
     engine = Engine.load(options.model_dir, digest=options.digest, form=options.form, settings=settings)
     seconds = engine.warm_up(options.batch)
     logger.info("warm after %.2f s", seconds, extra={"digest": engine.digest, "form": engine.form})
-    return Service(engine, options, Writer(options.requests, "worker") if options.requests else None)
+    return Service(engine, options, _writer(options))
+
+
+def _writer(options: WorkerOptions) -> Writer | None:
+    if options.requests is None:
+        return None
+    return PodWriter(options.requests, socket.gethostname()) if options.archive else Writer(options.requests, "worker")
 
 
 async def serve(service: Service, began: float) -> None:
-    """Listen, say so in the ready file, and answer until SIGTERM, then until what was taken is answered.
-
-    Args:
-        began: when the worker did, by `time.perf_counter`.
-    """
+    """Listen, say so in the ready file with the seconds since `began`, and answer until SIGTERM and a drain."""
     from tokka.serving import rest, v2_grpc
 
-    listener = socket.create_server((HOST, 0))
-    grpc_server, grpc_port = await v2_grpc.start(service, HOST)
     options, engine = service.options, service.engine
+    listener = socket.create_server((options.host, options.port))
+    grpc_server, grpc_port = await v2_grpc.start(service, options.host, options.grpc_port)
     _report(
         options, port=listener.getsockname()[1], grpc_port=grpc_port, digest=engine.digest, version=options.version,
         form=engine.form, seconds=round(time.perf_counter() - began, 3),
     )  # fmt: skip
-    await rest.serve(service, listener, DRAIN_SECONDS)
-    await grpc_server.stop(DRAIN_SECONDS)
+    async with shipping_beside(options):
+        await rest.serve(service, listener, DRAIN_SECONDS)
+        await grpc_server.stop(DRAIN_SECONDS)
+        service.close()
+
+
+@contextlib.asynccontextmanager
+async def shipping_beside(options: WorkerOptions) -> AsyncIterator[None]:
+    """Have a pod's request log copied by a process beside this one; in the end it has some seconds for the rest."""
+    if options.requests is None or not options.archive:
+        yield
+        return
+    task = asyncio.ensure_future(_keep_shipping(shipping.command(options.requests, options.archive)))
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def _keep_shipping(command: Sequence[str]) -> None:
+    """Start it again when it ends; cancelled, have it end, and wait for that."""
+    while True:
+        child = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE)
+        try:
+            code = await child.wait()
+        except asyncio.CancelledError:
+            # It reads nothing, and takes the end of its input for the end.
+            if child.stdin is not None:
+                child.stdin.close()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(child.wait(), shipping.LAST_S + 1)
+            if child.returncode is None:
+                child.kill()
+                await child.wait()
+            raise
+        logger.warning("what copies the request log has ended with %d, it is started again", code)
+        await asyncio.sleep(RESTART_SECONDS)
 
 
 def import_endpoints() -> None:
@@ -95,8 +137,20 @@ def import_endpoints() -> None:
 
 
 def _report(options: WorkerOptions, **facts: object) -> None:
-    files.write_json(options.ready_file, {"pid": os.getpid(), **facts})
+    if options.ready_file is not None:
+        files.write_json(options.ready_file, {"pid": os.getpid(), **facts})
+
+
+def start(argument: str) -> int:
+    """Serve what the one argument says, and in a pod the environment; the exit code."""
+    try:
+        options = in_pod(WorkerOptions.model_validate_json(argument), os.environ)
+    except TokkaError as error:
+        json_log.start("worker")
+        logger.error(error.message, extra={"hint": error.hint})
+        return error.exit_code
+    return main(options)
 
 
 if __name__ == "__main__":
-    sys.exit(main(WorkerOptions.model_validate_json(sys.argv[1])))
+    sys.exit(start(sys.argv[1]))

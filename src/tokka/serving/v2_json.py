@@ -1,13 +1,10 @@
 """The Open Inference Protocol v2 in JSON, with the extension for binary tensors: requests read, answers written.
 
-    call = parse_infer(body, headers)
-    call.columns["text"], call.outputs, call.request_id, call.top_k
-    body, headers = write_answer(call, answers, call.tensors("classification"), name="helpdesk")
-
 Inputs: `text` (BYTES, [rows]) and, for pair models, `text_pair`. Outputs: `prediction_id` (BYTES), then `label` (BYTES)
 and `score` (FP64), or `value` (FP64) for regression; all [rows]. With the parameter `top_k` (1 to 20) a classification
 gives `top_labels` (BYTES) and `top_scores` (FP64) too, both [rows, k], the most probable class first; k is the number
-of classes when that is less.
+of classes when that is less. With the parameter `level` (such as 0.9) it gives `set` (BYTES, [rows]): a JSON list of
+the classes of which the truth is one at that level. With serving.threshold it gives `unsure` (BOOL, [rows]).
 """
 
 import json
@@ -22,7 +19,7 @@ from typing import TypedDict
 from pydantic import BaseModel, StrictBool, StrictFloat, StrictInt
 
 from tokka.serving.engine import Row
-from tokka.serving.predict_api import Answer, BadRequest, make_rows, parse_body, parse_top_k
+from tokka.serving.predict_api import Answer, BadRequest, make_rows, parse_body, parse_level, parse_top_k
 
 USAGE = 'send {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["…"]}]}'
 INPUTS = ("text", "text_pair")
@@ -90,8 +87,8 @@ class InferCall:
     Args:
         columns: texts by input.
         outputs: the output tensors that are asked for, and whether each is wanted as bytes; empty means all.
-        request_id: its own id, if any.
         top_k: classes that the answer shall name beside the best; 0 for none.
+        level: of the prediction sets that are asked for; empty for none.
         binary: whether outputs are wanted as bytes when none is named.
     """
 
@@ -100,34 +97,29 @@ class InferCall:
     request_id: str | None = None
     top_k: int = 0
     binary: bool = False
+    level: str = ""
 
     def rows(self, max_rows: int, pairs: bool) -> list[Row]:
-        """The rows to answer.
-
-        Raises:
-            BadRequest: see `make_rows`.
-        """
+        """The rows to answer; raises as `make_rows` does."""
         texts, partners = (self.columns.get(name) for name in INPUTS)
-        return make_rows(texts, partners, max_rows, pairs, self.top_k)
+        return make_rows(texts, partners, max_rows, pairs, self.top_k, self.level)
 
-    def tensors(self, task: str) -> dict[str, str]:
-        """The tensors of the answer as {name: datatype}.
-
-        Raises:
-            BadRequest: an output is asked for that there is not.
-        """
-        known = output_types(task, self.top_k)
+    def tensors(self, task: str, threshold: float = 0.0) -> dict[str, str]:
+        """The tensors of the answer as {name: datatype}; raises BadRequest for an output that there is not."""
+        known = output_types(task, self.top_k, self.level, threshold)
         if unknown := [name for name in self.outputs if name not in known]:
             raise BadRequest(f"unknown output {unknown[0][:40]!r}: there are {', '.join(known)}")
         return {name: known[name] for name in self.outputs} or known
 
 
-def output_types(task: str, top_k: int = 0) -> dict[str, str]:
+def output_types(task: str, top_k: int = 0, level: str = "", threshold: float = 0.0) -> dict[str, str]:
     """Every tensor of an answer as {name: datatype}."""
     if task == "regression":
         return {"prediction_id": "BYTES", "value": "FP64"}
     best = {"prediction_id": "BYTES", "label": "BYTES", "score": "FP64"}
-    return {**best, "top_labels": "BYTES", "top_scores": "FP64"} if top_k else best
+    best |= {"top_labels": "BYTES", "top_scores": "FP64"} if top_k else {}
+    best |= {"set": "BYTES"} if level else {}
+    return best | ({"unsure": "BOOL"} if threshold else {})
 
 
 def describe_tensors(types: Mapping[str, str]) -> list[TensorMetadata]:
@@ -142,10 +134,11 @@ def server_metadata() -> ServerMetadata:
 
 def column(name: str, answers: Sequence[Answer]) -> tuple[list[int], list[str | float]]:
     """Shape and values, row by row, of one tensor of an answer."""
-    if name == "top_labels":
-        return [len(answers), len(answers[0]["top"])], [one["label"] for row in answers for one in row["top"]]
-    if name == "top_scores":
-        return [len(answers), len(answers[0]["top"])], [one["score"] for row in answers for one in row["top"]]
+    if name in ("top_labels", "top_scores"):
+        values = [one["label"] if name == "top_labels" else one["score"] for row in answers for one in row["top"]]
+        return [len(answers), len(answers[0]["top"])], values
+    if name == "set":
+        return [len(answers)], [json.dumps(row["set"], ensure_ascii=False) for row in answers]
     return [len(answers)], [row[name] for row in answers]  # type: ignore[literal-required]  # one of output_types
 
 
@@ -155,13 +148,9 @@ def answer_id(request_id: str | None, answers: Sequence[Answer]) -> str:
 
 
 def parse_infer(body: bytes, headers: Mapping[str, str] | None = None) -> InferCall:
-    """Read the body of POST /v2/models/NAME/infer.
+    """Read the body of POST /v2/models/NAME/infer; of the headers one says where the JSON ends and tensors begin.
 
-    Args:
-        headers: lower-case names; `Inference-Header-Content-Length` says where the JSON ends and tensors begin.
-
-    Raises:
-        BadRequest: it is no request of the protocol, names an input that there is not, or holds no strings.
+    Raises BadRequest when it is no request of the protocol, names an input that there is not, or holds no strings.
     """
     end = _json_bytes(body, (headers or {}).get(BINARY))
     request, tensors = parse_body(InferRequest, body[:end], USAGE), body[end:]
@@ -175,18 +164,14 @@ def parse_infer(body: bytes, headers: Mapping[str, str] | None = None) -> InferC
     parameters = request.parameters or {}
     binary = parameters.get("binary_data_output") is True
     outputs = {one.name: (one.parameters or {}).get("binary_data", binary) is True for one in request.outputs or ()}
-    return InferCall(columns, outputs, request.id or None, parse_top_k(parameters.get("top_k")), binary)
+    top_k, level = parse_top_k(parameters.get("top_k")), parse_level(parameters.get("level"))
+    return InferCall(columns, outputs, request.id or None, top_k, binary, level)
 
 
 def write_answer(
     call: InferCall, answers: Sequence[Answer], tensors: Mapping[str, str], *, name: str
 ) -> tuple[bytes, dict[str, str]]:
-    """Body and headers of an answer.
-
-    Args:
-        tensors: the outputs as {name: datatype}.
-        name: the model's.
-    """
+    """Body and headers of an answer of the model `name`; `tensors` are the outputs as {name: datatype}."""
     outputs, binary = [], []
     for tensor, datatype in tensors.items():
         shape, values = column(tensor, answers)
@@ -214,16 +199,14 @@ def write_tensor(datatype: str, values: Sequence[str | float]) -> bytes:
     """A tensor as bytes, little-endian; each string behind its length in four bytes."""
     if datatype == "FP64":
         return struct.pack(f"<{len(values)}d", *values)
+    if datatype == "BOOL":
+        return bytes(map(bool, values))
     encoded = [str(value).encode() for value in values]
     return b"".join(len(one).to_bytes(4, "little") + one for one in encoded)
 
 
 def read_strings(content: bytes) -> list[str]:
-    """The strings of a BYTES tensor.
-
-    Raises:
-        BadRequest: the bytes are not those of such a tensor, or a string is not in UTF-8.
-    """
+    """The strings of a BYTES tensor; raises BadRequest when its bytes are none, or not in UTF-8."""
     texts, start = [], 0
     while start < len(content):
         end = start + 4 + int.from_bytes(content[start : start + 4], "little")
@@ -235,11 +218,7 @@ def read_strings(content: bytes) -> list[str]:
 
 
 def read_text(content: bytes) -> str:
-    """A string of a BYTES tensor.
-
-    Raises:
-        BadRequest: it is not in UTF-8.
-    """
+    """A string of a BYTES tensor; raises BadRequest when it is not in UTF-8."""
     try:
         return content.decode()
     except UnicodeDecodeError:
@@ -247,11 +226,7 @@ def read_text(content: bytes) -> str:
 
 
 def require_input(name: str, datatype: str) -> None:
-    """See that there is such an input.
-
-    Raises:
-        BadRequest: there is not.
-    """
+    """Raise BadRequest unless there is such an input."""
     if name not in INPUTS:
         raise BadRequest(f"unknown input {name[:40]!r}: send text (BYTES)")
     if datatype.upper() != "BYTES":
@@ -259,11 +234,7 @@ def require_input(name: str, datatype: str) -> None:
 
 
 def require_shape(name: str, shape: Sequence[int], texts: Sequence[object]) -> list[str]:
-    """The texts of an input tensor, if they are strings and as many as its shape says.
-
-    Raises:
-        BadRequest: they are not.
-    """
+    """The texts of an input tensor; raises BadRequest unless they are strings and as many as its shape says."""
     if -1 not in shape and math.prod(shape) != len(texts):
         raise BadRequest(f"{name} does not hold strings of the given shape")
     strings = [text for text in texts if isinstance(text, str)]

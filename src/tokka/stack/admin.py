@@ -1,8 +1,5 @@
 """The admin port: one page to see what serves, its data as JSON, and /metrics for Prometheus; nothing can be changed.
 
-    admin = AdminServer(settings.admin_port, data, settings.home)
-    admin.url; admin.problem; admin.stop()
-
 | GET               | Gives                                             |
 |-------------------|---------------------------------------------------|
 | /                 | the page; it asks for /status.json each second    |
@@ -22,7 +19,6 @@ from tokka.gateway.gateway import HOST, require_free
 from tokka.stack.admin_data import AdminData, report_path
 
 PAGE = Path(__file__).with_name("admin.html")
-METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 HEADERS = {"x-content-type-options": "nosniff", "cache-control": "no-store", "referrer-policy": "no-referrer"}
 # The page holds its own style and script, and talks to nobody else.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
@@ -33,12 +29,7 @@ TIMEOUT_SECONDS = 10
 
 
 class AdminServer:
-    """A thread of the daemon; without its port the stack serves all the same, and says why there is no page.
-
-    Args:
-        port: on loopback.
-        home: whose reports it serves.
-    """
+    """A thread of the daemon; without its port the stack serves all the same, and says why there is no page."""
 
     def __init__(self, port: int, data: AdminData, home: Path) -> None:
         self.url = self.problem = ""
@@ -60,8 +51,6 @@ class AdminServer:
 
 
 class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
     def handle_error(self, request: object, client_address: object) -> None:
         """Nothing: the visitor went away."""
 
@@ -80,6 +69,16 @@ def _handler(data: AdminData, home: Path) -> type[BaseHTTPRequestHandler]:
             facts = {"content-type": kind, "content-length": str(len(body)), "content-security-policy": policy}
             for name, value in {**facts, **HEADERS}.items():
                 self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+            """In JSON, as every refusal; a method that is not there is 405, and not a server's failure."""
+            status = 405 if code == 501 else code
+            body = json.dumps({"error": "use GET" if status == 405 else message or "not an HTTP request"}).encode()
+            self.send_response(status)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
 
@@ -102,7 +101,7 @@ def answer(path: str, data: AdminData, home: Path) -> tuple[int, bytes, str, str
         body = json.dumps(data.status(), allow_nan=False, ensure_ascii=False).encode()
         return 200, body, "application/json", POLICY
     if path == "/metrics":
-        return 200, data.live.exposition(data), METRICS_TYPE, POLICY
+        return 200, data.live.exposition(), data.live.content_type, POLICY
     report = report_path(home, path.removeprefix("/reports/")) if path.startswith("/reports/") else None
     if report is not None:
         return 200, report.read_bytes(), "text/html; charset=utf-8", REPORT_POLICY

@@ -1,21 +1,16 @@
-"""What the admin page and /metrics show: the daemon's last word, live traffic, the judge, decisions, reports.
-
-data = AdminData(settings, record, live)
-data.tell(info, state)                # by the daemon's thread, again and again
-data.status()                         # by the admin server's threads, as plain data
-reports(home)                         # newest first: [{"name": …, "title": …, "time": …}]
-report_path(home, "runs/…/report.html")
-"""
+"""What the admin page and /metrics show: the daemon's last word, live traffic, the judge, decisions, reports."""
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from tokka.deployment import rollout_files
+from tokka.deployment.record.attempts import Attempts
 from tokka.deployment.record.record import Record
 from tokka.deployment.record.state import State
 from tokka.errors import TokkaError
@@ -41,23 +36,44 @@ REPORT_TITLES = {
 REPORTS_SHOWN = 8
 
 
+class EValue(TypedDict):
+    """A metric's evidence, where that decides, and its values in the phase, the oldest first."""
+
+    metric: str
+    e_value: float
+    limit: float
+    path: list[float | None]
+
+
+class Judgement(TypedDict):
+    """The last look of a rollout; `since` in seconds since 1970, `share` in [0, 1]."""
+
+    version: str
+    phase: str
+    share: float
+    since: float
+    reasons: list[str]
+    metrics: list[EValue]
+
+
+class Report(TypedDict):
+    """A report: its name below the home, what it is, and its time in seconds since 1970."""
+
+    name: str
+    title: str
+    time: float
+
+
 class AdminData(Collector):
-    """Also the collector of the gauges that Prometheus reads.
+    """Also the collector of the gauges that Prometheus reads."""
 
-    Args:
-        jobs: the collector of the asynchronous jobs; None when there are none.
-    """
-
-    def __init__(
-        self, settings: Settings, record: Record, live: LiveTraffic, jobs: Collector | None = None
-    ) -> None:  # fmt: skip
-        self.live = live
-        self._jobs = jobs
-        self._settings, self._record = settings, record
+    def __init__(self, settings: Settings, record: Record, live: LiveTraffic) -> None:
+        self.live, self._settings, self._record = live, settings, record
+        live.registry.register(self)
         # Each is replaced at once, never changed: other threads read them.
         self._told: tuple[StackInfo, State] | None = None
         self._looks: tuple[rollout_files.Look, ...] = ()
-        self._cached: tuple[float, dict[str, Any]] = (0.0, {})
+        self._cached: tuple[float, dict[str, object]] = (0.0, {})
 
     def tell(self, info: StackInfo, state: State) -> None:
         """Take the daemon's last word, and the judge's."""
@@ -68,7 +84,7 @@ class AdminData(Collector):
         if not looks or looks[-1]["time"] != found["time"]:
             self._looks = (*looks[1 - KEPT_LOOKS :], found)
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> dict[str, object]:
         """Everything that the page shows."""
         now = time.time()
         if self._told is None:
@@ -85,6 +101,7 @@ class AdminData(Collector):
             "split": {"wanted": state.share, "in_force": info.share, "seen": seen[0] if seen else None,
                       "requests": seen[1] if seen else 0},
             "workers": {"restarts": info.restarts},
+            "unlogged": info.unlogged,
             "problems": list(info.problems),
             "traffic": self.live.by_version(now),
             "judge": _judge(self._looks, state, now),
@@ -92,9 +109,7 @@ class AdminData(Collector):
         }  # fmt: skip
 
     def collect(self) -> Iterator[Metric]:
-        """Shares, workers, generation, e-values and thresholds as gauges; and whatever is known of the jobs."""
-        if self._jobs is not None:
-            yield from self._jobs.collect()
+        """Shares, workers, generation, e-values and thresholds as gauges."""
         if self._told is None:
             return
         info, state = self._told
@@ -106,9 +121,22 @@ class AdminData(Collector):
         yield _gauges("tokka_generation", "The record's generation in force.", [], [((), info.generation)])
         yield _gauges("tokka_worker_restarts", "Workers that were replaced.", [], [((), info.restarts)])
         yield _gauges("tokka_workers_ready", "Workers that answer.", ["version", "role"], ready.items())
+        unlogged = CounterMetricFamily("tokka_unlogged", "What the request log could not take.", labels=["kind"])
+        for kind, count in info.unlogged.items():
+            unlogged.add_metric([kind], count)
+        yield unlogged
         yield from _judge_gauges(_judge(self._looks, state, time.time()))
+        yield from self._retrainings(state.endpoint)
 
-    def _slow_facts(self, endpoint: str) -> dict[str, Any]:
+    def _retrainings(self, endpoint: str) -> Iterator[Metric]:
+        try:
+            counts = Counter((one.cause, one.outcome) for one in Attempts(self._record).all(endpoint))
+        except TokkaError:
+            return
+        text = "Retrainings that are under way or came to something."
+        yield _gauges("tokka_retrainings", text, ["cause", "outcome"], counts.items())
+
+    def _slow_facts(self, endpoint: str) -> dict[str, object]:
         """What costs a look at the disk, once a second at most."""
         at, known = self._cached
         if time.monotonic() - at < CACHE_SECONDS and known:
@@ -122,7 +150,7 @@ class AdminData(Collector):
         return found
 
 
-def _revision(role: str, state: State, info: StackInfo) -> dict[str, Any]:
+def _revision(role: str, state: State, info: StackInfo) -> dict[str, object]:
     revision = getattr(state, role)
     workers = [worker for worker in info.workers if worker.digest == revision.digest]
     return {
@@ -139,26 +167,30 @@ def _ready(digest: str, info: StackInfo) -> int:
     return sum(worker.digest == digest and worker.ready for worker in info.workers)
 
 
-def _judge(looks: Sequence[rollout_files.Look], state: State, now: float) -> dict[str, Any] | None:
+def _judge(looks: Sequence[rollout_files.Look], state: State, now: float) -> Judgement | None:
     """The last look of the rollout that runs, with the path of each e-value in its present phase."""
-    if not looks or state.phase == "idle" or now - looks[-1]["time"] > FRESH_SECONDS:
+    if not looks or state.phase == "idle":
         return None
     last = looks[-1]
+    if last["rollout"] != state.rollout or now - last["time"] > FRESH_SECONDS:
+        return None
     same = [look["values"] for look in looks if look["phase"] == last["phase"]]
-    metrics = [
+    metrics: list[EValue] = [
         {"metric": name, "e_value": value, "limit": limit, "path": [values.get(name) for values in same]}
         for name, (value, limit) in rollout_files.e_values(last["values"]).items()
     ]
-    facts = {"version": last["version"], "phase": last["phase"], "share": last["share"], "since": last["since"]}
-    return {**facts, "reasons": last["reasons"], "metrics": metrics}
+    return {
+        "version": last["version"], "phase": last["phase"], "share": last["share"], "since": last["since"],
+        "reasons": last["reasons"], "metrics": metrics,
+    }  # fmt: skip
 
 
-def _judge_gauges(judge: dict[str, Any] | None) -> Iterator[Metric]:
-    labels, found = ["version", "phase", "metric"], judge or {"metrics": ()}
-    rows = {(found["version"], found["phase"], one["metric"]): one for one in found["metrics"]}
-    values, limits = ({key: row[name] for key, row in rows.items()} for name in ("e_value", "limit"))
-    yield _gauges("tokka_judge_e_value", "Evidence of the judge of a running rollout.", labels, values.items())
-    yield _gauges("tokka_judge_e_value_threshold", "Where that evidence decides.", labels, limits.items())
+def _judge_gauges(judge: Judgement | None) -> Iterator[Metric]:
+    labels = ["version", "phase", "metric"]
+    rows = [((judge["version"], judge["phase"], one["metric"]), one) for one in judge["metrics"]] if judge else []
+    values, limits = [(key, one["e_value"]) for key, one in rows], [(key, one["limit"]) for key, one in rows]
+    yield _gauges("tokka_judge_e_value", "Evidence of the judge of a running rollout.", labels, values)
+    yield _gauges("tokka_judge_e_value_threshold", "Where that evidence decides.", labels, limits)
 
 
 def _gauges(name: str, text: str, labels: list[str], rows: Iterable[tuple[tuple[str, ...], float]]) -> Metric:
@@ -168,8 +200,8 @@ def _gauges(name: str, text: str, labels: list[str], rows: Iterable[tuple[tuple[
     return family
 
 
-def reports(home: Path) -> list[dict[str, Any]]:
-    """The newest reports: name below the home, title, time (seconds since 1970)."""
+def reports(home: Path) -> list[Report]:
+    """The newest reports, the newest first."""
     every = [path for folder, pattern in REPORTS.items() for path in (home / folder).glob(pattern)]
     found = [path for path in every if report_path(home, path.relative_to(home).as_posix())]
     newest = sorted(found, key=_time, reverse=True)[:REPORTS_SHOWN]

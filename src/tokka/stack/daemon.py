@@ -17,29 +17,35 @@ import sys
 import time
 from types import FrameType
 
-from tokka import pending
+from tokka import files, pending
 from tokka.database import Commits
 from tokka.deployment import rollout_files
 from tokka.deployment.reconcile import Silence, end_abandoned, is_abandoned
-from tokka.deployment.record.record import Record, Superseded
-from tokka.deployment.record.state import Revision, State
+from tokka.deployment.record.record import Record
+from tokka.deployment.record.state import State
 from tokka.errors import TokkaError
 from tokka.gateway.access_log import Receiver, listen
 from tokka.gateway.api_keys import OWN_SECRET, KeyStore
 from tokka.gateway.exposure import Exposure, endpoint, reachable
 from tokka.gateway.live_traffic import LiveTraffic
 from tokka.jobs.metrics import JobMetrics
+from tokka.notifications.due import Due
 from tokka.params import Params
 from tokka.processes import json_log, process
 from tokka.processes.exit_watch import ExitWatch
+from tokka.processes.parts import Parts
+from tokka.processes.stack_key import StackKey
 from tokka.processes.supervisor import supervise
 from tokka.request_log.log import Writer
+from tokka.request_log.parquet import is_due
+from tokka.request_log.segments import GIGABYTE
 from tokka.settings import Settings
 from tokka.stack import services, state_file
 from tokka.stack.admin import AdminServer
 from tokka.stack.admin_data import AdminData
-from tokka.stack.reconciler import Reconciler, last_word
+from tokka.stack.reconciler import Reconciler
 from tokka.stack.services import Facts, Services
+from tokka.stack.stack import status
 from tokka.stack.state_file import StackInfo
 
 logger = logging.getLogger("tokka.stack")
@@ -57,42 +63,51 @@ SWEEP_SECONDS = 1.0
 READ_SECONDS = 10.0
 # What needs MLflow costs seconds of processor time: it waits for the endpoint, but not longer than this.
 PATIENCE_SECONDS = 20.0
+# How often the request log is looked at for something to seal or delete.
+TIDY_SECONDS = 60.0
+# A receiver that was away is tried again so late, at most.
+TOLD_SECONDS = 2.0
 # The record is calm when it has not changed for so long.
 CALM_SECONDS = 5.0
 
 
 class Daemon:
-    """The only process that starts and ends the others.
-
-    Args:
-        supervisor: the parent of this process, of the gateway and of the workers.
-        log: where the gateway sends a line per request.
-    """
+    """The only process that starts and ends the others; the gateway sends a line per request to the socket `log`."""
 
     def __init__(self, settings: Settings, params: Params, supervisor: int, log: socket.socket) -> None:
         self._settings, self._params = settings, params
         self._supervisor, self._log = supervisor, log
         self._name = params.registry.model
         self._exposure = Exposure.of(settings, params.serving)
-        self._state, self._record_problem = State(endpoint=self._name), ""
+        self._record = Record(settings.record_url, later=True)
+        self._due = Due(settings, params.notifications)
+        self._last_word = last = status(settings)
+        self._state = state_file.as_state(last) if last else State(endpoint=self._name)
+        self._serves, self._record_problem, self._parts = self._last_word is not None, "", Parts()
         self._silence, self._abandoned, self._ending, self._ended = Silence(), False, False, False
         self._commits, self._exits = Commits(settings.record_url), ExitWatch()
         self._born = self._changed = self._moved = time.monotonic()
-        self._last = dict.fromkeys(("publish", "sweep", "read"), 0.0)
+        self._last = dict.fromkeys(("publish", "sweep", "read"), 0.0) | {"tidy": self._born, "told": self._born}
+        self._untidy = self._untold = self._written = False
 
     def run(self) -> None:
-        """Serve until SIGTERM or SIGINT.
+        """Serve until SIGTERM or SIGINT; raises TokkaError when the port, gateway or record cannot be used.
 
-        Raises:
-            TokkaError: the port is taken, or the gateway or the record cannot be used.
+        What serves is ended by a signal, and by a start that fails where nothing served before; by nothing else.
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._end)
         with contextlib.ExitStack() as cleanup:
-            self._start(cleanup)
-            while not self._ending:
-                self._tick()
-                self._wait()
+            try:
+                self._start(cleanup)
+                self._serves = True
+                while not self._ending:
+                    self._tick()
+                    self._wait()
+            except BaseException:
+                if self._serves:
+                    cleanup.pop_all()
+                raise
 
     def _end(self, number: int, frame: FrameType | None) -> None:
         self._ending = True
@@ -100,45 +115,41 @@ class Daemon:
     def _start(self, cleanup: contextlib.ExitStack) -> None:
         """Start what does not depend on the record, and have it ended in reverse order."""
         settings, params = self._settings, self._params
-        if last_word(settings, self._supervisor) is None:
+        if not self._serves:
             state_file.publish(settings, self._info())
-        self._record = Record(settings.record_url)
-        self._keep_ab_test()
+            # A record that cannot be used is told to whoever starts the stack; later on it is a problem that passes.
+            self._record.read(self._name)
+            self._renew_key()
         live, writer = LiveTraffic(), Writer(settings.home / "requests", "gateway")
-        receiver = Receiver(writer, live.observe, self._log)
+        receiver = Receiver(writer, self._log, live.observe)
         cleanup.callback(receiver.close)
-        self._renew_key()
-        self._reconciler = Reconciler(settings, params, self._exposure, self._supervisor, receiver.port)
-        cleanup.callback(self._reconciler.stop_workers)
-        environment = {**os.environ, **settings.environment()}
-        table = services.table(settings, params, self._exposure)
-        self._services = Services(table, settings, environment, self._supervisor)
+        self._receiver = receiver
+        self._reconciler = Reconciler(settings, params, self._exposure, self._supervisor)
+        cleanup.callback(self._reconciler.fleet.stop)
+        self._services = Services(services.table(settings, params, self._exposure), settings, self._supervisor)
         cleanup.callback(self._services.stop)
-        cleanup.callback(self._reconciler.stop_gateway)
-        jobs = JobMetrics(settings.jobs_url, self._name) if services.broker(settings, params) else None
-        self._data = AdminData(settings, self._record, live, jobs)
+        cleanup.callback(lambda: self._reconciler.gateway.stop())
+        if services.broker(settings, params):
+            live.registry.register(JobMetrics(settings.jobs_url, self._name))
+        self._data = AdminData(settings, self._record, live)
         self._admin = AdminServer(settings.admin_port, self._data, settings.home)
         cleanup.callback(self._admin.stop)
-
-    def _keep_ab_test(self) -> None:
-        """While no daemon ran nobody served either: its silence is no reason to end an A/B test."""
-        state = self._record.read(self._name)
-        if state.phase == "ab":
-            with contextlib.suppress(Superseded):
-                self._record.heartbeat(state)
 
     def _renew_key(self) -> None:
         folder = state_file.folder(self._settings)
         (folder / OWN_SECRET).unlink(missing_ok=True)
         if self._exposure.authentication:
             KeyStore(self._settings.home).renew_internal_key(folder)
+        else:
+            files.write_bytes(folder / OWN_SECRET, StackKey.of(folder).own.encode(), mode=0o600)
 
     def _tick(self) -> None:
-        self._read_record()
-        changed = self._reconciler.step(self._state, calm=not (self._is_busy() or self._ended))
+        self._parts.attempt("the record", self._read_record, None)
+        step, calm = self._reconciler.step, not (self._is_busy() or self._ended)
+        changed = self._parts.attempt("the gateway", lambda: step(self._state, calm=calm), False)
         if changed or not self._reconciler.is_calm(self._state):
             self._moved = time.monotonic()
-        self._services.step(self._state, self._facts(self._reconciler.wanted(self._state)))
+        self._parts.attempt("the services", lambda: self._services.step(self._state, self._facts()), None)
         if changed or self._is_due("publish", PUBLISH_SECONDS if self._is_busy() else PUBLISH_IDLE_SECONDS):
             self._publish()
 
@@ -165,6 +176,7 @@ class Daemon:
         if not (due or self._commits.seen() or not self._commits.is_watchable):
             return
         self._commits.mark()
+        self._written = True
         try:
             state = self._sweep(self._record.read(self._name))
         except TokkaError as error:
@@ -184,11 +196,10 @@ class Daemon:
             self._abandoned = is_abandoned(state, silent_s)
         return state
 
-    def _facts(self, wanted: set[Revision]) -> Facts:
-        now = time.monotonic()
+    def _facts(self) -> Facts:
+        now, wanted = time.monotonic(), self._reconciler.wanted(self._state)
         ready = all(self._reconciler.fleet.ready(revision) for revision in wanted)
         return Facts(
-            uptime_s=now - self._born,
             settled=ready or now - self._born > PATIENCE_SECONDS,
             calm=now - self._changed > CALM_SECONDS,
             abandoned=self._abandoned,
@@ -196,7 +207,24 @@ class Daemon:
             registered=services.has_registry(self._settings),
             unseen=rollout_files.has_unseen_answers(self._settings.home, self._state),
             incomplete=pending.is_time(self._settings.home),
+            untidy=self._is_untidy(),
+            untold=self._is_untold(),
         )
+
+    def _is_untidy(self) -> bool:
+        """Looked up now and then: the folder may hold thousands of files, and the service imports for long."""
+        if self._is_due("tidy", TIDY_SECONDS):
+            folder, kept = self._settings.home / "requests", self._params.monitoring
+            self._untidy = is_due(folder, time.time(), kept.retention_days, kept.retention_gb * GIGABYTE)
+        return self._untidy
+
+    def _is_untold(self) -> bool:
+        """Whether a receiver has something to be told; asked again when somebody wrote, or a receiver may be back."""
+        receivers = self._params.notifications.receivers
+        if receivers and (self._written or self._is_due("told", TOLD_SECONDS)):
+            self._written = False
+            self._untold = self._due.look()
+        return self._untold
 
     def _publish(self) -> None:
         info = self._info().model_copy(update=self._details())
@@ -219,17 +247,27 @@ class Daemon:
 
     def _details(self) -> dict[str, object]:
         state, reconciler, admin = self._state, self._reconciler, self._admin
-        record = [self._record_problem] if self._record_problem else []
+        own = (self._record_problem, self._due.problem, self._receiver.problem, *self._parts.problems)
         workers = reconciler.fleet.problems(reconciler.wanted(state))
         return {
             **reconciler.describe(),
-            "mlflow": services.page_url(self._settings),
+            "mlflow": self._settings.page,
             "admin": admin.url,
             "admin_problem": admin.problem,
             "wanted_champion": state.champion.digest if state.champion else None,
-            "problems": (*record, *workers, *self._services.problems),
+            "unlogged": self._unlogged(),
+            "problems": (
+                *filter(None, own),
+                *workers,
+                *self._services.problems,
+                *state_file.lost_versions(self._settings),
+            ),
             "processes": {pid: process.identity(pid) for pid in (os.getpid(), *reconciler.pids, *self._services.pids)},
         }
+
+    def _unlogged(self) -> dict[str, int]:
+        lost = (self._last_word.unlogged if self._last_word else {}).get("requests", 0) + self._receiver.lost
+        return {"requests": lost, "predictions": self._reconciler.fleet.unlogged()}
 
     def _is_due(self, what: str, seconds: float) -> bool:
         if due := time.monotonic() - self._last[what] >= seconds:
@@ -254,7 +292,7 @@ def main() -> int:
     if os.fork():
         os._exit(0)
     os.setsid()
-    with state_file.held(settings, "daemon", 5.0), listen() as log:
+    with state_file.held(settings, "daemon", 5.0), listen(state_file.folder(settings)) as log:
         return supervise("daemon", daemon)
 
 

@@ -19,37 +19,32 @@ from tokka.deployment.registry import Registry
 from tokka.deployment.rollout import ReadLog, Rollout, RolloutResult
 from tokka.errors import TokkaError
 from tokka.params import Params
+from tokka.registry.entities import VersionInfo
 from tokka.settings import Settings
 from tokka.stack import state_file
 from tokka.stack.local_target import LocalTarget
 
 
-class Unasked:
-    """In the place of the registry: no rows to replay, and nothing is shown there."""
+class _Unasked:
+    """In the place of the registry: no rows to replay, no tags, date and aliases, and nothing is shown there."""
 
-    tags: Mapping[str, str] = {}
-    created = 0.0
-
-    def version(self, version: str) -> "Unasked":
-        """A version without a date."""
-        return self
+    def version(self, version: str) -> VersionInfo:
+        return VersionInfo(version)
 
     def download_evidence(self, version: str, into: Path) -> None:
-        """Nothing comes."""
+        return
 
     def tag_version(self, version: str, tags: Mapping[str, str]) -> None:
-        """Left to others."""
         raise TokkaError("stack/sync_registry.py shows it")
 
     def aliases(self) -> dict[str, str]:
-        """None are known."""
         return {}
 
     def set_alias(self, alias: str, version: str) -> None:
-        """Left to others."""
+        return
 
     def delete_alias(self, alias: str) -> None:
-        """Left to others."""
+        return
 
 
 def go_on(
@@ -58,8 +53,7 @@ def go_on(
 ) -> RolloutResult | None:  # fmt: skip
     """Drive the watch or the A/B test that is under way to its end; None when there is none.
 
-    Args:
-        params: of the stack; what the rollout itself was given goes first.
+    What the rollout itself was given goes before the stack's params.
     """
     state = record.read(params.registry.model)
     if state.phase not in ("watch", "ab") or state.on_trial is None:
@@ -71,7 +65,7 @@ def go_on(
 
         registry = open_registry(given, settings)
     rollout = Rollout(
-        version=state.on_trial.version, registry=registry or Unasked(), record=record, target=target, params=given,
+        version=state.on_trial.version, registry=registry or _Unasked(), record=record, target=target, params=given,
         settings=settings, clock=clock, open_log=open_log,
     )  # fmt: skip
     return loop.go_on(rollout, state)

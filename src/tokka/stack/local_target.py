@@ -1,27 +1,25 @@
-"""A laptop as a target: the stack's daemon makes it so, and this looks at it from outside.
-
-target = LocalTarget(settings, params)
-target.observe()                              # what HAProxy and the workers really do
-target.infer(digest, [{"text": "…"}])         # one revision's workers, off the live path
-"""
+"""A laptop as a target: the stack's daemon makes it so, and this looks at it from outside."""
 
 import contextlib
-import http.client
-import json
-import time
+import functools
+import itertools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
+
+from tokka.deployment.kserve.predictors import ask_row, shadow_client
 from tokka.deployment.record.state import State
 from tokka.deployment.record.target import Answer, Observed, Question
 from tokka.errors import TokkaError
 from tokka.gateway.gateway import HOST
 from tokka.params import Params
-from tokka.serving.service import SHADOW
+from tokka.processes.stack_key import StackKey
+from tokka.serving.service import KEY
 from tokka.settings import Settings
+from tokka.stack import state_file
 from tokka.stack.stack import ensure_up, status
 
-TIMEOUT_SECONDS = 30.0
 # The daemon speaks every four seconds at least; what it said so long ago may not be so any more.
 STALE_SECONDS = 10.0
 
@@ -34,20 +32,12 @@ class LocalTarget:
         self._params = params
 
     def apply(self, state: State) -> None:
-        """See that the daemon runs: it reads the record by itself, and follows it within a fraction of a second.
-
-        Raises:
-            TokkaError: the stack does not start.
-        """
+        """See that the daemon runs, or raise TokkaError: it follows the record by itself, at once."""
         if status(self._settings) is None:
             ensure_up(self._settings, self._params)
 
     def observe(self) -> Observed:
-        """What HAProxy and the workers do now.
-
-        Raises:
-            TokkaError: no stack runs, or its daemon is stuck.
-        """
+        """What HAProxy and the workers do now; raises TokkaError when no stack runs, or its daemon is stuck."""
         info = status(self._settings)
         if info is None:
             raise TokkaError("no stack is running", "`tokka up` starts it")
@@ -59,63 +49,33 @@ class LocalTarget:
             challenger=info.challenger,
             share=info.share,
             ready=tuple(sorted({worker.digest for worker in info.workers if worker.state == "ready"})),
+            problems=problems_of(info.problems),
         )
 
     def infer(self, digest: str, rows: Sequence[Question]) -> list[Answer]:
         """Ask one revision's workers directly, one row per request; not logged as traffic.
 
-        Raises:
-            TokkaError: no worker of this revision is ready, or none could answer.
+        Raises TokkaError when no worker of this revision is ready, or none could answer.
         """
         info = status(self._settings)
         ports = [worker.port for worker in info.workers if worker.digest == digest and worker.ready] if info else []
         if not ports:
             raise TokkaError(f"no worker of the model {digest[:12]} is ready", "see tokka status")
-        shares = [rows[number :: len(ports)] for number in range(len(ports))]
         turns = [[*ports[number:], *ports[:number]] for number in range(len(ports))]
-        with ThreadPoolExecutor(max_workers=len(ports)) as pool:
-            answers = list(pool.map(_ask_all, turns, shares))
-        return [answers[number % len(ports)][number // len(ports)] for number in range(len(rows))]
+        key = StackKey.of(state_file.folder(self._settings)).internal
+        with shadow_client({KEY: key}) as client, ThreadPoolExecutor(max_workers=len(ports)) as pool:
+            return list(pool.map(functools.partial(_ask_any, client), itertools.cycle(turns), rows))
 
 
-class _Gone(Exception):
-    """The worker broke off: it says nothing about its model."""
+def problems_of(sentences: Sequence[str]) -> dict[str, str]:
+    """Version to why its workers do not start, of what the daemon tells people: `version 3: …`."""
+    told = [one.removeprefix("version ").partition(": ") for one in sentences if one.startswith("version ")]
+    return {version: why for version, _, why in told if version.isdecimal()}
 
 
-def _ask_all(ports: Sequence[int], rows: Sequence[Question]) -> list[Answer]:
-    """Ask the first worker; the next one for what it cannot answer, since it was killed or replaced meanwhile.
-
-    Raises:
-        TokkaError: none of them can.
-    """
-    answers: list[Answer] = []
+def _ask_any(client: httpx.Client, ports: Sequence[int], row: Question) -> Answer:
+    """Ask the first worker; the next one if that was killed or replaced meanwhile, which says nothing of its model."""
     for port in ports:
-        connection = http.client.HTTPConnection(HOST, port, timeout=TIMEOUT_SECONDS)
-        with contextlib.closing(connection), contextlib.suppress(_Gone):
-            while len(answers) < len(rows):
-                answers.append(_ask(connection, rows[len(answers)]))
-    if len(answers) < len(rows):
-        raise TokkaError("the workers of the model broke off", "see tokka status")
-    return answers
-
-
-def _ask(connection: http.client.HTTPConnection, row: Question) -> Answer:
-    body = json.dumps(dict(row))
-    began = time.perf_counter()
-    try:
-        connection.request("POST", "/predict", body, {SHADOW: "1", "content-type": "application/json"})
-        response = connection.getresponse()
-        answer = json.loads(response.read())
-    except TimeoutError:
-        connection.close()
-        return Answer(error=f"no answer within {TIMEOUT_SECONDS:g} s")
-    except (OSError, http.client.HTTPException) as error:
-        raise _Gone from error
-    except ValueError as error:
-        return Answer(error=str(error))
-    latency = (time.perf_counter() - began) * 1000
-    if response.status != 200:
-        return Answer(error=f"{response.status}: {answer.get('error', '')}", latency_ms=latency)
-    return Answer(
-        label=answer.get("label", ""), value=answer.get("value"), score=answer.get("score"), latency_ms=latency
-    )
+        with contextlib.suppress(httpx.NetworkError, httpx.RemoteProtocolError):
+            return ask_row(client, f"http://{HOST}:{port}", row)
+    raise TokkaError("the workers of the model broke off", "see tokka status")

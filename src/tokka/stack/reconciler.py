@@ -1,8 +1,4 @@
-"""Gateway and workers, brought in line with the record; what a killed daemon has left is taken over as it serves.
-
-reconciler = Reconciler(settings, params, exposure, supervisor, log_port)
-reconciler.step(state)             # again and again; True when the split or the generation in force changed
-"""
+"""Gateway and workers, brought in line with the record; what a killed daemon has left is taken over as it serves."""
 
 import contextlib
 import logging
@@ -21,10 +17,12 @@ from tokka.jobs.broker import SOCKET
 from tokka.params import Params
 from tokka.processes import process
 from tokka.processes.detached import DetachedProcess
+from tokka.processes.stack_key import FILE as STACK_KEY
 from tokka.serving.options import ENVIRONMENT, MODULE, WorkerOptions, command
 from tokka.settings import Settings
 from tokka.stack import state_file
 from tokka.stack.services import broker
+from tokka.stack.stack import status
 from tokka.stack.state_file import StackInfo
 from tokka.stack.workers import Fleet, bare, digest, key
 
@@ -38,22 +36,17 @@ STRAY_SECONDS, STRAY_INTERVAL_SECONDS = 10.0, 1.0
 
 
 class Reconciler:
-    """Starts and ends gateway and workers.
+    """Starts and ends gateway and workers, children of the `supervisor`.
 
-    Args:
-        supervisor: their parent, an ancestor of this process.
-        log_port: UDP port that takes the gateway's log.
-
-    Raises:
-        TokkaError: the port is taken, or the gateway does not start.
+    Raises TokkaError when the port is taken, or the gateway does not start.
     """
 
-    def __init__(self, settings: Settings, params: Params, exposure: Exposure, supervisor: int, log_port: int) -> None:
+    def __init__(self, settings: Settings, params: Params, exposure: Exposure, supervisor: int) -> None:
         self._settings, self._params, self._exposure = settings, params, exposure
-        self._supervisor, self._log_port, self._born = supervisor, log_port, time.monotonic()
+        self._supervisor, self._born = supervisor, time.monotonic()
         self._folder, self._logs = state_file.folder(settings), settings.home / "logs"
         self._jobs = SOCKET if broker(settings, params) else ""
-        last = last_word(settings, supervisor)
+        last = status(settings)
         self._serving, self.generation = _served(last) if last else None, last.generation if last else -1
         self.fleet = Fleet(
             self._spawn, count=params.serving.workers, folder=self._folder / "workers",
@@ -66,8 +59,7 @@ class Reconciler:
     def step(self, state: State, *, calm: bool = False) -> bool:
         """Do what can be done now, without waiting; whether the split or the generation in force changed.
 
-        Args:
-            calm: nothing moves, so that the gateway need not be compared at once.
+        While it is `calm` nothing moves, so that the gateway need not be compared at once.
         """
         self._revive()
         self._end_strays()
@@ -115,14 +107,6 @@ class Reconciler:
             "restarts": self.fleet.restarts(),
         }
 
-    def stop_gateway(self) -> None:
-        """End the gateway."""
-        self.gateway.stop()
-
-    def stop_workers(self) -> None:
-        """End the workers."""
-        self.fleet.stop()
-
     def _apply(self, split: Split, generation: int) -> bool:
         try:
             self.gateway.sync(split)
@@ -144,12 +128,13 @@ class Reconciler:
             champion_grpc_ports=tuple(worker.grpc_port for worker in champions if worker.grpc_port),
             challenger_grpc_ports=tuple(worker.grpc_port for worker in challengers if worker.grpc_port),
             share=state.share,
+            rollout=state.rollout or NOBODY,
         )
 
     def _make_gateway(self) -> Gateway:
         serving = self._params.serving
         return Gateway(
-            self._folder, port=self._settings.port, log_port=self._log_port, slots=serving.workers,
+            self._folder, port=self._settings.port, slots=serving.workers,
             max_body_bytes=serving.max_body_bytes, log=self._logs / "gateway.log", jobs=self._jobs,
             exposure=self._exposure, in_flight=2 * serving.batch, max_wait_ms=serving.max_wait_ms,
             supervisor=self._supervisor,
@@ -181,9 +166,9 @@ class Reconciler:
             raise TokkaError(f"{folder} is missing: it is being fetched from the registry")
         options = WorkerOptions(
             model_dir=folder, ready_file=ready_file, name=self._params.registry.model, version=revision.version,
-            digest=revision.digest, signed=True, requests=self._settings.home / "requests", batch=serving.batch,
-            max_delay_ms=serving.max_delay_ms, max_body_bytes=serving.max_body_bytes, max_rows=serving.max_rows,
-            max_tokens=serving.max_tokens, store_text=self._params.monitoring.store_text, jobs=bool(self._jobs),
+            digest=revision.digest, signed=True, requests=self._settings.home / "requests",
+            store_text=self._params.monitoring.store_text, jobs=bool(self._jobs),
+            stack_key=self._folder / STACK_KEY, **serving.to_workers,
         )  # fmt: skip
         return DetachedProcess.start(
             command(options), supervisor=self._supervisor, folder=self._folder, log=self._logs / "workers.log",
@@ -197,12 +182,6 @@ class Reconciler:
         if due := time.monotonic() - self._last[what] >= seconds:
             self._last[what] = time.monotonic()
         return due
-
-
-def last_word(settings: Settings, supervisor: int) -> StackInfo | None:
-    """What the last daemon of this supervisor said last; None for the first one."""
-    info = state_file.last_word(settings)
-    return info if info is not None and (info.pid, info.started) == (supervisor, process.identity(supervisor)) else None
 
 
 def _served(last: StackInfo) -> Revision | None:

@@ -1,12 +1,8 @@
-"""What the daemon runs beside gateway and workers: one table that says what, when and how, and one loop that does it.
-
-services = Services(table(settings, params, exposure), settings, environment, supervisor)
-services.step(state, facts)           # again and again; never waits
-services.pids, services.problems; services.stop()
-"""
+"""What the daemon runs beside gateway and workers: one table says what, when and how, and one loop does it."""
 
 import logging
 import math
+import os
 import signal
 import sys
 import time
@@ -16,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from tokka.deployment.record.state import State
+from tokka.deployment.review import webhook
 from tokka.errors import TokkaError
 from tokka.gateway.exposure import Exposure
 from tokka.gateway.gateway import HOST, require_free
@@ -23,17 +20,19 @@ from tokka.jobs.broker import require_known
 from tokka.params import Params
 from tokka.processes.child import Child
 from tokka.processes.detached import DetachedProcess
+from tokka.processes.page_password import password_file
 from tokka.processes.process import BACKGROUND_NICENESS
-from tokka.settings import Settings
+from tokka.settings import PAGE_PORT_OFFSET, Settings
 from tokka.stack import state_file
 
 logger = logging.getLogger("tokka.stack")
 
 STOP_SECONDS = 5.0
-PAGE_PORT_OFFSET = 10
 AUTHORIZER_SOCKET = "authority.sock"
-# The request log is sealed and its oldest part deleted so often, for the first time so long after the start.
-ARCHIVE_SECONDS, FIRST_ARCHIVE_SECONDS = 600.0, 60.0
+# The request log is sealed and its oldest part deleted so often at most.
+ARCHIVE_SECONDS = 600.0
+# A sender ends when nothing is due: this is how late the next notification is at most.
+NOTIFY_SECONDS = 2.0
 # What a completion lacks may be away for long (the registry), and each try imports for seconds.
 DETAILS_RETRY_SECONDS = 60.0
 # A service that lives for so long has no problem any more.
@@ -42,23 +41,29 @@ STABLE_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Facts:
-    """What the daemon knows besides the record."""
+    """What the daemon knows besides the record.
 
-    uptime_s: float = 0.0
-    # Every wanted worker answers, or has had the time to.
+    Args:
+        settled: every wanted worker answers, or has had the time to.
+        calm: the record has not changed for some seconds.
+        abandoned: the owner of the rollout in the record has died.
+        missing: the folder of a wanted model is not here.
+        registered: there is a model registry.
+        unseen: the last rollout left answers of both models that nobody has compared.
+        incomplete: details of an evaluation are to be measured, and no run goes on.
+        untidy: segments of the request log are to be sealed or deleted.
+        untold: a notification is to be sent.
+    """
+
     settled: bool = False
-    # The record has not changed for some seconds.
     calm: bool = False
-    # The owner of the rollout in the record has died.
     abandoned: bool = False
-    # The folder of a wanted model is not here.
     missing: bool = False
-    # There is a model registry.
     registered: bool = False
-    # The last rollout left answers of both models that nobody has compared.
     unseen: bool = False
-    # Details of an evaluation are to be measured, and no run goes on.
     incomplete: bool = False
+    untidy: bool = False
+    untold: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,19 +98,24 @@ class Service:
 
 
 def table(settings: Settings, params: Params, exposure: Exposure) -> tuple[Service, ...]:
-    """Every service of a stack with these settings and params.
-
-    Raises:
-        UsageError: the broker's URL is none that is known.
-    """
+    """Every service of a stack with these settings and params; raises UsageError for a broker of no known kind."""
     folder, url = str(state_file.folder(settings)), broker(settings, params)
     if url:
         require_known(url)
-    absent = {"mlflow": not has_own_page(settings), "authority": not exposure.authentication, "jobs": not url}
+    # Every account of this machine reaches loopback; what they write there would be shown as ours.
+    password = password_file(settings.home) if settings.has_own_page else ""
+    absent = {"mlflow": not settings.has_own_page, "authority": not exposure.authentication, "jobs": not url,
+              "notify": not params.notifications.receivers,
+              "triggers": params.triggers.worker != "stack"}  # fmt: skip
     rows = (
-        Service("upkeep", _module("tokka.stack.sync_registry"), wants_upkeep, lifetime="stack"),
-        Service("archive", _module("tokka.stack.archive_log"),
-                lambda _, facts: facts.uptime_s > FIRST_ARCHIVE_SECONDS, retry_s=ARCHIVE_SECONDS),
+        Service("upkeep", _module("tokka.stack.sync_registry"),
+                lambda state, facts: wants_upkeep(state, facts, reviewed=params.registry.review == "required"),
+                lifetime="stack",
+                environment=webhook.environment(settings) if settings.has_own_page else {}),
+        Service("archive", _module("tokka.stack.archive_log"), lambda _, facts: facts.untidy,
+                retry_s=ARCHIVE_SECONDS),
+        Service("notify", _module("tokka.notifications.delivery", folder), lambda _, facts: facts.untold,
+                retry_s=NOTIFY_SECONDS, problem="notifications wait"),
         Service("rollout-view", _module("tokka.monitoring.rollout_view", "{rollout}"),
                 lambda _, facts: facts.calm and facts.unseen, once=True),
         Service("drive", _module("tokka.stack.drive"),
@@ -117,7 +127,7 @@ def table(settings: Settings, params: Params, exposure: Exposure) -> tuple[Servi
                 retry_s=DETAILS_RETRY_SECONDS, niceness=19, interrupted=True),
         # Run as MLflow's own launcher runs it, whose child nothing would end when the stack is killed.
         Service("mlflow", _module("tokka.processes.web_server", HOST, str(page_port(settings)),
-                                  "mlflow.server.fastapi_app:app"),
+                                  "mlflow.server.fastapi_app:app", str(password)),
                 lambda _, facts: facts.registered and facts.settled, lifetime="stack", port=page_port(settings),
                 environment=_page_environment(settings), problem="no MLflow page"),
         # While it is away, nobody new is let in.
@@ -125,24 +135,19 @@ def table(settings: Settings, params: Params, exposure: Exposure) -> tuple[Servi
                 lambda *_: True, retry_s=0.2, niceness=0),
         Service("jobs", _module("tokka.jobs.process", folder), lambda *_: True, retry_s=1.0, niceness=0,
                 environment={"TOKKA_BROKER": url}, problem="asynchronous jobs"),
+        Service("triggers", _module("tokka.triggers.worker"), lambda _, facts: facts.settled, retry_s=5.0,
+                problem="git pushes are not taken"),
     )  # fmt: skip
     return tuple(row for row in rows if not absent.get(row.name))
 
 
-def wants_upkeep(state: State, facts: Facts) -> bool:
-    """Importing MLflow costs seconds of processor time: not beside a rollout that moves, unless a model is missing."""
+def wants_upkeep(state: State, facts: Facts, *, reviewed: bool) -> bool:
+    """Importing MLflow costs seconds of processor time: not beside a rollout that moves, unless a model is missing.
+
+    Before anything serves it is wanted where versions are `reviewed`: the first one waits for its approval as well.
+    """
     calm = facts.calm or state.phase == "idle"
-    return facts.registered and (facts.missing or (facts.settled and calm and state.generation > 0))
-
-
-def has_own_page(settings: Settings) -> bool:
-    """Whether MLflow's page is served by this stack: only when the tracking store is a SQLite file here."""
-    return settings.tracking_uri.startswith("sqlite:")
-
-
-def page_url(settings: Settings) -> str:
-    """Where people look at MLflow."""
-    return f"http://{HOST}:{page_port(settings)}" if has_own_page(settings) else settings.tracking_uri
+    return facts.registered and (facts.missing or (facts.settled and calm and (reviewed or state.generation > 0)))
 
 
 def page_port(settings: Settings) -> int:
@@ -152,7 +157,7 @@ def page_port(settings: Settings) -> int:
 
 def has_registry(settings: Settings) -> bool:
     """Whether there is a registry yet: its SQLite file is made by whoever writes to it first."""
-    return not has_own_page(settings) or Path(settings.tracking_uri.removeprefix("sqlite:///")).is_file()
+    return not settings.has_own_page or Path(settings.tracking_uri.removeprefix("sqlite:///")).is_file()
 
 
 def broker(settings: Settings, params: Params) -> str:
@@ -166,7 +171,7 @@ def _module(name: str, *arguments: str) -> tuple[str, ...]:
 
 def _page_environment(settings: Settings) -> dict[str, str]:
     artifacts = (settings.home / "artifacts").as_uri()
-    return {
+    return webhook.environment(settings) | {
         "_MLFLOW_SERVER_FILE_STORE": settings.tracking_uri,
         "_MLFLOW_SERVER_ARTIFACT_ROOT": artifacts,
         "_MLFLOW_SERVER_ARTIFACT_DESTINATION": artifacts,
@@ -199,17 +204,14 @@ def is_due(service: Service, run: Run, state: State, facts: Facts, now: float) -
 
 
 class Services:
-    """The services of a table, and the process of each.
-
-    Args:
-        environment: variables of every service.
-        supervisor: with whom those of lifetime `stack` end.
-    """
+    """The services of a table, and the process of each; those of lifetime `stack` end with the supervisor."""
 
     def __init__(
-        self, services: tuple[Service, ...], settings: Settings, environment: Mapping[str, str], supervisor: int
-    ) -> None:
-        self._environment, self._supervisor = environment, supervisor
+        self, services: tuple[Service, ...], settings: Settings, supervisor: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        self._environment, self._supervisor = {**os.environ, **settings.environment()}, supervisor
+        self._clock = clock
         self._folder, self._logs = state_file.folder(settings), settings.home / "logs"
         self._runs = {one: Run(DetachedProcess.recall(self._pid_file(one), supervisor)) for one in services}
 
@@ -225,7 +227,7 @@ class Services:
 
     def step(self, state: State, facts: Facts) -> None:
         """Notice which ended, and start those that are due."""
-        now = time.monotonic()
+        now = self._clock()
         for service, run in self._runs.items():
             if run.process is not None and (code := run.process.poll()) is not None:
                 run.process = None
@@ -247,21 +249,26 @@ class Services:
         return self._folder / f"{service.name}.pid.json"
 
     def _start(self, service: Service, run: Run) -> None:
+        log, environment = self._logs / f"{service.name}.log", {**self._environment, **service.environment}
+        command = [part.replace("{rollout}", run.rollout or "") for part in service.command]
         try:
             if service.port:
                 require_free(service.port)
-            command = [part.replace("{rollout}", run.rollout or "") for part in service.command]
-            run.process = self._launch(service, command)
+            if service.lifetime == "daemon":
+                run.process = Child(command, log=log, environment=environment, niceness=service.niceness)
+                return
+            run.process = found = DetachedProcess.start(
+                command, supervisor=self._supervisor, folder=self._folder, log=log, environment=environment,
+                niceness=service.niceness,
+            )  # fmt: skip
+            self._remember(service, found)
         except (TokkaError, OSError) as error:
             run.problem = str(error)
 
-    def _launch(self, service: Service, command: list[str]) -> Child | DetachedProcess:
-        log, environment = self._logs / f"{service.name}.log", {**self._environment, **service.environment}
-        if service.lifetime == "daemon":
-            return Child.start(command, log=log, environment=environment, niceness=service.niceness)
-        found = DetachedProcess.start(
-            command, supervisor=self._supervisor, folder=self._folder, log=log, environment=environment,
-            niceness=service.niceness,
-        )  # fmt: skip
-        found.remember(self._pid_file(service))
-        return found
+    def _remember(self, service: Service, found: DetachedProcess) -> None:
+        """Or end it: a successor of this daemon would not know it, and start another one beside it."""
+        try:
+            found.remember(self._pid_file(service))
+        except OSError:
+            found.stop(signal.SIGKILL, STOP_SECONDS)
+            raise

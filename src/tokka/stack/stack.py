@@ -31,34 +31,25 @@ STOP_SECONDS = 25.0
 # A daemon that has written nothing for so long is stuck.
 STUCK_SECONDS = 30.0
 # Variables of the run that starts the stack, which the daemon must not inherit.
-OF_A_RUN = (
-    "TOKKA_EVENTS",
-    pending.RUN_FOLDER,
-    "MLFLOW_RUN_ID",
-    "MLFLOW_EXPERIMENT_ID",
-    "MLFLOW_EXPERIMENT_NAME",
+OF_A_RUN = {
+    "TOKKA_EVENTS", pending.RUN_FOLDER, "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME",
     "MLFLOW_RUN_CONTEXT",
-)
+}  # fmt: skip
 
 
 def ensure_up(settings: Settings, params: Params, timeout: float = 120.0) -> StackInfo:
     """Start the stack, or find that it runs with these params; return once it serves what the record wants.
 
     A stack that runs with another name or other serving params is restarted. A champion that cannot be served does
-    not fail this: it is one of `problems`.
-
-    Args:
-        timeout: seconds.
-
-    Raises:
-        TokkaError: the port is taken, or the daemon does not come up; the message quotes the end of its log.
+    not fail this: it is one of `problems`. A port that is taken, and a daemon that does not come up within `timeout`
+    seconds, raise TokkaError; the message quotes the end of its log.
     """
     exposure = Exposure.of(settings, params.serving)
     deadline = time.monotonic() + timeout
     with held(settings, "start", timeout):
         info = status(settings)
         wanted = (state_file.configuration(params), endpoint(settings), exposure.authentication)
-        if info is None or info.silent_s > STUCK_SECONDS or _told(info) != wanted:
+        if info is None or info.silent_s > STUCK_SECONDS or info.told != wanted:
             _down(settings)
             require_free(settings.port, settings.host)
             require_free(settings.grpc_port, settings.host, "TOKKA_GRPC_PORT")
@@ -67,11 +58,7 @@ def ensure_up(settings: Settings, params: Params, timeout: float = 120.0) -> Sta
 
 
 def down(settings: Settings) -> bool:
-    """End the stack and see that nothing of it is left; False when none ran.
-
-    Raises:
-        TokkaError: a process of it cannot be ended.
-    """
+    """End the stack and see that nothing of it is left; False when none ran. Raises TokkaError for what stays."""
     if not state_file.folder(settings).is_dir():
         return False
     with held(settings, "start", 60.0):
@@ -88,7 +75,7 @@ def _start_daemon(settings: Settings, params: Params) -> None:
     log = _log(settings)
     log.parent.mkdir(parents=True, exist_ok=True)
     state_file.forget(settings)
-    belongs = (*OF_A_RUN, "TMPDIR") if pending.RUN_FOLDER in os.environ else OF_A_RUN
+    belongs = OF_A_RUN | ({"TMPDIR"} if pending.RUN_FOLDER in os.environ else set())
     own = {name: value for name, value in os.environ.items() if name not in belongs}
     environment = {**own, **settings.environment(), "PYTHONUNBUFFERED": "1"}
     state_file.write_params(settings, params)
@@ -119,10 +106,6 @@ def _wait_settled(settings: Settings, deadline: float) -> StackInfo:
         if time.monotonic() > deadline:
             raise TokkaError(f"the stack is not ready in time: {_tail(log)}", f"see {log}")
         time.sleep(0.05)
-
-
-def _told(info: StackInfo) -> tuple[str, str, bool]:
-    return info.configuration, info.endpoint, info.authentication
 
 
 def _down(settings: Settings) -> bool:

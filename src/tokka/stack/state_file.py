@@ -1,8 +1,4 @@
-"""The files of a stack in TOKKA_HOME/stack: params.json, what it is told, and state.json, what its daemon says.
-
-publish(settings, info)                # by the daemon
-info = last_word(settings)             # by anybody; None when there is none
-"""
+"""The files of a stack in TOKKA_HOME/stack: params.json, what it is told, and state.json, what its daemon says."""
 
 import contextlib
 import time
@@ -12,11 +8,18 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tokka import files
-from tokka.deployment.record.state import Revision
+from tokka.deployment.record.state import Revision, State
+from tokka.errors import TokkaError
 from tokka.params import Params
 from tokka.settings import Settings
 
 STATE, PARAMS = "state.json", "params.json"
+# Role to version of what the record names and the registry has lost.
+LOST = "lost.json"
+# A state fills blocks of this size, so that a full disk can take the next one in the place of the last.
+BLOCK_BYTES = 16 << 10
+# One that is just being written over is read again so often.
+READINGS, READING_SECONDS = 20, 0.005
 
 
 class WorkerInfo(BaseModel):
@@ -51,7 +54,7 @@ class StackInfo(BaseModel):
     updated is in seconds since 1970, moment in seconds of the machine's monotonic clock.
     champion and challenger are digests, share in [0, 1], as HAProxy really splits; generation is the record's that is
     in force. serving is False until the gateway listens. problems are sentences for people.
-    processes are pids and when they started.
+    processes are pids and when they started. unlogged counts what the request log could not take, by its kind.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -78,7 +81,13 @@ class StackInfo(BaseModel):
     workers: tuple[WorkerInfo, ...] = ()
     restarts: int = 0
     problems: tuple[str, ...] = ()
+    unlogged: dict[str, int] = {}
     processes: dict[int, float] = {}
+
+    @property
+    def told(self) -> tuple[str, str, bool]:
+        """What the stack was started with: another one means another stack."""
+        return self.configuration, self.endpoint, self.authentication
 
     @property
     def settled(self) -> bool:
@@ -99,23 +108,49 @@ def folder(settings: Settings) -> Path:
 def held(settings: Settings, name: str, timeout: float) -> contextlib.AbstractContextManager[None]:
     """One holder at a time: `start` for whoever starts or ends the stack, `daemon` for the supervisor.
 
-    Raises:
-        TokkaError: somebody else holds it for longer than `timeout` seconds.
+    Raises TokkaError when somebody else holds it for longer than `timeout` seconds.
     """
     return files.locked(folder(settings) / f"{name}.lock", timeout)
 
 
 def last_word(settings: Settings) -> StackInfo | None:
     """What a daemon of this home said last, whether it lives or not."""
-    try:
-        return StackInfo.model_validate_json((folder(settings) / STATE).read_bytes())
-    except (OSError, ValidationError):
-        return None
+    for _ in range(READINGS):
+        try:
+            return StackInfo.model_validate_json((folder(settings) / STATE).read_bytes())
+        except ValidationError:
+            time.sleep(READING_SECONDS)
+        except OSError:
+            break
+    return None
 
 
 def publish(settings: Settings, info: StackInfo) -> None:
-    """Replace state.json; without a sync, since it describes processes that a crash of the machine ends too."""
-    files.write_bytes(folder(settings) / STATE, info.model_dump_json().encode(), sync=False)
+    """Replace state.json; without a sync, since it describes processes that a crash of the machine ends too.
+
+    Where the disk is full it is written over instead: its blocks are there. OSError when that fails too.
+    """
+    path, said = folder(settings) / STATE, info.model_dump_json().encode()
+    content = said.ljust(-(-len(said) // BLOCK_BYTES) * BLOCK_BYTES)
+    try:
+        files.write_bytes(path, content, sync=False)
+    except OSError:
+        if not path.exists() or path.stat().st_size < len(content):
+            raise
+        with path.open("r+b", buffering=0) as file:
+            file.write(content.ljust(path.stat().st_size))
+
+
+def as_state(info: StackInfo) -> State:
+    """What a daemon's last word tells of the record, for as long as that cannot be read."""
+    known = {one.digest: one.revision for one in info.workers if one.state != "stopping"}
+    champion = known.get(info.champion or "") or known.get(info.wanted_champion or "")
+    challenger = known.get(info.challenger or "") if champion else None
+    previous = next((one for one in known.values() if one not in (champion, challenger)), None)
+    return State(
+        endpoint=info.name, generation=max(info.generation, 0), champion=champion, challenger=challenger,
+        previous=previous, share=info.share if challenger else 0.0, phase="step" if challenger else "idle",
+    )  # fmt: skip
 
 
 def forget(settings: Settings) -> None:
@@ -134,10 +169,19 @@ def write_params(settings: Settings, params: Params) -> None:
     files.write_json(folder(settings) / PARAMS, params.model_dump(mode="json"))
 
 
-def read_params(settings: Settings) -> Params:
-    """What the stack was told when it started.
+def lost_versions(settings: Settings) -> list[str]:
+    """What the record names and the registry has lost, one sentence each."""
+    path = folder(settings) / LOST
+    try:
+        found = files.read_json(path) if path.is_file() else {}
+    except TokkaError:
+        return []
+    return [
+        f"version {version} ({role}) was deleted in MLflow; its signed copy here goes on, and so does the next run"
+        for role, version in found.items()
+    ]
 
-    Raises:
-        TokkaError: it never started.
-    """
+
+def read_params(settings: Settings) -> Params:
+    """What the stack was told when it started; raises TokkaError when it never did."""
     return Params.model_validate(files.read_json(folder(settings) / PARAMS))

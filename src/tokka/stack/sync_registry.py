@@ -3,24 +3,28 @@
     python -m tokka.stack.sync_registry
 
 It shows the record's champion, challenger and previous as the registry's aliases, at once after each change, and again
-when somebody else has written there; says of a version what became of it when its rollout could not; and fetches the
-model folders that the record names and this machine lacks.
+when somebody else has written there; starts the rollout of what was approved; says of a version what became of it when
+its rollout could not; and fetches the model folders that the record names and this machine lacks.
 """
 
 import sys
 import time
 from pathlib import Path
 
+from tokka import files
 from tokka.database import Commits
-from tokka.deployment.reconcile import keep_aliases, show_last_verdict
+from tokka.deployment.reconcile import keep_aliases, lost_versions, show_last_verdict
 from tokka.deployment.record.record import Record
 from tokka.deployment.record.state import State
 from tokka.deployment.registry import Registry
+from tokka.deployment.review.acting import Reviews
+from tokka.deployment.review.admission import SignedAdmission
 from tokka.errors import TokkaError
 from tokka.params import Params
 from tokka.processes.supervisor import supervise
 from tokka.settings import Settings
 from tokka.stack import state_file
+from tokka.stack.state_file import LOST
 
 # From one look at a SQLite file's stamp to the next, and from one question to a server to the next.
 WATCH_SECONDS, ASK_SECONDS = 0.5, 1.0
@@ -45,38 +49,36 @@ def work(params: Params, settings: Settings) -> int:
 
     record, registry = Record(settings.record_url), open_registry(params, settings)
     written, tagged = Commits(settings.record_url), Commits(settings.tracking_uri)
-    known, due = None, 0.0
+    known, due, reviews = None, 0.0, Reviews(record, registry, params, settings)
     while True:
         try:
-            late = time.monotonic() >= due
-            due = time.monotonic() + REPAIR_SECONDS if late else due
+            if late := time.monotonic() >= due:
+                due = time.monotonic() + REPAIR_SECONDS
             if _has_moved(record, written, known, params) or (late and _needs_repair(known, tagged, settings)):
                 written.mark()
                 tagged.mark()
                 known = None
                 known = bring_in_line(record, registry, params, settings)
+            reviews.look(late=late)
         except TokkaError as error:
             error.report()
-        time.sleep(WATCH_SECONDS if written.is_watchable else ASK_SECONDS)
+        reviews.wait(WATCH_SECONDS if written.is_watchable else ASK_SECONDS)
 
 
 def bring_in_line(record: Record, registry: Registry, params: Params, settings: Settings) -> State:
     """Do it once; the state of the record that is shown now.
 
-    Raises:
-        TokkaError: the record or the registry does not answer.
-        Refused: a model in the registry is not what was signed.
+    Raises TokkaError when the record or the registry does not answer, or a model is not what was signed.
     """
-    from tokka.registry.publish import fetch_version
-
     endpoint = params.registry.model
     # The verdict first: a version without one may keep the alias `challenger`.
     show_last_verdict(record, endpoint, registry)
     keep_aliases(record, endpoint, registry)
     state = record.read(endpoint)
+    files.write_json(settings.home / "stack" / LOST, lost_versions(state, registry))
     for version, folder in _models(state, settings).items():
         if not folder.is_dir():
-            fetch_version(version, params, settings)
+            SignedAdmission(record, params, settings).served(version, folder.name)
     return state
 
 

@@ -1,9 +1,4 @@
-"""The workers of one machine: as many per revision as wanted, started, watched, replaced and ended, without waiting.
-
-fleet = Fleet(spawn, count=2, folder=folder)
-fleet.step({revision, …})          # called again and again; each call does what can be done now
-fleet.ready(revision)              # workers that answer
-"""
+"""The workers of one machine: as many per revision as wanted, started, watched, replaced and ended, without waiting."""
 
 import json
 import logging
@@ -11,7 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict, cast
 
@@ -47,30 +42,27 @@ class ReadyFile(TypedDict, total=False):
     error: str
 
 
-@dataclass
 class Worker:
     """One worker; `since` is when its state began (monotonic clock), `signalled` whether it was told to end."""
 
-    info: WorkerInfo
-    process: DetachedProcess
-    since: float
-    signalled: bool = False
-    probe: HealthProbe | None = field(default=None, repr=False)
+    def __init__(self, info: WorkerInfo) -> None:
+        self.info, self.process = info, DetachedProcess(info.pid, info.started)
+        self.since, self.signalled = time.monotonic(), False
+        self.probe = HealthProbe(info.port) if info.ready else None
 
-    @classmethod
-    def of(cls, info: WorkerInfo) -> "Worker":
-        """A worker that an earlier daemon has told of."""
-        probe = HealthProbe(info.port) if info.ready else None
-        return cls(info, DetachedProcess(info.pid, info.started), time.monotonic(), probe=probe)
+    @property
+    def unlogged(self) -> int:
+        """Its answers that the request log could not take."""
+        return self.probe.unlogged if self.probe is not None else 0
 
     @property
     def missed(self) -> int:
         """Health checks in a row that were not answered."""
         return self.probe.missed if self.probe is not None else 0
 
-    def become(self, now: float, **changes: object) -> None:
+    def become(self, **changes: object) -> None:
         """Change what is said of it."""
-        self.info, self.since = self.info.model_copy(update=changes), now
+        self.info, self.since = self.info.model_copy(update=changes), time.monotonic()
 
     def close(self) -> None:
         """Let go of what is held for a worker that ends."""
@@ -97,20 +89,16 @@ class History:
 
 
 class Fleet:
-    """Every worker of this machine, whatever its revision.
+    """Every worker of this machine, `count` of each revision, and those that an earlier daemon has told of.
 
-    Args:
-        spawn: starts one worker.
-        count: workers per revision.
-        folder: for the ready files; emptied, but for those of the inherited.
-        inherited: what an earlier daemon said of its workers.
+    The folder takes the ready files; it is emptied, but for those of the inherited.
     """
 
     def __init__(self, spawn: Spawn, *, count: int, folder: Path, inherited: Iterable[WorkerInfo] = ()) -> None:
         self._spawn, self._count, self._folder = spawn, count, folder
-        self._workers = [Worker.of(info) for info in inherited if process.is_same(info.pid, info.started)]
+        self._workers = [Worker(info) for info in inherited if process.is_same(info.pid, info.started)]
         self._histories: dict[str, History] = {}
-        self._serial = 0
+        self._serial = self._unlogged_before = 0
         folder.mkdir(parents=True, exist_ok=True)
         for path in set(folder.iterdir()) - {Path(info.ready_file) for info in self.infos}:
             path.unlink()
@@ -144,6 +132,10 @@ class Fleet:
         """How many workers had to be replaced."""
         return sum(history.restarts for history in self._histories.values())
 
+    def unlogged(self) -> int:
+        """How many answers the request log could not take, also of workers that have ended."""
+        return self._unlogged_before + sum(worker.unlogged for worker in self._workers)
+
     def step(self, wanted: set[Revision]) -> None:
         """Notice who died or became ready, start who is missing, end who is not wanted; never waits."""
         for worker in list(self._workers):
@@ -168,13 +160,14 @@ class Fleet:
         now = time.monotonic()
         if not worker.process.alive():
             self._workers.remove(worker)
+            self._unlogged_before += worker.unlogged
             if worker.info.state != "stopping":
                 self._note_death(worker, now)
             worker.close()
         elif worker.info.state == "stopping":
             _drain(worker, now)
         elif worker.info.revision not in wanted:
-            worker.become(now, state="stopping")
+            worker.become(state="stopping")
         elif worker.info.state == "starting":
             self._look_for_ready_file(worker, now)
         elif worker.probe is not None and worker.probe.misses(now) >= TOO_MANY:
@@ -185,9 +178,7 @@ class Fleet:
     def _look_for_ready_file(self, worker: Worker, now: float) -> None:
         said = _read(worker)
         if "port" in said:
-            worker.become(
-                now, state="ready", port=said["port"], grpc_port=said["grpc_port"], seconds=said["seconds"]
-            )  # fmt: skip
+            worker.become(state="ready", port=said["port"], grpc_port=said["grpc_port"], seconds=said["seconds"])
             worker.probe = HealthProbe(said["port"])
             self._history(worker.info.revision).problem = ""
         elif now - worker.since > START_SECONDS:
@@ -218,7 +209,7 @@ class Fleet:
             version=revision.version, digest=revision.digest, pid=started.pid, started=started.started,
             state="starting", ready_file=str(ready_file),
         )  # fmt: skip
-        self._workers.append(Worker(info, started, now))
+        self._workers.append(Worker(info))
 
     def _history(self, revision: Revision) -> History:
         return self._histories.setdefault(key(revision), History())

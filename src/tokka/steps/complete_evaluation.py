@@ -35,12 +35,14 @@ class Request(BaseModel):
 def run(request: Request, settings: Settings, out: Path) -> None:
     """Complete an evaluation with its page in `out`, or, in a run of `tokka run`, leave it to the stack.
 
-    Raises:
-        TokkaError: the rows or the model are not those that were evaluated, or MLflow does not answer.
+    TokkaError when the rows or the model are not those that were evaluated, or MLflow does not answer.
     """
     if pending.RUN_FOLDER in os.environ:
         pending.folder(settings.home).mkdir(parents=True, exist_ok=True)
-        files.write_json(pending.folder(settings.home) / f"{request.run_id}.json", request.model_dump(mode="json"))
+        # In full: what does it later may be newer code, with other defaults.
+        whole = {"params": parse_params(request.params).model_dump(mode="json", exclude_none=True)}
+        waiting = request.model_copy(update=whole).model_dump(mode="json")
+        files.write_json(pending.folder(settings.home) / f"{request.run_id}.json", waiting)
         progress.report(STEP, "left to the stack", fraction=1.0)
         return
     with progress.step(STEP), tempfile.TemporaryDirectory() as folder:
@@ -51,8 +53,7 @@ def run(request: Request, settings: Settings, out: Path) -> None:
 def complete_waiting(settings: Settings) -> None:
     """Complete every evaluation that waits; one whose folders are gone or were altered is forgotten.
 
-    Raises:
-        TokkaError: MLflow does not answer; the request stays.
+    TokkaError when MLflow does not answer; the request stays.
     """
     if not pending.waiting(settings.home):
         return

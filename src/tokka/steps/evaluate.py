@@ -1,67 +1,79 @@
 """evaluate: candidate, champion and general baseline on the same frozen rows, as one MLflow run."""
 
 from pathlib import Path
-from typing import Any
 
 from tokka import files, progress, provenance
+from tokka.deployment.record.leases import renewed
 from tokka.errors import TokkaError
 from tokka.evaluation.gate.schema import Champion
+from tokka.files import JsonObject
 from tokka.params import Params
 from tokka.settings import Settings
 
-STEP = "evaluate"
 
-
+@progress.step("evaluate")
+@renewed
 def run(
-    params: Params, settings: Settings, *, prepared: Path, model: Path, key: str, snapshot: str, out: Path
-) -> tuple[str, dict[str, Any]]:
+    params: Params, settings: Settings, *, prepared: Path, model: Path, key: str, snapshot: str, out: Path,
+    champion: str | None = None, trained: Path | None = None,
+) -> tuple[str, JsonObject]:  # fmt: skip
     """Write the evidence folder into `out`, log it to MLflow, and return the run's id and the evaluation.
 
-    Raises:
-        TokkaError: the evaluation failed or MLflow does not answer.
+    `champion`: the version to compare with and its digest, empty for none; by default what serves now. `trained`: what
+    finetune has written of its training, where this machine's home may lack it.
+
+    TokkaError when the evaluation failed or MLflow does not answer.
     """
     from tokka.evaluation.evaluate import evaluate
-    from tokka.registry.metrics import write_training
+    from tokka.registry.metrics import bring_training, write_training
     from tokka.registry.publish import log_evaluation
 
-    with progress.step(STEP):
-        evaluation = evaluate(prepared, model, find_champion(params, settings), params, out)
-        facts = {"key": key, **lineage(params, settings, prepared, model, snapshot)}
-        write_training(settings.home, facts["model_digest"], out)
-        run_id = log_evaluation(out, model, params, settings, key, facts)
-        progress.result(STEP, run_id=run_id, evaluation=evaluation, report=str(out / "report.html"))
-        return run_id, evaluation
+    if trained is not None:
+        bring_training(settings.home, trained)
+    evaluation = evaluate(prepared, model, find_champion(params, settings, champion), params, out)
+    facts = {"key": key, **lineage(params, settings, prepared, model, snapshot)}
+    write_training(settings.home, facts["model_digest"], out)
+    run_id = log_evaluation(out, model, params, settings, key, facts)
+    progress.result("evaluate", run_id=run_id, evaluation=evaluation, report=str(out / "report.html"))
+    return run_id, evaluation
 
 
-def find_champion(params: Params, settings: Settings) -> Champion:
-    """The model that serves now, fetched and verified; unreachable is a state of its own, never "none"."""
+def find_champion(params: Params, settings: Settings, named: str | None = None) -> Champion:
+    """The model that serves now, or that `named` names, fetched and verified; unreachable is never "none"."""
+    from tokka.database import PATIENCE_S
     from tokka.deployment.record.record import Record
-    from tokka.registry.publish import fetch_version
+    from tokka.deployment.review.admission import SignedAdmission
 
+    generation = 0
     try:
-        champion = Record(settings.record_url).read(params.registry.model).champion
-        if champion is None:
-            return Champion(status="none", version="", folder=None, reason="nothing serves yet")
-        folder = fetch_version(champion.version, params, settings)
+        record = Record(settings.record_url, patience_s=PATIENCE_S)
+        if named is None:
+            state = record.read(params.registry.model)
+            champion, generation = state.champion, state.generation
+            named = f"{champion.version} {champion.digest}" if champion else ""
+        version, _, digest = named.partition(" ")
+        if not version:
+            return Champion("none", "", None, "nothing serves yet", generation)
+        folder = SignedAdmission(record, params, settings).served(version, digest)
     except TokkaError as error:
-        return Champion(status="unreachable", version="", folder=None, reason=error.message)
-    return Champion(status="present", version=champion.version, folder=folder, reason="")
+        return Champion("unreachable", "", None, error.message, generation)
+    return Champion("present", version, folder, "", generation)
 
 
-def lineage(params: Params, settings: Settings, prepared: Path, model: Path, snapshot: str) -> dict[str, Any]:
+def lineage(params: Params, settings: Settings, prepared: Path, model: Path, snapshot: str) -> JsonObject:
     """Everything that made this candidate, from raw file to model: what `tokka reproduce` walks."""
-    from tokka.data.fetching import source_digest
+    from tokka.data.fetching import fetch_snapshot, source_digest
     from tokka.data.sample import is_sample
     from tokka.model.folder import model_digest, read_model_config
 
     lock, config = prepared / "dvc.lock", read_model_config(model)
     return {
-        "params": params.model_dump(mode="json", exclude_none=True),
+        "params": provenance.step_params("evaluate", params),
         "snapshot": snapshot,
         "commit": provenance.git_commit(settings.root),
         "code_version": provenance.code_version(),
         "environment": files.digest_json(provenance.environment_versions()),
-        "source_digest": source_digest(params, settings, Path(snapshot) if snapshot else None),
+        "source_digest": source_digest(params, settings, fetch_snapshot(snapshot, params, settings)),
         "dvc_lock": lock.read_text() if lock.exists() else "",
         "data_digest": files.read_json(prepared / "digest.json")["digest"],
         "base_digest": config.base.digest,

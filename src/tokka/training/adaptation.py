@@ -21,9 +21,9 @@ from tokka.errors import Refused, TokkaError
 from tokka.model.network import as_safetensors
 from tokka.model.tokenising import pad
 from tokka.training.adaptation_losses import ContrastiveLoss, MaskedLoss
-from tokka.training.fit.out_of_memory import is_out_of_memory
+from tokka.training.fit.out_of_memory import translate_errors
 from tokka.training.setup.batches import LengthBatches
-from tokka.training.setup.optimisation import Schedule, is_decayed, optimizer_step
+from tokka.training.setup.optimisation import Schedule, adamw, grouped, optimizer_step
 from tokka.training.setup.training_setup import TrainingSetup
 
 ADAPTED = "adapted.safetensors"
@@ -64,7 +64,7 @@ def adapt(setup: TrainingSetup, work: Path) -> Practice | None:
     if (kept := _load(setup, work)) is not None:
         progress.report("finetune", "the practice of an interrupted training is used")
         return kept
-    with torch.random.fork_rng(), _trainable(setup.model.encoder), _translate_errors(setup):
+    with torch.random.fork_rng(), _trainable(setup.model.encoder), translate_errors(setup, "adaptation"):
         practice = _practise(setup)
     # Weights first, facts last: where the facts are, the weights are whole.
     work.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,9 @@ def _practise(setup: TrainingSetup) -> Practice:
     device = setup.model.head.linear.weight.device
     loss_of = _loss(setup).to(device)
     batches = [batch for epoch in range(params.epochs) for batch in _batches(setup, epoch)]
-    optimizer = _optimizer(setup, loss_of)
+    named = [(name, parameter, place) for place, module in enumerate((setup.model.encoder, loss_of))
+             for name, parameter in module.named_parameters() if parameter.requires_grad]  # fmt: skip
+    optimizer = adamw(grouped(named, params.learning_rate, NEW_RATE, WEIGHT_DECAY))
     schedule = Schedule.linear(len(batches), WARMUP_SHARE)
     setup.model.train()
     losses: list[float] = []
@@ -137,18 +139,6 @@ def _batches(setup: TrainingSetup, epoch: int) -> Iterator[list[int]]:
     return (batch for batch in LengthBatches(lengths, batch_size=size, seed=seed, epoch=epoch) if len(batch) > 1)
 
 
-def _optimizer(setup: TrainingSetup, loss_of: nn.Module) -> torch.optim.AdamW:
-    """AdamW over the encoder and what the loss brings; as in fine-tuning, biases, norms and embeddings do not decay."""
-    rate, groups = setup.params.adaptation.learning_rate, []
-    for module, factor in ((setup.model.encoder, 1.0), (loss_of, NEW_RATE)):
-        named = [(name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad]
-        for decay in (WEIGHT_DECAY, 0.0):
-            chosen = [parameter for name, parameter in named if is_decayed(name, parameter) == bool(decay)]
-            if chosen:
-                groups.append({"params": chosen, "base_rate": rate * factor, "lr": 0.0, "weight_decay": decay})
-    return torch.optim.AdamW(groups, fused=True)
-
-
 @contextmanager
 def _trainable(encoder: nn.Module) -> Iterator[None]:
     """The whole encoder learns here, whatever the strategy freezes later; its low-rank adapters are not yet in play."""
@@ -161,18 +151,6 @@ def _trainable(encoder: nn.Module) -> Iterator[None]:
         for name, parameter in encoder.named_parameters():
             parameter.requires_grad_(before[name])
             parameter.grad = None
-
-
-@contextmanager
-def _translate_errors(setup: TrainingSetup) -> Iterator[None]:
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        size = setup.params.adaptation.batch_size
-        hint = f"try --set adaptation.batch_size={max(2, size // 2)}"
-        raise TokkaError(f"memory ran out with adaptation.batch_size {size}", hint) from None
 
 
 def _load(setup: TrainingSetup, work: Path) -> Practice | None:

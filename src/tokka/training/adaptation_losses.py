@@ -6,8 +6,6 @@
 | mlm         | name the hidden tokens                                            | Gururangan et al., 2020|
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -39,21 +37,17 @@ class ContrastiveLoss(nn.Module):
 class MaskedLoss(nn.Module):
     """Masked language modelling (Gururangan et al., 2020) with the input embedding as output embedding.
 
-    The transform before the tied table is new, starts at the identity, and is thrown away with this loss.
-
-    Args:
-        model: its encoder stands on the trimmed vocabulary.
-        mask_id: [MASK] in the trimmed numbers.
-        special: (some,) ids that are never hidden and never put in.
-        share: of the tokens that are to be named.
+    The transform before the tied table is new, starts at the identity, and is thrown away with this loss. `mask_id` is
+    in the trimmed numbers; `special` (some,) ids are never hidden nor put in; `share` of the tokens are to be named.
     """
 
     special: Tensor
+    words: Tensor
 
     def __init__(self, model: Specialist, mask_id: int, special: Tensor, share: float) -> None:
         super().__init__()
         self._model = [model]
-        table: Any = model.encoder.get_input_embeddings()  # type: ignore[operator]
+        table: nn.Embedding = model.encoder.get_input_embeddings()  # type: ignore[operator]
         vocabulary, width = table.weight.shape
         self.dense = nn.Linear(model.head.linear.in_features, width)
         nn.init.eye_(self.dense.weight)
@@ -69,14 +63,15 @@ class MaskedLoss(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """The mean loss, in nats, over the hidden tokens of token ids (rows, tokens)."""
         noisy, wanted = self.hide(input_ids)
-        encoder: Any = self._model[0].encoder
+        encoder = self._model[0].encoder
         states = encoder(input_ids=noisy, attention_mask=attention_mask).last_hidden_state
         chosen = wanted != IGNORED
         if not bool(chosen.any()):  # nothing but special tokens: nothing to learn, and a mean over nothing is NaN
             nothing: Tensor = states.sum() * 0.0
             return nothing
         features = self.norm(functional.gelu(self.dense(states[chosen])))
-        logits = features @ encoder.get_input_embeddings().weight.T + self.bias
+        table: nn.Embedding = encoder.get_input_embeddings()  # type: ignore[operator]
+        logits = features @ table.weight.T + self.bias
         return functional.cross_entropy(logits.float(), wanted[chosen])
 
     def hide(self, input_ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -88,8 +83,7 @@ class MaskedLoss(nn.Module):
         draw = torch.rand(input_ids.shape).to(input_ids.device).masked_fill(~open_to, 2.0)
         chosen = (draw < self.share) | ((draw == draw.min()) & open_to)
         kind = torch.rand(input_ids.shape).to(input_ids.device)
-        words: Any = self.words
-        other = words[torch.randint(len(words), input_ids.shape).to(input_ids.device)]
+        other = self.words[torch.randint(len(self.words), input_ids.shape).to(input_ids.device)]
         noisy = torch.where(chosen & (kind < MASKED), self.mask_id, input_ids)
         noisy = torch.where(chosen & (kind >= MASKED) & (kind < MASKED + REPLACED), other, noisy)
         return noisy, torch.where(chosen, input_ids, IGNORED)

@@ -1,7 +1,4 @@
-"""Write the model folder: safetensors, tokenizer, configuration, ONNX float32 and int8, each checked against torch.
-
-facts = export(setup, outputs, out)       # differences, calibration, sizes; nothing is written when a form disagrees
-"""
+"""Write the model folder: safetensors, tokenizer, configuration, ONNX float32 and int8, each checked against torch."""
 
 import json
 import shutil
@@ -16,7 +13,7 @@ from tokka.errors import TokkaError
 from tokka.model.engines import Floats, onnx_engine, rows_per_run, run_in_batches
 from tokka.model.folder import FORM_FILES, Form, write_model_config
 from tokka.model.network import FEATURE_SCALE, as_safetensors
-from tokka.training.calibration import expected_calibration_error, fit_temperature
+from tokka.training.calibration import conformal_limits, expected_calibration_error, fit_temperature
 from tokka.training.onnx_forms import write_fp32, write_int8
 from tokka.training.setup.training_setup import TrainingSetup
 
@@ -24,13 +21,11 @@ CHECK_BATCH = 64
 Facts = dict[str, float]
 
 
-def export(setup: TrainingSetup, outputs: Floats, out: Path) -> Facts:
+def export(setup: TrainingSetup, outputs: Floats, out: Path, held_out: Floats | None = None) -> Facts:
     """Write the model folder whole or not at all, and return its differences, calibration and sizes as figures.
 
-    Args:
-        setup: a trained model with its full vocabulary.
-        outputs: (validation rows, labels or 1), what torch computes for them.
-        out: the model folder; it is replaced.
+    `outputs` (validation rows, labels or 1) are what torch computes for them; `held_out` what it did before the head
+    learned from them too, on which confidence is then calibrated.
 
     Raises:
         TokkaError: a weight or an output is not finite, or ONNX differs from torch by more than the limit.
@@ -40,7 +35,7 @@ def export(setup: TrainingSetup, outputs: Floats, out: Path) -> Facts:
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     try:
-        facts = _fill(setup, outputs, staging)
+        facts = _fill(setup, outputs, staging, held_out)
         shutil.rmtree(out, ignore_errors=True)
         files.publish_folder(staging, out)
     finally:
@@ -48,24 +43,27 @@ def export(setup: TrainingSetup, outputs: Floats, out: Path) -> Facts:
     return facts
 
 
-def _fill(setup: TrainingSetup, outputs: Floats, folder: Path) -> Facts:
+def _fill(setup: TrainingSetup, outputs: Floats, folder: Path, held_out: Floats | None) -> Facts:
     files.write_bytes(folder / FORM_FILES["torch"], as_safetensors(setup.model.state_dict()))
     shutil.copyfile(setup.base.path / "tokenizer.json", folder / "tokenizer.json")
     files.write_text(folder / "config.json", json.dumps(setup.config, indent=2, sort_keys=True) + "\n")
     by_form: dict[Form, Floats] = {"torch": outputs, **_write_onnx_forms(setup, folder)}
-    facts, temperature = _compare(setup, by_form), 1.0
+    facts, temperature, limits = _compare(setup, by_form), 1.0, dict[str, float]()
+    if held_out is not None:  # how many of the rows that it learned from it knows is no accuracy
+        facts = {name: value for name, value in facts.items() if not name.endswith("validation_accuracy")}
     if setup.prepared.task == "classification":
-        served, targets = by_form[setup.params.export.serve], setup.validation.targets
+        served = by_form[setup.params.export.serve] if held_out is None else held_out
+        targets = setup.validation.targets
         temperature = fit_temperature(served, targets)
         facts["temperature"] = temperature
         facts["validation_ece_uncalibrated"] = expected_calibration_error(served, targets)
         facts["validation_ece"] = expected_calibration_error(served, targets, temperature)
-    write_model_config(folder, _config(setup, temperature))
+        limits = conformal_limits(served, targets, temperature)
+    write_model_config(folder, {**_config(setup, temperature), "conformal": limits})
     return facts | {f"size_mb_{form}": (folder / FORM_FILES[form]).stat().st_size / 1e6 for form in by_form}
 
 
 def _write_onnx_forms(setup: TrainingSetup, folder: Path) -> dict[Form, Floats]:
-    """Write the forms that are asked for and run each over the validation rows."""
     found: dict[Form, Floats] = {}
     if setup.params.export.onnx:
         progress.report("finetune", "exporting ONNX", fraction=0.97)
@@ -73,7 +71,7 @@ def _write_onnx_forms(setup: TrainingSetup, folder: Path) -> dict[Form, Floats]:
         write_fp32(setup.model, fp32, token_types=setup.data.token_types)
         found["fp32"] = _run(setup, fp32, "fp32")
         if setup.params.export.int8:
-            network: Any = setup.model.encoder.config
+            network: Any = setup.model.encoder.config  # transformers ships no types
             write_int8(fp32, int8, heads=network.num_attention_heads, hidden=network.hidden_size)
             found["int8"] = _run(setup, int8, "int8")
     return found
@@ -81,16 +79,12 @@ def _write_onnx_forms(setup: TrainingSetup, folder: Path) -> dict[Form, Floats]:
 
 def _run(setup: TrainingSetup, path: Path, form: Form) -> Floats:
     engine, batch = onnx_engine(path.read_bytes(), torch.get_num_threads()), rows_per_run(form, CHECK_BATCH)
-    padding, token_types = _padding(setup), setup.data.token_types
+    padding, token_types = setup.vocabulary.padding, setup.data.token_types
     return run_in_batches(engine, setup.validation, batch=batch, padding=padding, token_types=token_types)[0]
 
 
 def _compare(setup: TrainingSetup, by_form: dict[Form, Floats]) -> Facts:
-    """Differences to torch, in logits or, for regression, in standard deviations of the target.
-
-    Raises:
-        TokkaError: the float32 form differs by more than `export.maximum_difference`.
-    """
+    """Differences to torch, in logits or, for regression, in standard deviations of the target."""
     facts: Facts = {}
     unit, limit, wanted = setup.model.head.scale.item(), setup.params.export.maximum_difference, by_form["torch"]
     for form, found in by_form.items():
@@ -115,7 +109,7 @@ def _compare(setup: TrainingSetup, by_form: dict[Form, Floats]) -> Facts:
     return facts
 
 
-def _config(setup: TrainingSetup, temperature: float) -> dict[str, Any]:
+def _config(setup: TrainingSetup, temperature: float) -> dict[str, object]:
     return {
         "task": setup.prepared.task,
         "labels": setup.prepared.labels,
@@ -125,16 +119,13 @@ def _config(setup: TrainingSetup, temperature: float) -> dict[str, Any]:
         "feature_scale": FEATURE_SCALE,
         "temperature": temperature,
         "token_types": setup.data.token_types,
-        "padding": _padding(setup),
+        "padding": setup.vocabulary.padding,
         "base": {"name": setup.base.name, "digest": setup.base.digest},
         "data_digest": setup.prepared.digest,
         "precision": setup.precision,
+        "strategy": setup.params.finetuning.strategy,
         "serve": setup.params.export.serve,
     }
-
-
-def _padding(setup: TrainingSetup) -> int:
-    return int(setup.config.get("pad_token_id") or 0)
 
 
 def _refuse_nonfinite(setup: TrainingSetup, outputs: Floats) -> None:

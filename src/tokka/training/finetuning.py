@@ -1,8 +1,5 @@
 """From prepared rows and a general model to a specialist on disk: the step's entry points.
 
-    outcome = finetune_step(prepared, params, settings, out, data_digest)      # reuses, resumes, or trains
-    outcome["metrics"]["validation_accuracy"], outcome["digest"]
-
 torch and Lightning are imported when something is trained, not when an earlier training is reused.
 """
 
@@ -10,7 +7,7 @@ import os
 import shutil
 import time
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from tokka import files, progress, provenance
 from tokka.data.preparation.unlabelled import unlabelled_digest, unlabelled_file
@@ -25,17 +22,32 @@ STEP = "finetune"
 TRAINING = "training"
 OUTCOME = "outcome.json"
 MODEL = "model"
-Outcome = dict[str, Any]
+
+
+class Outcome(TypedDict):
+    """What training and export came to.
+
+    digest: of the model. training_reused: only the export was made anew. metrics: flat figures. curves: one entry per
+    epoch. seconds, cpu_seconds: of this process. reused: nothing had to be done.
+    """
+
+    digest: str
+    weights_sha256: str
+    metrics: dict[str, float]
+    training_reused: bool
+    curves: list[dict[str, float]]
+    precision: str
+    threads: int
+    base: dict[str, str]
+    seconds: NotRequired[float]
+    cpu_seconds: NotRequired[float]
+    reused: NotRequired[bool]
 
 
 def finetune_step(prepared: Path, params: Params, settings: Settings, out: Path, data_digest: str) -> Outcome:
     """Put the model folder for these inputs into `out`: from the store when it was made before, else by training.
 
-    Returns:
-        What `finetune` returns, and `reused`: whether nothing had to be trained.
-
-    Raises:
-        TokkaError: as `finetune`.
+    Returns what `finetune` does, and `reused`: whether nothing had to be trained; raises what it does.
     """
     base = resolve_base(params.model, settings.home / "base")
     # What is practised on decides the weights as the labelled rows do.
@@ -75,18 +87,10 @@ def finetune(
     """Train, export, and write the model folder `out`.
 
     Args:
-        prepared: the output of preprocess.
-        params: params.yaml.
-        out: the model folder; it is replaced when the new one is complete.
         work: keeps the checkpoint: the same call after a kill goes on and ends with the same weights.
         base: the resolved base model; by default what `params.model` names.
         unlabelled: the table behind `adaptation.source`; by default it is fetched.
-        store: keeps the trained weights under `key` between training and export, where they are found again when only
-            the export differs; by default in `work`.
-
-    Returns:
-        digest (model), weights_sha256, training_reused (whether only the export was made anew), metrics (flat
-        figures), curves (one entry per epoch), seconds and cpu_seconds (of this process), precision, threads, base.
+        store: keeps the trained weights under `key`, for another export of them; by default in `work`.
 
     Raises:
         TokkaError: nothing can be learned from the rows, the loss is not finite, memory ran out, or a form disagrees.
@@ -124,8 +128,8 @@ def _train_and_export(
         if found:
             progress.report(STEP, "these weights were trained before: only the export is made anew", fraction=0.9)
         trained = found or trained_weights.save(store, key, setup, train(setup, work))
-        facts = export(setup, trained.outputs, out)
-    steering = validation_metrics(rows.task, trained.outputs, setup.validation.targets)
+        facts = export(setup, trained.outputs, out, trained.held_out)
+    steering = validation_metrics(rows.task, trained.honest, setup.validation.targets)
     config = read_model_config(out)
     return {
         "digest": config_digest(config),

@@ -3,7 +3,6 @@
 import tempfile
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +10,7 @@ import torch
 from tokka.model.engines import onnx_engine
 from tokka.model.network import Specialist
 from tokka.model.tokenising import pad
-from tokka.training.setup.silence import silent
+from tokka.progress import silent
 
 OPSET = 17
 _PROBED_LENGTHS = (2, 5, 9)
@@ -24,7 +23,7 @@ def write_fp32(model: Specialist, path: Path, *, token_types: bool) -> None:
     ids = torch.arange(3, 3 + rows * tokens).reshape(rows, tokens)
     mask = torch.ones_like(ids)
     mask[1, 4:] = 0  # a mask of ones only would be traced away
-    inputs: tuple[Any, ...] = (ids, mask, torch.zeros_like(ids)) if token_types else (ids, mask)
+    inputs: tuple[torch.Tensor, ...] = (ids, mask, torch.zeros_like(ids)) if token_types else (ids, mask)
     names = ["input_ids", "attention_mask", "token_type_ids"][: len(inputs)]
     axes: dict[str, dict[int, str]] = {name: {0: "rows", 1: "tokens"} for name in names}
     # The plainest attention gives the plainest graph: others bring twice the operators, and patterns nobody fuses.
@@ -46,8 +45,7 @@ def write_fp32(model: Specialist, path: Path, *, token_types: bool) -> None:
 def write_int8(fp32: Path, path: Path, *, heads: int = 0, hidden: int = 0) -> None:
     """Quantise weights per output channel: on this encoder a quarter of the per-tensor error, 2 % slower.
 
-    Args:
-        heads: of each attention; with `hidden`, its width, each attention becomes one operator. 0 leaves them alone.
+    With `heads` and their width `hidden` each attention becomes one operator; 0 leaves them alone.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic

@@ -1,8 +1,4 @@
-"""Change values in params.yaml and keep its comments, order and quotes (ruamel.yaml's round trip).
-
-text = edited(path.read_text(), {"finetuning.learning_rate": 2e-4, "finetuning.augmentation.word_dropout": 0.1})
-print(unified_diff(before, text, "params.yaml"))
-"""
+"""Change values in params.yaml and keep its comments, order and quotes (ruamel.yaml's round trip)."""
 
 import difflib
 import io
@@ -21,7 +17,11 @@ WIDTH = 1_000_000
 
 
 class _Representer(RoundTripRepresenter):
-    """Writes new numbers in full: PyYAML takes 1e-05 for a text."""
+    """Writes new numbers in full, for PyYAML takes 1e-05 for a text, and `null` as the file has it."""
+
+    def represent_none(self, data: None) -> ScalarNode:
+        """`null`, not the empty value."""
+        return self.represent_scalar("tag:yaml.org,2002:null", "null")
 
     def represent_float(self, data: float) -> ScalarNode:
         """0.00001, 2.0."""
@@ -30,13 +30,13 @@ class _Representer(RoundTripRepresenter):
 
 
 _Representer.add_representer(float, _Representer.represent_float)
+_Representer.add_representer(type(None), _Representer.represent_none)
 
 
 def edited(text: str, values: Mapping[str, float]) -> str:
-    """The file's text with these values under their dotted keys; a key that is not there is added to its section.
+    """The file's text with these values under their dotted keys, added to their section where they are not there.
 
-    Raises:
-        UsageError: it cannot be read, or has no such section.
+    UsageError when it cannot be read, or has no such section.
     """
     yaml = YAML()
     yaml.Representer = _Representer
@@ -62,7 +62,6 @@ def unified_diff(before: str, after: str, name: str) -> str:
 
 
 def _set(tree: object, name: str, value: float) -> None:
-    """Set a dotted key; new keys stand first in their section, before the comments that end it."""
     section, *parts, last = name.split(".")
     if not isinstance(tree, CommentedMap) or section not in tree:
         raise UsageError(f"params.yaml has no section for {name}", "write the key there by hand")

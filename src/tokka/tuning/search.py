@@ -1,7 +1,7 @@
 """The search behind `tokka tune`: an Optuna study over the finetuning section, steered by validation rows alone.
 
-The study lies in SQLite in its folder. The n-th trial's values depend on the seed, n and the trials before, so that a
-study that is interrupted and continued is the one that was never interrupted.
+The values of trial n depend on the seed, n and the trials that have ended before, so that a study of one worker that is
+interrupted and continued is the one that was never interrupted.
 """
 
 import shutil
@@ -24,15 +24,14 @@ from tokka.params import Params
 from tokka.settings import Settings
 from tokka.training.fit.validation import STEERING
 from tokka.tuning.search_space import Range, Values, present_values, with_values
+from tokka.tuning.study import CURVES, ERROR, NUMBER, STANDARD_ERROR, UNPRUNED_TRIALS, VALUES, Lost, Study
 
 if TYPE_CHECKING:
     import optuna
 
 STEP = "tune"
-# So many trials run to their end before a worse one may be stopped, and none before its second epoch.
-UNPRUNED_TRIALS, UNPRUNED_EPOCHS = 3, 2
-# MLflow and SQLite know them as attributes of a trial.
-PRESENT, VALUES, CURVES, ERROR, STANDARD_ERROR = "present", "values", "curves", "error", "standard_error"
+# Between two looks whether another worker has ended, or is missed.
+PAUSE_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -50,14 +49,9 @@ class Trial:
 
 
 class Search:
-    """A study and how its trials are trained.
+    """A study and how its trials are trained; the first trial has the values of `params`.
 
-    Args:
-        folder: the prepared rows.
-        params: params.yaml; its values are the first trial.
-        settings: TOKKA_HOME keeps the study.
-        base: the general model.
-        space: what may change, and how far.
+    It lies in TOKKA_HOME, or in the record's PostgreSQL, where other workers take part.
     """
 
     def __init__(
@@ -73,33 +67,33 @@ class Search:
         self.place = settings.home / "tune" / self.name
         self.place.mkdir(parents=True, exist_ok=True)
         self.metric, self.higher = STEERING[self.prepared.task]
-        self.study = self._open()
+        self.study = Study(self.name, self.place, settings.record_url, higher=self.higher)
 
     def run(self, trials: int, timeout: float | None, on_trial: Callable[[Trial], None]) -> None:
         """Train until the study has so many trials, or `timeout` seconds have passed; the running one is finished.
 
-        Raises:
-            KeyboardInterrupt: Ctrl-C; what is finished stays, and the same call goes on.
-            TokkaError: the present values cannot be trained.
+        Of several workers each waits for the others' last trials, and makes up for whoever is lost. `on_trial` is told
+        of this worker's own.
+        TokkaError when the present values cannot be trained. After Ctrl-C the same call goes on.
         """
-        from optuna.trial import TrialState
-
-        began = time.monotonic()
-        with files.locked(self.place / ".lock"):
-            # A trial that a kill left running is not one; its number is given again.
-            for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-                self.study.tell(trial.number, state=TrialState.FAIL)
-            while (number := len(self.trials())) < trials:
-                if timeout is not None and time.monotonic() - began >= timeout:
+        began, waits = time.monotonic(), False
+        with self.study.open_for_trials():
+            while timeout is None or time.monotonic() - began < timeout:
+                self._require_sound_start()
+                found = self.study.begin(trials, self._sampler)
+                if found == "done":
                     return
-                self._one(number)
-                on_trial(self.trials()[-1])
+                if found == "wait":
+                    if not waits:
+                        progress.report(STEP, "other workers are at the last trials: waiting for them")
+                    waits = True
+                    time.sleep(PAUSE_S)
+                elif self._one(*found):
+                    on_trial(next(trial for trial in self.trials() if trial.number == found[1]))
 
     def trials(self) -> list[Trial]:
-        """Every trial that was completed, pruned, or failed by itself (not by an interruption), in their order."""
-        found = self.study.get_trials(deepcopy=False)
-        ended = [one for one in found if one.state.name in ("COMPLETE", "PRUNED") or ERROR in one.user_attrs]
-        return [_read(trial, number) for number, trial in enumerate(ended)]
+        """Every trial that was completed, pruned, or failed by itself (not by an interruption), by number."""
+        return [_read(trial) for trial in self.study.ended()]
 
     def present(self) -> Trial | None:
         """The trial of the values that stand in params.yaml, once it is complete."""
@@ -115,32 +109,35 @@ class Search:
         assert trial.value is not None and over.value is not None
         return (trial.value - over.value) * (1 if self.higher else -1)
 
-    def _open(self) -> "optuna.Study":
-        import optuna
+    def _require_sound_start(self) -> None:
+        """What does not train as it stands is to be mended, not tuned."""
+        if failed := next((trial for trial in self.trials() if trial.present and trial.error), None):
+            raise TokkaError(f"the present values cannot be trained: {failed.error}", "mend params.yaml, then tune")
 
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        return optuna.create_study(
-            storage=f"sqlite:///{self.place / 'study.db'}",
-            study_name=self.name,
-            direction="maximize" if self.higher else "minimize",
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=UNPRUNED_TRIALS, n_warmup_steps=UNPRUNED_EPOCHS),
-            load_if_exists=True,
-        )
-
-    def _one(self, number: int) -> None:
-        """One trial, with a sampler of its own seed; the first one has the present values."""
+    def _sampler(self, number: int) -> "optuna.samplers.BaseSampler":
         import optuna
 
         seed = int(np.random.SeedSequence([self.params.finetuning.seed, number]).generate_state(1)[0])
-        self.study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=UNPRUNED_TRIALS + 1)
-        if number == 0:
-            self.study.enqueue_trial(present_values(self.params.finetuning), user_attrs={PRESENT: True})
-        # What does not train as it stands is to be mended, not tuned.
-        catch = (TokkaError,) if number else ()
-        self.study.optimize(lambda trial: self._objective(trial, number), n_trials=1, catch=catch)
+        drawn = optuna.samplers.TPESampler(
+            # Trials that still run count as poor ones, so that workers do not all look at the same place.
+            seed=seed, n_startup_trials=UNPRUNED_TRIALS + 1, constant_liar=self.study.is_shared,
+        )  # fmt: skip
+        fixed = self.study.drawn_before(number) if number else present_values(self.params.finetuning)
+        return optuna.samplers.PartialFixedSampler(fixed, drawn) if fixed else drawn
 
-    def _objective(self, trial: "optuna.Trial", number: int) -> float:
-        """The steering metric of a training with the trial's values; pruned when it is worse than the median."""
+    def _one(self, trial: "optuna.Trial", number: int) -> bool:
+        """Train a trial and say what came of it; False when another worker has taken its number over meanwhile."""
+        try:
+            with self.study.living(trial):
+                self.study.tell(trial, *self._outcome(trial, number))
+        except Lost:
+            progress.report(STEP, f"trial {number} was taken over by another worker, which had not heard of this one")
+            return False
+        return True
+
+    def _outcome(self, trial: "optuna.Trial", number: int) -> tuple[float | None, str]:
+        import optuna
+
         values = {name: one.suggest(trial, name) for name, one in self.space.items()}
         if number == 0:
             values = present_values(self.params.finetuning)
@@ -148,14 +145,15 @@ class Search:
         progress.report(STEP, f"trial {number}: {describe(values)}")
         try:
             found = self._train(trial, values, number)
+        except optuna.TrialPruned:
+            return None, "PRUNED"
         except TokkaError as failure:
             trial.set_user_attr(ERROR, failure.message)
-            raise
+            return None, "FAIL"
         trial.set_user_attr(STANDARD_ERROR, found[STANDARD_ERROR])
-        return found[self.metric]
+        return found[self.metric], "COMPLETE"
 
     def _train(self, trial: "optuna.Trial", values: Values, number: int) -> dict[str, float]:
-        """The validation figures of a training with these values; nothing is exported."""
         import optuna
 
         from tokka.training.fit.validation import validation_metrics
@@ -171,12 +169,15 @@ class Search:
             if number > 0 and trial.should_prune():
                 raise optuna.TrialPruned
 
-        work, params = self.place / f"work-{number}", with_values(self.params, values)
+        # Whoever has lost its number may still be at work on it beside this process.
+        own = trial.number if self.study.is_shared else number
+        work, params = self.place / f"work-{own}", with_values(self.params, values)
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
         try:
             with own_randomness_and_threads(params):
                 setup = prepare_training(self.prepared, params, self.base, self.unlabelled)
+                setup.competes = False  # what is looked for is the better fine-tuning
                 trained = train(setup, work, on_epoch)
         finally:
             shutil.rmtree(work, ignore_errors=True)
@@ -195,15 +196,15 @@ def describe(values: Values) -> str:
     return ", ".join(f"{name} {value:g}" for name, value in values.items())
 
 
-def _read(trial: "optuna.trial.FrozenTrial", number: int) -> Trial:
+def _read(trial: "optuna.trial.FrozenTrial") -> Trial:
     told, state = trial.user_attrs, {"COMPLETE": "complete", "PRUNED": "pruned"}.get(trial.state.name, "failed")
     return Trial(
-        number=number,
+        number=told[NUMBER],
         state=state,
         value=trial.value if state == "complete" else None,
         standard_error=told.get(STANDARD_ERROR, 0.0),
         values=told.get(VALUES, {}),
         curves=told.get(CURVES, []),
-        present=told.get(PRESENT, False),
+        present=told[NUMBER] == 0,
         error=told.get(ERROR, ""),
     )

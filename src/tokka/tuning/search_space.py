@@ -1,8 +1,4 @@
-"""What `tokka tune` may change: keys of the finetuning section, each with the range in which it is sought.
-
-space = make_space(params.finetuning, ["learning_rate=1e-5:1e-3"])
-values = {name: one.suggest(trial, name) for name, one in space.items()}
-"""
+"""What `tokka tune` may change: keys of the finetuning section, each with the range in which it is sought."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tokka.errors import UsageError
-from tokka.params import Finetuning, Params, parse_params
+from tokka.params import Params, parse_params
+from tokka.sections import Finetuning
 
 if TYPE_CHECKING:
     import optuna
@@ -58,8 +55,7 @@ SPACE = {
 def make_space(finetuning: Finetuning, overrides: Sequence[str] = ()) -> dict[str, Range]:
     """The ranges above, those of `key=low:high` in their place, each wide enough for the present value.
 
-    Raises:
-        UsageError: an unknown key, no range, a present value that is no number, or a strategy without epochs.
+    UsageError for an unknown key, no range, a present value that is no number, or a strategy without epochs.
     """
     if finetuning.strategy == "frozen":
         raise UsageError("finetuning.strategy: frozen has nothing to tune", "choose full, partial, lora or gradual")
@@ -76,11 +72,7 @@ def present_values(finetuning: Finetuning) -> Values:
 
 
 def with_values(params: Params, values: Values) -> Params:
-    """Params with these values in the finetuning section; dots lead into its parts.
-
-    Raises:
-        UsageError: a value that params.yaml may not have.
-    """
+    """Params with these values in the finetuning section; UsageError for one that params.yaml may not have."""
     tree = params.model_dump()
     for name, value in values.items():
         place = tree["finetuning"]

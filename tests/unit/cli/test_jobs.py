@@ -1,11 +1,15 @@
-"""tokka consume keeps its results where a gateway looks for them, or says that it would not."""
+"""tokka consume keeps its results where a gateway looks for them, or says that it would not; tokka notify."""
+
+import json
 
 import pytest
 
+from tests.fixtures.receivers import EventServer
 from tokka.cli.jobs import require_reader
 from tokka.cli.main import call
 from tokka.errors import UsageError
 from tokka.jobs.process import secret_of
+from tokka.notifications import Event, emit
 from tokka.settings import Settings
 
 
@@ -50,3 +54,44 @@ def test_a_database_that_is_none_is_refused_without_its_password(tmp_path, monke
     assert words in told
     assert "secret" not in told
     assert "Traceback" not in told
+
+
+@pytest.fixture
+def told(tmp_path, monkeypatch):
+    """A project whose events go to an HTTP server, with one event in its outbox."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text("notifications: {receivers: [{name: bus, protocol: cloudevents}]}\n")
+    with EventServer() as bus:
+        address = f"bus={bus.url('verysecret')}"
+        for name, value in {"ROOT": str(tmp_path), "HOME": str(tmp_path), "NOTIFY_URLS": address}.items():
+            monkeypatch.setenv(f"TOKKA_{name}", value)
+        event = Event("promoted", "helpdesk", "r/1", "Version 1 is the champion.", version="1")
+        emit(event, f"sqlite:///{tmp_path}/record.db")
+        yield bus
+
+
+def test_notify_sends_what_is_due_once_and_lists_it(told, capsys):
+    for sent in (1, 0):
+        assert call(["notify", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == {"sent": sent, "failed": 0, "given_up": 0}
+    assert call(["notify", "list", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["notifications"]
+    assert (row["kind"], row["receiver"], row["state"]) == ("promoted", "bus", "sent")
+    assert len(told.requests) == 1
+
+
+def test_a_test_is_sent_and_a_receiver_that_is_away_is_named_without_its_address(told, capsys):
+    assert call(["notify", "--test"]) == 0
+    assert json.loads(told.requests[0][1])["type"] == "tokka.test"
+    told.stop()
+    assert call(["notify", "--test"]) == 1
+    said = capsys.readouterr()
+    assert "1 of 1 receivers did not take the test: bus" in said.err
+    assert "verysecret" not in said.out + said.err
+
+
+def test_who_is_told_of_nothing_is_said(tmp_path, monkeypatch, capsys):
+    (tmp_path / "params.yaml").write_text("")
+    monkeypatch.chdir(tmp_path)
+    assert call(["notify"]) == 2
+    assert "notifications.receivers names nobody" in capsys.readouterr().err

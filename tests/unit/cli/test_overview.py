@@ -12,7 +12,12 @@ from rich.console import Console
 from tokka.cli import overview
 from tokka.deployment import rollout_files
 from tokka.deployment.judge.phases import Action
+from tokka.deployment.record.record import Record
 from tokka.deployment.record.state import Revision, State
+from tokka.params import parse_params
+from tokka.processes import process
+from tokka.settings import Settings
+from tokka.stack import state_file
 
 ONE, TWO = Revision(version="1", digest="a" * 64), Revision(version="2", digest="b" * 64)
 STATE = State(endpoint="desk", generation=4, champion=ONE, challenger=TWO, phase="step", share=0.25, rollout="r1")
@@ -55,3 +60,18 @@ def test_a_watch_for_scripts_is_one_json_object_a_line(tmp_path):
         finally:
             watching.terminate()
     assert all(line["judge"] is None and line["record"]["phase"] == "idle" for line in lines)
+
+
+def test_the_status_is_of_the_name_that_the_stack_serves_whatever_params_yaml_says(tmp_path):
+    """A run with `--set registry.model=billing` starts such a stack; `tokka status` after it has no such word."""
+    settings = Settings.from_environment({"TOKKA_HOME": str(tmp_path)})
+    record = Record(settings.record_url)
+    record.compare_and_set(record.read("billing"), champion=ONE)
+    asked = {name: parse_params({"registry": {"model": name}}) for name in ("desk", "billing")}
+    assert overview.overview(settings, asked["desk"]).record.champion is None
+    state_file.folder(settings).mkdir(parents=True)
+    own = {"pid": os.getpid(), "started": process.identity(os.getpid())}
+    said = state_file.StackInfo(**own, updated=0.0, name="billing", endpoint="http://127.0.0.1:1")
+    state_file.publish(settings, said)
+    shown = [overview.overview(settings, params).record for params in asked.values()]
+    assert [(one.endpoint, one.champion) for one in shown] == [("billing", ONE)] * 2

@@ -5,13 +5,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tokka.params import Params, Task, parse_params
+from hypothesis import strategies as st
+
+from tokka.data.rows import Row
+from tokka.params import Params, parse_params
+from tokka.sections import Task
 
 ROOT = Path(__file__).parents[3]
 SHARED = Path(os.environ.get("TOKKA_SHARED_DATA", ROOT / "../shared/data")).resolve()
 CLASSES = Task()
 NUMBERS = Task(type="regression", target="score")
 WORDS = ("red", "blue", "tall", "quick", "calm", "odd", "warm", "late", "plain", "new", "small", "grand")
+
+# For hypothesis: words that are not empty once they are normalised, and rows of them.
+words = st.text(alphabet="abcdeéAB .!?\u200b\n", min_size=1, max_size=12).filter(lambda text: text.strip(" \u200b\n"))
+row = st.builds(lambda text, target: Row(text, target=target), words, st.sampled_from(["a", "b", "c"]))
+rows_of = st.lists(row, min_size=1, max_size=40)
 
 Write = Callable[[str, str | bytes], Path]
 

@@ -11,7 +11,8 @@ import pytest
 from tests.unit.data.corpus import CLASSES, NUMBERS, Write, csv_of
 from tokka.data import reading
 from tokka.errors import Refused, TokkaError, UsageError
-from tokka.params import Data, Task, parse_params
+from tokka.params import parse_params
+from tokka.sections import Data, Task
 from tokka.settings import Settings
 
 LIMITS = Data()
@@ -208,9 +209,9 @@ def test_all_rows_bad_is_refused_whatever_the_share(write: Write) -> None:
         reading.check_quarantine(found, Data(max_quarantined_share=1.0))
 
 
-def test_quarantine_file_has_line_reason_and_content(write: Write, tmp_path: Path) -> None:
-    reading.write_quarantine(tmp_path / "q.jsonl", [read(write("a.csv", "text,label\none\nbye,x\n"))])
-    (entry,) = [json.loads(line) for line in (tmp_path / "q.jsonl").read_text().splitlines()]
+def test_quarantine_has_line_reason_and_content(write: Write) -> None:
+    lines = reading.quarantine_lines(read(write("a.csv", "text,label\none\nbye,x\n")))
+    (entry,) = [json.loads(line) for line in lines.splitlines()]
     assert (entry["file"], entry["line"], entry["raw"]) == ("a.csv", 2, "one\n")
 
 

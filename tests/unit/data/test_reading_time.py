@@ -6,7 +6,7 @@ import pytest
 
 from tests.unit.data.corpus import Write
 from tokka.data import reading
-from tokka.params import Data, Task
+from tokka.sections import Data, Task
 
 
 def read(path: Path, task: Task) -> reading.Reading:
@@ -36,3 +36,27 @@ def test_other_numbers_are_no_time(write: Write, cell: str) -> None:
     found = read(write("a.csv", f"text,label,when\na,x,{cell}\nb,y,2026-03-01\n"), Task(time="when"))
     assert [row.time for row in found.rows] == ["2026-03-01"]
     assert "ISO 8601" in found.quarantined[0]["reason"]
+
+
+@pytest.mark.parametrize("cell", ["", "  ", "NaT", "nan", "null", "None"])
+def test_a_row_without_a_time_stays(write: Write, cell: str) -> None:
+    found = read(write("a.csv", f"text,label,when\na,x,{cell}\nb,y,2026-03-01\n"), Task(time="when"))
+    assert [row.time for row in found.rows] == ["", "2026-03-01"]
+
+
+def test_times_with_a_zone_compare_as_instants(write: Write) -> None:
+    cells = [
+        "2026-05-01T08:00:00+09:00",
+        "2026-05-01T01:30:00+02:00",
+        "2026-04-30T23:45:00Z",
+        "2026-05-01 00:00:00.5+0000",
+    ]
+    rows = "".join(f"a{number},x,{cell}\n" for number, cell in enumerate(cells))
+    found = read(write("a.csv", f"text,label,when\n{rows}"), Task(time="when"))
+    assert [row.time for row in found.rows] == sorted(row.time for row in found.rows)
+    assert found.rows[0].time == "2026-04-30T23:00:00+00:00"
+
+
+def test_other_dates_say_how_to_leave_the_column_out(write: Write) -> None:
+    found = read(write("a.csv", "text,label,when\na,x,05/01/2026 10:00\n"), Task(time="when"))
+    assert "--set task.time=null" in found.quarantined[0]["reason"]

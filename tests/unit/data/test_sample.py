@@ -3,7 +3,7 @@ from collections import Counter
 from pathlib import Path
 
 from tokka.data import reading, sample
-from tokka.params import Data, Task
+from tokka.sections import Data, Task
 
 TASK = Task(time="time", slices=("channel", "product"))
 

@@ -18,8 +18,8 @@ from tokka.deployment.record.state import Revision
 from tokka.deployment.record.target import Answer
 from tokka.deployment.shadow import Shadow
 from tokka.errors import UsageError
-from tokka.params import Canary
 from tokka.request_log import log
+from tokka.sections_serving import Canary
 
 ONE, TWO = Revision(version="1", digest="a" * 64), Revision(version="2", digest="b" * 64)
 SHADOW_ONLY = {"replay": False, "maximum_wait_s": 60, "quality_margin": 0.1}

@@ -149,6 +149,18 @@ def test_feedback_that_says_nothing_does_not_keep_out_what_does(scale, answer, u
     assert (columns.traffic().wrong[0], columns.traffic().told[0]) == (1.0, 3.0)
 
 
+@pytest.mark.parametrize(
+    ("answer", "truth", "wrong"),
+    [("lost", "card", 0.0), ("lost", "lost", 0.0), ("card", "lost", 0.0), ("lost", "pin", 1.0), ("pin", "stolen", 1.0)],
+)
+def test_after_a_class_was_renamed_answers_and_labels_are_read_under_the_new_name(answer, truth, wrong):
+    renamed = {"lost": "card", "stolen": "card", "spam": ""}
+    columns = TrafficColumns(challenger="2", slow_ms=250.0, classes={"card", "pin"}, renamed=renamed)
+    prediction = {"kind": "prediction", "prediction_id": "a", "time": 1.0, "version": "1", "label": answer}
+    columns.take([request("a"), prediction, {**prediction, "kind": "feedback", "time": 2.0, "label": truth}])
+    assert columns.traffic().wrong.tolist() == [wrong]
+
+
 def test_nothing_is_no_request():
     assert traffic_of([]).size == 0
 
@@ -191,10 +203,11 @@ def plainly(records: list[dict]) -> list[tuple]:
         answer = kinds["prediction"].get(name) or kinds["prediction"].get(f"{name}.0")
         truth = kinds["feedback"].get(name) or kinds["feedback"].get(f"{name}.0")
         by = one["version"] or (answer or {"version": "2"})["version"]
-        failed = (one["assigned"] and by != "2") or not status < 500
+        refused = 400 <= status < 500
+        failed = not refused and ((one["assigned"] and by != "2") or not status < 500)
         wrong = float(answer["label"] != truth["label"]) if answer and truth else math.nan
         told = truth["time"] if answer and truth else math.nan
-        slow = not failed and one["latency_ms"] > 250
+        slow = not failed and not refused and one["latency_ms"] > 250
         facts = (
             one["assigned"],
             one["share"],
@@ -202,7 +215,7 @@ def plainly(records: list[dict]) -> list[tuple]:
             slow,
             wrong,
             one["replayed"],
-            not failed and status >= 400,
+            refused,
             told,
         )
         rows.append((one["time"] + one["latency_ms"] / 1000, *map(float, facts)))

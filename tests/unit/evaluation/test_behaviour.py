@@ -1,6 +1,5 @@
 """Behaviour tests: a model with a known weakness fails the test that looks for it, and no other."""
 
-import random
 import re
 from types import SimpleNamespace
 
@@ -9,7 +8,6 @@ import pyarrow as pa
 import pytest
 
 from tokka.errors import UsageError
-from tokka.evaluation import perturbations
 from tokka.evaluation.behaviour import run_behaviour
 from tokka.evaluation.behaviour_suite import Behaviour, load_behaviour
 from tokka.evaluation.metrics.test_set import TestSet
@@ -183,45 +181,6 @@ def test_the_second_text_of_a_pair_is_asked_along():
     assert all(re.fullmatch(r"answer \d+", pair) for pair in seen)
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_slips_change_one_word_and_never_its_first_letter(seed):
-    text = "Where is my parcel number 12345?"
-    changed = perturbations.typos(text, 1, random.Random(seed))
-    differing = [(one, other) for one, other in zip(text.split(), changed.split(), strict=True) if one != other]
-    assert len(differing) == 1
-    assert differing[0][0][0] == differing[0][1][0]
-    assert "12345" in changed
-
-
-def test_another_name_is_another_name_everywhere_in_the_text_and_parts_of_words_stay():
-    changed = perturbations.substitute("Mei and mei, Meier", ("Mei", "Ann"), random.Random(1))
-    assert changed == "Ann and Ann, Meier"
-
-
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        ("tests: [{name: a, kind: invariance, change: upper, minimun: 0.5}]", "did you mean 'minimum'"),
-        ("testz: []", "did you mean 'tests'"),
-        ("tests: [{name: a, kind: functionality, cases: [{text: x, lable: y}]}]", "did you mean 'label'"),
-        ("tests: [{name: a, kind: invariance, change: substitute}]", "words"),
-        ("tests: [{name: a, kind: invarianc, change: upper}]", "invariance"),
-        ("tests: [{name: a, kind: directional, texts: [x], add: y}]", "exactly one of"),
-        (
-            "tests: [{name: a, kind: invariance, change: upper}, {name: a, kind: invariance, change: lower}]",
-            "two tests",
-        ),
-        ("- 1", "expected `tests:`"),
-        ("{", "not YAML"),
-    ],
-)
-def test_a_wrong_file_is_refused_with_what_is_right(tmp_path, content, says):
-    path = tmp_path / "behaviour.yaml"
-    path.write_text(content)
-    with pytest.raises(UsageError, match=re.escape(says)):
-        load_behaviour(path)
-
-
 def test_a_missing_file_is_said_before_anything_is_measured(tmp_path, params, monkeypatch):
     from tokka.evaluation.evaluate import evaluate
     from tokka.evaluation.gate.schema import Champion
@@ -234,17 +193,6 @@ def test_a_missing_file_is_said_before_anything_is_measured(tmp_path, params, mo
     check = next(check for check in preflight.checks(rules, settings) if check.name == "behaviour tests")
     assert not check.well
     assert "none.yaml" in check.found
-
-
-def test_the_file_of_the_sample_is_right_and_its_classes_exist():
-    from tokka.data.sample import _texts
-
-    found = load_behaviour(Settings.from_environment({}).root / "data/behaviour.yaml")
-    intents = set(_texts()["intents"])
-    named = {case.label for test in found.tests if test.kind == "functionality" for case in test.cases}
-    named |= {test.to or test.away_from for test in found.tests if test.kind == "directional"}
-    assert named <= intents
-    assert {test.kind for test in found.tests} == {"invariance", "directional", "functionality"}
 
 
 def test_on_other_data_the_generic_tests_run_and_those_of_the_sample_say_why_not():

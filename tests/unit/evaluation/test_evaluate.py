@@ -15,15 +15,18 @@ from tokka import files
 from tokka.errors import TokkaError
 from tokka.evaluation.complete import complete
 from tokka.evaluation.evaluate import default_cache, evaluate
+from tokka.evaluation.gate.agreement import Seen
 from tokka.evaluation.gate.gate import decide
 from tokka.evaluation.gate.schema import Champion
-from tokka.evaluation.report.kubeflow import show_classification, show_metrics
+from tokka.evaluation.recompute import look
+from tokka.evaluation.report.kubeflow import most_confused, show_classification, show_metrics
 
 NONE = Champion("none", "", None, "nothing serves yet")
 
 
-def refusals(evaluation, params):
-    return {rule.rule for rule in decide(evaluation, params).rules if rule.verdict == "refuse"}
+def refusals(evaluation, params, out):
+    found = decide(evaluation, params, look(out, evaluation, params))
+    return {rule.rule for rule in found.rules if rule.verdict == "refuse"}
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +42,9 @@ def first(tmp_path_factory, prepared, specialist, base):
 
 
 def test_the_first_version_passes_on_absolute_rules_and_beats_the_general_model(first):
-    evaluation, _, rules = first
-    assert decide(evaluation, rules).verdict == "pass", decide(evaluation, rules).reasons
+    evaluation, out, rules = first
+    decision = decide(evaluation, rules, look(out, evaluation, rules))
+    assert decision.verdict == "pass", decision.reasons
     assert evaluation["champion_status"] == "none"
     assert evaluation["general"]["metrics"]["accuracy"]["value"] < evaluation["candidate"]["metrics"]["accuracy"]["low"]
 
@@ -56,8 +60,8 @@ def test_every_file_of_the_evidence_is_there_and_says_the_same(first, prepared):
     assert right == pytest.approx(evaluation["candidate"]["metrics"]["accuracy"]["value"])
     assert set(replay.column_names) == {"row_id", "text", "target"}
     reference = pq.read_table(out / "reference.parquet")
-    validation = pq.read_table(prepared / "validation.parquet")
-    assert reference["text"].to_pylist() == validation["text"].to_pylist()
+    assert reference["text"].to_pylist() == test["text"].to_pylist()
+    assert reference.schema.metadata[b"origin"] == b"test rows, held out of the data"
     assert {"label", "prediction", "confidence", "length", "unknown", "embedding"} <= set(reference.column_names)
     assert len(reference["embedding"][0].as_py()) == 32
 
@@ -79,13 +83,23 @@ def test_kubeflow_gets_finite_plain_numbers(first):
 
     show_metrics(evaluation, Metrics())
     show_classification(out, Classification())
-    assert logged["candidate_accuracy"] == pytest.approx(
-        evaluation["candidate"]["metrics"]["accuracy"]["value"], abs=1e-5
-    )
+    accuracy = evaluation["candidate"]["metrics"]["accuracy"]["value"]
+    assert logged["candidate_accuracy"] == pytest.approx(accuracy, abs=1e-4)
+    assert len(logged) <= 12
     assert all(type(value) is float and math.isfinite(value) for value in logged.values())
     assert sum(map(sum, curves["matrix"][1])) == evaluation["test"]["rows"]
     assert len(curves["roc"][0]) <= 200
     assert all(math.isfinite(value) for part in curves["roc"] for value in part)
+
+
+def test_of_many_classes_the_most_confused_stay_and_the_others_are_one():
+    labels = [f"class {number}" for number in range(40)]
+    matrix = [[10 if row == column else int(row % 2 == 0 and column == 0) for column in range(40)] for row in range(40)]
+    shown, counts = most_confused(labels, matrix)
+    assert len(shown) == len(counts) == 16
+    assert shown[-1] == "other" and shown[0] == "class 0"
+    assert sum(map(sum, counts)) == sum(map(sum, matrix))
+    assert most_confused(["a", "b"], [[1, 2], [3, 4]]) == (["a", "b"], [[1, 2], [3, 4]])
 
 
 def test_the_report_is_one_small_page_without_scripts_or_links_outside(first):
@@ -96,6 +110,7 @@ def test_the_report_is_one_small_page_without_scripts_or_links_outside(first):
     assert not re.findall(r"#0102[0-9a-f]{2}", page), "a stand-in colour was left"
     assert "prefers-color-scheme: dark" in page
     assert page.index("The candidate may become a version") < page.index("<h2>Quality")
+    assert "What a threshold costs" in page
 
 
 def test_the_general_baseline_costs_are_measured(first):
@@ -111,7 +126,8 @@ def test_every_way_is_weighed_and_the_recommendation_is_in_the_report(first):
     evaluation, out, _ = first
     found = files.read_json(out / "details.json")["decision"]
     rows = {row["name"]: row for row in found["rows"]}
-    assert list(rows) == ["candidate", "linear", "general"]
+    assert list(rows) == ["candidate", "linear", "tfidf", "general"]
+    assert (rows["linear"]["kind"], rows["tfidf"]["kind"]) == ("simple", "simple")
     for row in rows.values():
         assert row["low"] <= row["quality"] <= row["high"]
         assert row["per_month"] > 0
@@ -131,16 +147,18 @@ def test_a_spoilt_candidate_is_refused_against_the_champion(tmp_path, prepared, 
     spoilt = make_specialist(tmp_path / "spoilt", base, prepared, blur=3.0)
     champion = Champion("present", "4", specialist, "")
     evaluation = evaluate(prepared, spoilt, champion, rules, tmp_path / "out")
-    assert "not_inferior" in refusals(evaluation, rules)
+    assert "not_inferior" in refusals(evaluation, rules, tmp_path / "out")
     assert evaluation["comparison"]["champion"]["high"] < 0
     same = evaluate(prepared, specialist, champion, rules, tmp_path / "same")
     assert same["comparison"]["champion"]["difference"] == 0
-    assert "not_inferior" in refusals(same, rules), "120 rows cannot show that two points were not lost"
+    assert "not_inferior" in refusals(same, rules, tmp_path / "same"), (
+        "120 rows cannot show that two points were not lost"
+    )
     three = params(
         evaluation={"general": False}, gate={"beat_general": False, "minimum": 0.0, "noninferiority_margin": 0.03}
     )
     # Latency on a busy machine is not what this is about.
-    assert refusals(same, three) <= {"not_slower"}
+    assert refusals(same, three, tmp_path / "same") <= {"not_slower"}
 
 
 @pytest.mark.slow
@@ -149,9 +167,9 @@ def test_classes_that_come_and_go_are_matched_by_name(tmp_path, prepared, specia
     older = make_specialist(tmp_path / "older", base, prepared, labels=["card lost", "refund"])
     grown = evaluate(prepared, specialist, Champion("present", "1", older, ""), rules, tmp_path / "a")
     assert grown["champion"]["metrics"]["accuracy"]["value"] <= 2 / 3
-    assert refusals(grown, rules) == set()
+    assert refusals(grown, rules, tmp_path / "a") == set()
     shrunk = evaluate(prepared, older, Champion("present", "1", specialist, ""), rules, tmp_path / "b")
-    assert "labels_complete" in refusals(shrunk, rules)
+    assert "labels_complete" in refusals(shrunk, rules, tmp_path / "b")
 
 
 def test_a_champion_that_cannot_be_used_is_unreachable_and_refused(tmp_path, prepared, specialist, params):
@@ -161,7 +179,7 @@ def test_a_champion_that_cannot_be_used_is_unreachable_and_refused(tmp_path, pre
     champion = Champion("present", "1", broken, "")
     evaluation = evaluate(prepared, specialist, champion, rules, tmp_path / "out")
     assert evaluation["champion_status"] == "unreachable"
-    assert refusals(evaluation, rules) == {
+    assert refusals(evaluation, rules, tmp_path / "out") == {
         "champion_known",
         "not_inferior",
         "no_slice_worse",
@@ -175,7 +193,7 @@ def test_a_champion_that_cannot_answer_these_rows_is_unreachable(tmp_path, prepa
     of_pairs = make_specialist(tmp_path / "pairs", base, prepared, text_pair=True)
     evaluation = evaluate(prepared, specialist, Champion("present", "1", of_pairs, ""), rules, tmp_path / "out")
     assert evaluation["champion"] is None
-    assert "champion_known" in refusals(evaluation, rules)
+    assert "champion_known" in refusals(evaluation, rules, tmp_path / "out")
     assert "two texts" in evaluation["champion_reason"]
 
 
@@ -197,7 +215,7 @@ def test_test_rows_in_the_training_data_are_counted_and_refused(tmp_path, prepar
     rules = params(evaluation={"general": False}, gate={"beat_general": False})
     evaluation = evaluate(leaky, specialist, NONE, rules, tmp_path / "out")
     assert evaluation["overlap"] == {"row_ids": 1, "texts": 2}
-    assert refusals(evaluation, rules) == {"no_leak"}
+    assert refusals(evaluation, rules, tmp_path / "out") == {"no_leak"}
 
 
 @pytest.mark.parametrize("trained_on", ["", "e" * 64])
@@ -205,7 +223,7 @@ def test_a_candidate_that_was_trained_on_other_data_is_refused(tmp_path, prepare
     rules = params(evaluation={"general": False}, gate={"beat_general": False})
     stranger = make_specialist(tmp_path / "stranger", base, prepared, trained_on=trained_on)
     evaluation = evaluate(prepared, stranger, NONE, rules, tmp_path / "out")
-    assert refusals(evaluation, rules) == {"trained_on_this_data"}
+    assert refusals(evaluation, rules, tmp_path / "out") == {"trained_on_this_data"}
 
 
 @pytest.mark.slow
@@ -217,7 +235,7 @@ def test_regression_takes_the_same_path(tmp_path, prepared_regression, base, par
     assert set(evaluation["candidate"]["metrics"]) == {"mae", "rmse", "r2", "pearson", "spearman"}
     assert "nearest neighbours" in evaluation["general"]["form"]
     assert evaluation["test"]["scale"] == pytest.approx(0.82, abs=0.1)
-    assert refusals(evaluation, rules) <= {"beats_general"}
+    assert refusals(evaluation, rules, tmp_path / "out") <= {"beats_general"}
     assert json.loads((tmp_path / "out" / "roc.json").read_text()) == {"fpr": [], "tpr": [], "threshold": []}
     assert "Predicted and true values" in (tmp_path / "out" / "report.html").read_text()
 
@@ -228,7 +246,9 @@ def test_hostile_labels_and_texts_stay_text_in_the_report(first):
     evaluation, out, rules = first
     attack = "<script>alert(1)</script>"
     details = json.loads((out / "details.json").read_text().replace("refund", attack))
-    page = render(json.loads(json.dumps(evaluation).replace("refund", attack)), details, decide({}, rules).as_dict())
+    page = render(
+        json.loads(json.dumps(evaluation).replace("refund", attack)), details, decide({}, rules, Seen()).as_dict()
+    )
     assert "<script" not in page
     assert "&lt;script&gt;" in page
 

@@ -8,7 +8,6 @@ import pytest
 
 from tokka.evaluation import label_quality
 from tokka.evaluation.label_quality import duplicates, label_errors, look_into, value_errors
-from tokka.evaluation.metrics.slices import by_confidence
 from tokka.evaluation.report.sections import insight_view
 
 NO_OVERLAP = {"row_ids": 0, "texts": 0}
@@ -120,21 +119,6 @@ def test_more_rows_than_the_cap_are_sampled_and_it_is_said(monkeypatch):
     assert view is not None
     assert "sample of the 180" in view["reading"]
     assert view["overlap"].startswith("3 test rows")
-
-
-def test_confidence_slices_are_the_least_and_the_most_sure_fifth_of_the_given_scores():
-    confidence = np.linspace(0.5, 1.0, 100)
-    scores = np.stack([confidence, 1 - confidence], axis=1)
-    least, surest = by_confidence(scores, "champion", minimum_rows=20)
-    assert least.rows.tolist() == list(range(20))
-    assert surest.rows.tolist() == list(range(80, 100))
-    assert "champion" in least.value
-    assert by_confidence(scores, "champion", minimum_rows=21) == []
-
-
-def test_equally_sure_rows_make_no_overlapping_slices():
-    scores = np.tile([0.9, 0.1], (100, 1))
-    assert by_confidence(scores, "champion", minimum_rows=5) == []
 
 
 @pytest.mark.slow

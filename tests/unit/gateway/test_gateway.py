@@ -1,6 +1,5 @@
-"""The gateway's pure parts: which commands a split takes, what a log line says, what the configuration holds."""
+"""The gateway's pure parts: which commands a split takes, and what the configuration holds."""
 
-import json
 import subprocess
 from dataclasses import replace
 
@@ -9,17 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tokka.errors import TokkaError
-from tokka.gateway.access_log import parse
 from tokka.gateway.exposure import Exposure
 from tokka.gateway.gateway import Split, place, place_workers, render, require_free, seats
 from tokka.gateway.haproxy import find_haproxy
 from tokka.gateway.runtime_api import Slot
-
-LINE = {
-    "id": "x", "time_us": 12345000, "protocol": "rest", "client": "-", "grpc": "-",
-    "route": "predict", "status": 200, "latency_ms": 7, "share": 500, "assigned": "1",
-    "canary": "1", "version": "2", "replayed": "0", "retries": "0", "key": "-", "ended_us": 12351500,
-}  # fmt: skip
+from tokka.processes.stack_key import StackKey
 
 
 def slot(name, port=9, *, enabled=False, running=False):
@@ -95,52 +88,13 @@ def run(commands, slots):
             slots[key] = replace(slots[key], enabled=rest == ["ready"])
 
 
-def test_a_log_line_is_a_record():
-    record = parse(json.dumps(LINE).encode())
-    assert record == {
-        "kind": "request", "prediction_id": "x", "time": 12.345, "route": "predict", "status": 200, "latency_ms": 6.5,
-        "protocol": "rest", "client": "",
-        "share": 0.05, "canary": True, "stand_in": False, "version": "2", "replayed": False, "retries": 0,
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize(("ended", "wanted"), [(12345400, 0.4), (12345000, 0.0), (12344000, 7.0), (99999000, 7.0)])
-def test_the_time_of_a_request_begins_when_it_is_there_and_a_clock_that_was_set_is_not_believed(ended, wanted):
-    assert parse(json.dumps({**LINE, "ended_us": ended}).encode())["latency_ms"] == wanted
-
-
-def test_a_line_names_whom_the_split_keeps_on_one_side():
-    assert parse(json.dumps({**LINE, "key": "17446744073709551615"}).encode())["key"] == "17446744073709551615"
-    assert "key" not in parse(json.dumps(LINE).encode())
-
-
-@pytest.mark.parametrize(
-    ("changes", "canary", "stand_in"),
-    [({"canary": "0"}, True, True), ({"canary": "-"}, True, False), ({"assigned": "0", "canary": "0"}, False, False)],
-)
-def test_a_champion_that_stands_in_is_told_from_a_canary(changes, canary, stand_in):
-    record = parse(json.dumps({**LINE, **changes}).encode())
-    assert (record["canary"], record["stand_in"]) == (canary, stand_in)
-
-
-@pytest.mark.parametrize(
-    ("grpc", "status"), [("-", 200), ("0", 200), ("3", 400), ("16", 401), ("14", 503), ("13", 500)]
-)
-def test_a_grpc_status_is_logged_in_http_s_words(grpc, status):
-    assert parse(json.dumps({**LINE, "protocol": "grpc", "grpc": grpc}).encode())["status"] == status
-
-
-@pytest.mark.parametrize("datagram", [b"", b"{", b"[]", b'{"id": 1}', json.dumps({**LINE, "route": "health"}).encode()])
-def test_other_datagrams_are_no_records(datagram):
-    assert parse(datagram) is None
-
-
 @pytest.mark.parametrize("large", [False, True])
 @pytest.mark.parametrize("jobs", ["", "jobs.sock"])
 @pytest.mark.parametrize("exposure", [Exposure(18082), Exposure(18082, "0.0.0.0", True, 5)])
 def test_haproxy_takes_the_configuration(tmp_path, exposure, jobs, large):
     values = {"weight_map": "weight.map", "names_map": "names.map", "own_client": "tokka", "jobs": jobs}
-    sizes = {"port": 18080, "log_port": 18081, "slots": 3, "max_body_bytes": 1000, "in_flight": 8, "max_wait_ms": 9}
+    values |= {"log_socket": "log.sock", **StackKey.of(tmp_path).configuration()}
+    sizes = {"port": 18080, "slots": 3, "max_body_bytes": 1000, "in_flight": 8, "max_wait_ms": 9}
     (tmp_path / "haproxy.cfg").write_text(render({**values, **sizes, **exposure.values()}, large=large))
     (tmp_path / "weight.map").write_text("challenger 0\n")
     (tmp_path / "names.map").write_text("champion none\n")

@@ -1,15 +1,13 @@
-"""What a request over the v2 protocol is held to when its answer can wait: to the same as when it cannot."""
+"""What a request is held to when its answer can wait: to the same as when it cannot."""
 
-import asyncio
 import json
+import re
 
-import httpx
 import pytest
 
-from tokka.jobs.consumer import Refused
-from tokka.jobs.gateway_client import GatewayClient, Interface, question
+from tokka.jobs.gateway_client import Interface, question
 from tokka.jobs.http_api import job_of
-from tokka.jobs.messages import Job, decode, encode, encode_result, predictions_of
+from tokka.jobs.messages import decode, encode
 from tokka.serving.predict_api import BadRequest
 
 SINGLE = Interface(("text",), ("prediction_id", "label", "score"))
@@ -25,6 +23,11 @@ def accept(tree, interface=SINGLE, path="/v2/models/m/infer", **headers):
     body = tree if isinstance(tree, bytes) else json.dumps(tree).encode()
     headers = {"x-request-id": "gateway", **headers}
     return job_of(path, body, headers, model="m", max_rows=3, secret=b"s", interface=interface)
+
+
+def accept_unasked(tree, path="/predict", **headers):
+    """While nobody says what the model takes."""
+    return accept(tree, None, path, **headers)
 
 
 def test_the_id_and_the_outputs_of_a_request_reach_the_model():
@@ -114,61 +117,45 @@ def test_another_id_or_other_outputs_are_another_request():
     assert len({job.digest() for job in jobs}) == 3
 
 
-def test_a_reply_has_what_was_asked_for():
-    answer = {"model_version": "3", "parameters": {"canary": True}, "outputs": [{"name": "label", "data": ["card"]}]}
-    (row,) = predictions_of(answer)
-    assert (row["label"], row["score"], row["canary"], row["model_version"]) == ("card", None, True, "3")
-    assert encode_result("a", "done", answer)
+def test_a_request_becomes_a_job():
+    assert accept_unasked({"text": "a"}).shape == "text"
+    assert accept_unasked({"texts": ["a", "b"], "text_pairs": ["c", "d"]}).text_pairs == ["c", "d"]
+    tensor = {"name": "text", "datatype": "BYTES", "shape": [2, 1], "data": [["a"], ["b"]]}
+    assert accept_unasked({"inputs": [tensor]}, "/v2/models/m/infer").texts == ["a", "b"]
+    assert accept_unasked({"text": "a"}).id == "gateway"
 
 
-def test_what_the_model_takes_is_asked_of_the_gateway_now_and_then():
-    asked = []
-
-    def answer(request):
-        asked.append(request.url.path)
-        if len(asked) == 1:
-            return httpx.Response(401, json={"error": "no key"})
-        tree = {"inputs": [{"name": "text"}], "outputs": [{"name": name} for name in SINGLE.outputs]}
-        return httpx.Response(200, json=tree)
-
-    async def run():
-        found = []
-        for asker in (GatewayClient("http://gateway", dict), GatewayClient("http://gateway", dict)):
-            asker._client = httpx.AsyncClient(base_url="http://gateway", transport=httpx.MockTransport(answer))
-            found += [await asker.interface("m") for _ in range(3)]
-        return found
-
-    assert asyncio.run(run()) == [None] * 3 + [SINGLE] * 3
-    assert asked == ["/v2/models/m"] * 2
+def test_a_key_is_of_one_caller_and_one_secret():
+    one = accept_unasked({"text": "a"}, **{"idempotency-key": "k"}).id
+    assert one == accept_unasked({"text": "b"}, **{"idempotency-key": "k"}).id
+    assert one != accept_unasked({"text": "a"}, **{"idempotency-key": "k", "authorization": "Bearer x"}).id
+    assert re.fullmatch("[0-9a-f]{32}", one)
 
 
-def asked_as(user, *, identity=None):
-    """The headers with which a user's job is asked."""
-    seen = []
-
-    def answer(request):
-        seen.append(request.headers)
-        return httpx.Response(200, json={"label": "a"})
-
-    async def run():
-        asker = GatewayClient("http://gateway", lambda: identity or {})
-        asker._client = httpx.AsyncClient(base_url="http://gateway", transport=httpx.MockTransport(answer))
-        await asker.ask(decode(encode(Job(id="a", model="m", texts=["x"], user=user))))
-
-    asyncio.run(run())
-    return dict(seen[0].raw)
-
-
-@pytest.mark.parametrize("sent", ["jörg".encode("latin-1"), "jörg".encode(), "jà".encode(), b"a\xffb", b"plain user"])
-def test_a_user_is_asked_for_with_the_bytes_that_came(sent):
-    assert asked_as(sent.decode("latin-1"), identity={"x-api-key": "key"})[b"x-user-id"] == sent
+@pytest.mark.parametrize(
+    ("tree", "path", "status"),
+    [
+        ({}, "/predict", 400),
+        ({"texts": ["a"] * 4}, "/predict", 422),
+        ({"text": "a"}, "/v2/models/m/infer", 400),
+        ({"inputs": [{"name": "text", "datatype": "FP32", "data": [1]}]}, "/v2/models/m/infer", 400),
+        ({"inputs": [{"name": "other", "datatype": "BYTES", "data": ["a"]}]}, "/v2/models/m/infer", 400),
+        ({"inputs": []}, "/v2/models/another/infer", 404),
+    ],
+)
+def test_what_would_be_refused_now_is_refused_though_nothing_serves(tree, path, status):
+    with pytest.raises(BadRequest) as refused:
+        accept_unasked(tree, path)
+    assert refused.value.status == status
 
 
-def test_a_user_of_the_queue_alone_is_asked_for_in_utf_8():
-    assert asked_as("名前")[b"x-user-id"] == "名前".encode()
+def test_a_key_that_is_none_is_refused():
+    for key in ("", "with space", "x" * 201):
+        with pytest.raises(BadRequest, match="Idempotency-Key"):
+            accept_unasked({"text": "a"}, **{"idempotency-key": key})
 
 
-@pytest.mark.parametrize("user", ["a\nb: c", "a\0", "a\x7f", " a", "a\t"])
-def test_a_user_that_cannot_be_a_header_is_refused_at_once(user):
-    with pytest.raises(Refused, match="x-user-id"):
-        asked_as(user)
+def test_a_text_that_speaks_of_pairs_is_no_pair():
+    job = accept_unasked({"text": 'what is "text_pair" for?'})
+    assert job.text_pairs is None
+    assert accept_unasked({"text": "a", "text_pair": "b"}).text_pairs == ["b"]

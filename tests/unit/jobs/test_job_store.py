@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tests.fixtures.waiting import until
 from tokka.jobs.broker import Unconfirmed
 from tokka.jobs.consumer import DEATHS, Consumer, Unavailable
 from tokka.jobs.http_api import JobsApi
@@ -17,19 +18,24 @@ NAME = "helpdesk"
 
 
 @pytest.fixture
-def url(tmp_path):
-    return f"sqlite:///{tmp_path}/jobs.db"
+def url(record_url):
+    return record_url
 
 
 class Queue:
-    """What a broker would have, confirmed after a moment, or refused as often as it is told."""
+    """What a broker would have, refused as often as it is told.
 
-    def __init__(self, refusals=0):
-        self.bodies = []
-        self._refusals = refusals
+    held: an event until which nothing is confirmed.
+    """
+
+    def __init__(self, refusals=0, held=None):
+        self.bodies, self.asked = [], 0
+        self._refusals, self.held = refusals, held
 
     async def publish(self, body, name):
-        await asyncio.sleep(0.02)
+        self.asked += 1
+        if self.held:
+            await self.held.wait()
         if self._refusals:
             self._refusals -= 1
             raise Unconfirmed("the broker is away")
@@ -67,17 +73,28 @@ async def ask(door, text, key="k", request="r"):
     return sent[0]["status"], json.loads(sent[1]["body"])
 
 
-def together(*asking):
+def together(asking, condition=lambda tasks: True, held=None):
+    """What comes of all at once; what is held is let go once a condition holds for their tasks."""
+
     async def run():
-        return await asyncio.gather(*asking)
+        tasks = [asyncio.ensure_future(one) for one in asking]
+        await until(lambda: condition(tasks))
+        if held:
+            held.set()
+        return await asyncio.gather(*tasks)
 
     return asyncio.run(run())
 
 
+def one_has_ended(tasks):
+    return any(task.done() for task in tasks)
+
+
 def test_of_two_requests_under_one_key_at_once_the_other_is_refused(url):
-    queue = Queue()
+    queue = Queue(held=asyncio.Event())
     # Two doors: the two requests may as well come to two machines.
-    answers = together(ask(make_door(url, queue), "one"), ask(make_door(url, queue), "two"))
+    asking = [ask(make_door(url, queue), text) for text in ("one", "two")]
+    answers = together(asking, one_has_ended, queue.held)
     assert sorted(status for status, _ in answers) == [202, 422]
     assert len(queue.bodies) == 1
     (refusal,) = [tree["error"] for status, tree in answers if status == 422]
@@ -85,8 +102,9 @@ def test_of_two_requests_under_one_key_at_once_the_other_is_refused(url):
 
 
 def test_the_same_request_under_one_key_at_once_is_one_job(url):
-    queue = Queue()
-    answers = together(*(ask(make_door(url, queue), "one", request=f"r{number}") for number in range(4)))
+    queue = Queue(held=asyncio.Event())
+    asking = [ask(make_door(url, queue), "one", request=f"r{number}") for number in range(4)]
+    answers = together(asking, lambda tasks: queue.asked == len(tasks), queue.held)
     assert {status for status, _ in answers} == {202}
     assert len({tree["job"] for _, tree in answers}) == 1
     assert len({decode(body).id for body in queue.bodies}) == 1
@@ -101,18 +119,18 @@ def test_a_key_whose_message_was_not_taken_may_be_sent_again_and_belongs_to_its_
 
 
 def test_of_two_messages_under_one_id_at_once_each_gets_its_own_answer_or_none(url):
-    asked = []
+    asked, refused = [], asyncio.Event()
 
     async def answer(job):
         asked.append(job)
-        await asyncio.sleep(0.05)
+        await refused.wait()
         return {"prediction_id": "p", "model_version": "1", "canary": False, "label": job.texts[0], "score": 1.0}
 
     def handle(text):
         job = Job(id="a", model=NAME, texts=[text], shape="text", reply_to="replies")
         return Consumer(JobStore(url, NAME), answer, tries=3).handle(encode(job))
 
-    told = together(handle("one"), handle("two"))
+    told = together([handle("one"), handle("two")], one_has_ended, refused)
     assert sorted(one.action for one in told) == ["ack", "dead_letter"]
     for text, one in zip(("one", "two"), told, strict=True):
         found = decode_result(one.reply)
@@ -197,3 +215,26 @@ def test_the_last_try_and_its_end_are_one_commit(url):
     # A person put it back on the queue, and it was answered.
     results.complete("a", "d", {"label": "card"})
     assert results.count_failure("a", "d", "late", limit=3).answer == {"label": "card"}
+
+
+def test_the_first_answer_stays(url):
+    results = JobStore(url, NAME)
+    first = results.complete("a", "d", {"label": "one"})
+    assert results.complete("a", "d", {"label": "two"}).answer == first.answer == {"label": "one"}
+    assert results.fail("a", "d", "late").state == "done"
+    assert results.find("a").state == "done"
+
+
+def test_an_answer_replaces_a_failure(url):
+    results = JobStore(url, NAME)
+    assert results.fail("a", "d", "gone").answer == {"error": "gone"}
+    assert results.complete("a", "d", {"label": "one"}).state == "done"
+
+
+def test_what_was_settled_long_ago_is_forgotten_and_what_waits_is_not(url):
+    results = JobStore(url, NAME)
+    results.start("waits", "d")
+    updated = results.complete("done", "d", {}).updated
+    assert results.purge(updated) == 0
+    assert results.purge(updated + 1) == 1
+    assert (results.find("done"), results.find("waits").state) == (None, "queued")

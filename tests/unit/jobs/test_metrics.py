@@ -37,6 +37,7 @@ def test_jobs_are_counted_by_what_became_of_them(url):
         results.fail("3", "d", "tried often", given_up=True)
     results.claim("nobody waits for this one", "d")
     found = exposition(url)
+    assert 0 < float(found.pop("tokka_jobs_oldest_seconds")) < 120
     assert {name: float(value) for name, value in found.items() if name.startswith("tokka_jobs")} == {
         "tokka_jobs_database_up": 1.0,
         "tokka_jobs_waiting": 2.0,

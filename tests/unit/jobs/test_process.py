@@ -1,4 +1,4 @@
-"""The process of jobs while its broker is lost: it goes on, and gives up what waits for too long."""
+"""The process of jobs while its broker is lost: it goes on, and gives up what waits for too long; and its secret."""
 
 import asyncio
 import json
@@ -10,7 +10,7 @@ import sys
 from tests.fixtures.waiting import PATIENCE_S, until
 from tokka import files
 from tokka.jobs.job_store import JobStore
-from tokka.jobs.process import run
+from tokka.jobs.process import run, secret_of
 from tokka.params import Params, parse_params
 from tokka.sections_serving import Asynchronous, Serving
 from tokka.settings import Settings
@@ -67,3 +67,9 @@ def test_a_mistake_is_a_line_with_what_to_do(tmp_path):
     (line,) = map(json.loads, ended.stderr.splitlines())
     assert (ended.returncode, "amqp" in line["message"], "TOKKA_BROKER" in line["hint"]) == (2, True, True)
     assert "secret" not in ended.stderr
+
+
+def test_the_secret_is_made_once_and_is_private(tmp_path):
+    path = tmp_path / "jobs.secret"
+    assert secret_of(path) == secret_of(path)
+    assert (len(secret_of(path)), path.stat().st_mode & 0o777) == (32, 0o600)

@@ -9,7 +9,7 @@ import pytest
 
 from tokka.errors import Refused, TokkaError, UsageError
 from tokka.model.base import base_digest, resolve_base
-from tokka.params import Model
+from tokka.sections import Model
 
 
 def copy(base: Path, to: Path) -> Path:

@@ -104,7 +104,8 @@ def reference(tmp_path: Path) -> Path:
     columns = Traffic(1).reference(600)
     path = tmp_path / "reference.parquet"
     table = {"prediction": list(columns.classes), "label": list(columns.classes), "text": list(columns.texts)}
-    pq.write_table(pa.table({**table, **columns.numbers, "embedding": [[0.0, 1.0]] * 600}), path)
+    known = pa.table({**table, **columns.numbers, "embedding": [[0.0, 1.0]] * 600})
+    pq.write_table(known.replace_schema_metadata({"origin": "rows of data/test.csv"}), path)
     return path
 
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.unit.monitoring.conftest import Traffic, feedback
-from tokka import files
+from tokka import files, objects
 from tokka.errors import TokkaError
 from tokka.monitoring import snapshot
 from tokka.monitoring.drift.policy import Attempt
@@ -56,6 +56,7 @@ def test_an_empty_log_is_unknown_not_clean(settings: Settings, reference: Path, 
     log(Traffic(2).rows(99))
     found = look(settings, tmp_path / "b", reference=reference)
     assert (found["drift"], found["rows_waiting"], found["verdict"]) == ("insufficient_data", 99, "wait")
+    assert "cannot tell, so: wait" in (tmp_path / "b" / "drift.html").read_text()
 
 
 @pytest.mark.slow
@@ -74,6 +75,7 @@ def test_drift_starts_one_retraining_on_what_people_said(
     assert found["labelled_rows"] == labels.num_rows
     page = (tmp_path / "drift.html").read_text()
     assert "drifted, so: retrain" in page
+    assert "Compared with 600 rows: rows of data/test.csv." in page
     assert page.count("<!DOCTYPE html>") == 1
     assert 'src="http' not in page
     history = (Attempt(1_050_000.0, "drift", found["trigger_key"], "held"),)
@@ -132,3 +134,14 @@ def test_a_snapshot_is_named_by_its_rows(tmp_path: Path) -> None:
     assert pq.read_table(path)["time"].to_pylist()[0] == "1970-01-01T00:00:01+00:00"
     values = snapshot.write([{"text": "a", "label": 1, "time": 1.0}], tmp_path)
     assert pq.read_table(values)["label"].type == pa.float64()
+
+
+def test_a_snapshot_lies_where_every_task_finds_it(bucket: str, settings: Settings, tmp_path: Path) -> None:
+    rows = [Labelled(text="hello", label="a", time=1.0)]
+    here = snapshot.publish(rows, settings)
+    assert here == str(settings.home / "snapshots" / f"{snapshot.digest_of(rows)}.parquet")
+    there = snapshot.publish(rows, settings.model_copy(update={"archive": f"{bucket}/archive"}))
+    assert there == f"{bucket}/archive/snapshots/{snapshot.digest_of(rows)}.parquet"
+    objects.read(there, tmp_path / "back", most=100_000)
+    assert pq.read_table(tmp_path / "back").column("text").to_pylist() == ["hello"]
+    assert snapshot.publish([], settings) == ""

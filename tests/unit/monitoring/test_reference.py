@@ -30,5 +30,6 @@ def test_a_regression_is_compared_by_its_values_evenly_spread(tmp_path: Path) ->
     numbers = [float(number) for number in range(100)]
     pq.write_table(pa.table({"prediction": numbers, "length": numbers, "unknown": [0.0] * 100}), path)
     found = read_reference(path, 3)
+    assert found.origin.startswith("validation rows")
     assert found.numbers["value"].tolist() == [0.0, 49.0, 99.0]
     assert (found.rows, found.classes, sorted(found.numbers)) == (3, (), ["length", "unknown", "value"])

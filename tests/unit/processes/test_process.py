@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import psutil
+import pytest
 
 from tests.fixtures.waiting import wait_for
 from tokka.processes import process
@@ -25,3 +26,16 @@ def test_its_start_does_not_depend_on_the_wall_clock():
     """psutil adds the time of the last boot, which the kernel computes anew from the wall clock."""
     since_boot = psutil.Process().create_time() - psutil.boot_time()
     assert abs(process.identity(os.getpid()) - since_boot) < 1.0
+
+
+@pytest.mark.parametrize("before", [0, 19])
+def test_a_priority_is_lowered_and_never_raised(before):
+    """To raise one needs a right that a container has not."""
+    script = (
+        "import os, sys; from tokka.processes import process; "
+        f"os.nice({before}); process.lower_priority(); "
+        "print(os.getpriority(os.PRIO_PROCESS, 0), process.STARTING_NICENESS)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    niceness, wanted = map(int, done.stdout.split())
+    assert niceness == max(wanted, min(19, before + os.getpriority(os.PRIO_PROCESS, 0)))

@@ -75,10 +75,22 @@ SERVES = """
 
 
 def test_while_something_serves_it_is_not_given_up(tmp_path):
-    supervisor = start(tmp_path, f"{SERVES}\n    if number < 8: os.kill(os.getpid(), signal.SIGKILL)\n    return 4")
+    supervisor = start(
+        tmp_path, f"{SERVES}\n    if number < 8: os.kill(os.getpid(), signal.SIGKILL)\n    signal.pause()"
+    )
+    wait_for(lambda: len(lives(tmp_path)) == 8)
+    supervisor.send_signal(signal.SIGTERM)
     _, said = supervisor.communicate(timeout=PATIENCE_S)
-    assert supervisor.returncode == 4
-    assert len(lives(tmp_path)) == 8 and "not started again" not in said
+    assert "not started again" not in said
+
+
+def test_while_something_serves_a_child_that_ends_by_itself_is_followed_by_another(tmp_path):
+    supervisor = start(tmp_path, f"{SERVES}\n    if number == 3: signal.pause()\n    return 4 * (number - 1)")
+    wait_for(lambda: len(lives(tmp_path)) == 3)
+    assert supervisor.poll() is None
+    supervisor.send_signal(signal.SIGTERM)
+    supervisor.communicate(timeout=PATIENCE_S)
+    assert len(lives(tmp_path)) == 3
 
 
 def test_it_can_be_ended_while_it_waits_to_start_the_next_one(tmp_path):

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from tokka.files import digest_bytes
-from tokka.model.folder import write_model_config
+from tokka.model.folder import model_digest, write_model_config
 from tokka.params import Params, parse_params
+from tokka.registry.bundle import Judgement, judgement
 from tokka.registry.mlflow_client import Registry
 from tokka.settings import Settings
 
@@ -93,6 +94,12 @@ PROVENANCE = {
     "base_digest": "b" * 64,
     "synthetic": "true",
 }
+
+
+def judged(run_id: str, evidence: Path, model: Path, decision: dict[str, Any] = PASS) -> Judgement:
+    """What the gate leaves in the record."""
+    found = judgement(evidence, run_id, decision, generation=1, author="ana")
+    return found.model_copy(update={"model_digest": model_digest(model)})
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,8 @@
 
 import re
 
+from tokka import files
+from tokka.registry import metrics
 from tokka.registry.metrics import of_details
 
 
@@ -26,3 +28,10 @@ def test_what_the_decision_was_made_from_is_logged():
     curve = [{"share": 0.1, "value": 0.6}, {"share": 0.3, "value": None}]
     wanted = {"ways/linear_quality": 0.8, "ways/linear_per_month": 4.2, "learning_curve/0.1": 0.6}
     assert of_details({"decision": {"rows": rows, "curve": curve}}) == wanted
+
+
+def test_a_pod_finds_the_training_of_another_pod(tmp_path):
+    files.write_json(tmp_path / "outcome", {"digest": "abc", "metrics": {"loss": 0.5}, "curves": [{"step": 1}]})
+    metrics.bring_training(tmp_path / "home", tmp_path / "outcome")
+    assert metrics.find_training(tmp_path / "home", "abc")["metrics"] == {"loss": 0.5}
+    assert metrics.find_training(tmp_path / "home", "other") is None

@@ -25,13 +25,15 @@ def registry(settings: Settings, params: Params) -> Registry:
     return registry
 
 
-def log(registry: Registry, folder: Path, key: str = "k1", digest: str = "a" * 64, **metrics: float) -> str:
+def log(
+    registry: Registry, folder: Path, key: str = "k1", digest: str = "a" * 64, champion: str = "none", **metrics: float
+) -> str:
     folder.mkdir()
     return registry.log_run(
         key,
         params={"finetuning/epochs": 6, "finetuning/learning_rate": 3e-4},
         metrics={"candidate/accuracy": 0.94, **metrics},
-        tags={entities.MODEL_DIGEST: digest},
+        tags={entities.MODEL_DIGEST: digest, entities.CHAMPION: champion},
         folder_evidence=make_evidence(folder / "evidence"),
         folder_model=make_model(folder / "model"),
         dataset=DATASET,
@@ -46,7 +48,7 @@ def test_a_run_holds_everything(registry: Registry, tmp_path: Path) -> None:
     assert run.tags["tokka.metrics_not_finite"] == "not_a_number"
     dataset = registry._client.get_run(run.run_id).inputs.dataset_inputs[0]
     assert (dataset.dataset.name, dataset.dataset.digest) == ("messages.csv", "d" * 32)
-    registry.download_evidence(run.run_id, tmp_path / "evidence")
+    registry.download_artifacts(run.run_id, entities.EVIDENCE_FOLDER, tmp_path / "evidence")
     assert (tmp_path / "evidence" / "evaluation.json").is_file()
 
 
@@ -79,6 +81,17 @@ def test_a_run_with_a_version_stands(registry: Registry, tmp_path: Path) -> None
     first = log(registry, tmp_path / "a")
     registry.register(first, description="card", tags={entities.KEY: "k1"})
     assert log(registry, tmp_path / "b", digest="b" * 64) == first
+
+
+def test_a_run_with_a_version_gives_way_to_one_that_compares_with_another_champion(
+    registry: Registry, tmp_path: Path
+) -> None:
+    first = log(registry, tmp_path / "a", champion="c" * 64)
+    assert registry.register(first, description="card", tags={}) == "1"
+    second = log(registry, tmp_path / "b", digest="b" * 64, champion="e" * 64)
+    assert registry.register(second, description="card", tags={}) == "2"
+    assert registry.version("1").run_id == first
+    assert log(registry, tmp_path / "c", digest="b" * 64, champion="e" * 64) == second
 
 
 def test_one_version_per_run(registry: Registry, tmp_path: Path) -> None:
@@ -141,6 +154,13 @@ def test_a_task_run_of_kfp_is_resumed_and_left_open(
     nested = log(registry, tmp_path / "c", key="k2")
     assert nested != task
     assert registry.run(nested).tags["mlflow.parentRunId"] == task
+
+
+def test_no_empty_experiment_is_made_beside_that_of_kfp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "0")
+    registry = Registry(make_settings(tmp_path), "helpdesk")
+    registry.prepare()
+    assert registry._client.get_experiment_by_name("helpdesk") is None
 
 
 def test_a_parent_gets_a_nested_run(registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

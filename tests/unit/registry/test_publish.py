@@ -1,5 +1,6 @@
 """From evaluation to a version and back to verified files: what no gate passed, or anybody altered, gets nowhere."""
 
+import base64
 import json
 import shutil
 from pathlib import Path
@@ -7,11 +8,13 @@ from typing import Any
 
 import pytest
 
-from tests.unit.registry.conftest import PASS, PROVENANCE, REFUSE, make_evidence, make_model
+from tests.unit.registry.conftest import PASS, PROVENANCE, REFUSE, judged, make_evidence, make_model
 from tokka.errors import Refused, TokkaError
+from tokka.files import digest_file
 from tokka.model.folder import model_digest
 from tokka.params import Params
-from tokka.registry import entities, metrics, model_cache, publish, signing
+from tokka.registry import bundle, entities, metrics, model_cache, publish, signing
+from tokka.registry.bundle import Judgement
 from tokka.registry.mlflow_client import Registry
 from tokka.settings import Settings
 
@@ -26,13 +29,19 @@ class Case:
         self.evidence = make_evidence(folder / "evidence")
         self.run_id = publish.log_evaluation(self.evidence, self.model, params, settings, key, PROVENANCE)
         self.registry = Registry(settings, params.registry.model)
+        self.judged: Judgement | None = None
+        self.envelope = ""
 
     def decide(self, decision: dict[str, Any]) -> None:
+        self.judged = judged(self.run_id, self.evidence, self.model, decision)
         (self.folder / "gate").mkdir(exist_ok=True)
         publish.record_decision(self.run_id, decision, self.folder / "gate", self.params, self.settings)
 
     def register(self, override: str = "") -> str:
-        return publish.register_candidate(self.run_id, self.params, self.settings, override)
+        version, self.envelope = publish.register_candidate(
+            self.run_id, self.params, self.settings, self.judged, override
+        )
+        return version
 
     def artifact(self, name: str) -> Path:
         return Path(self.settings.home / "artifacts" / self.run_id / "artifacts" / name)
@@ -108,11 +117,64 @@ def test_a_tag_alone_does_not_pass_the_gate(case: Case) -> None:
         case.register()
 
 
-def test_a_stored_decision_alone_does_not_pass_the_gate(case: Case) -> None:
-    case.decide(PASS)
-    case.registry.tag_run(case.run_id, {entities.GATE: "refuse"})
-    with pytest.raises(Refused):
+def test_the_commit_of_whoever_submitted_it_counts_where_the_evaluation_knew_none(case: Case) -> None:
+    settings, unknown = case.settings, {**PROVENANCE, "commit": ""}
+    run_id = publish.log_evaluation(case.evidence, case.model, case.params, settings, "k2", unknown)
+    for name, commit in ((run_id, "c" * 40), (run_id, "d" * 40), (case.run_id, "d" * 40)):
+        (case.folder / "gate").mkdir(exist_ok=True)
+        publish.record_decision(name, PASS, case.folder / "gate", case.params, settings, commit=commit)
+    assert case.registry.run(run_id).tags[entities.COMMIT] == "c" * 40
+    assert case.registry.run(case.run_id).tags[entities.COMMIT] == "abc"
+
+
+def test_what_is_forged_in_mlflow_passes_no_gate(case: Case, tmp_path: Path) -> None:
+    """The tag, and the decision beside the evaluation: only the record's word is signed."""
+    publish.record_decision(case.run_id, PASS, tmp_path / "forged", case.params, case.settings)
+    with pytest.raises(Refused, match="no decision was recorded"):
         case.register()
+    case.decide(REFUSE)
+    publish.record_decision(case.run_id, PASS, tmp_path / "forged", case.params, case.settings)
+    with pytest.raises(Refused, match=r"below 0\.60"):
+        case.register()
+
+
+def test_an_evaluation_that_was_exchanged_after_the_gate_is_not_registered(case: Case) -> None:
+    case.decide(PASS)
+    path = case.artifact("evidence/evaluation.json")
+    path.write_text(path.read_text().replace("0.94", "0.99"))
+    with pytest.raises(Refused, match="is not the one that the gate has judged"):
+        case.register()
+    assert case.registry.versions() == []
+
+
+def test_a_version_carries_signed_evidence_that_nobody_can_alter(case: Case, tmp_path: Path) -> None:
+    case.decide(PASS)
+    version = case.register()
+    name, settings = case.params.registry.model, case.settings
+    found = bundle.unseal(case.envelope, name, version, settings)
+    assert (found.verdict, found.model_digest) == ("pass", model_digest(case.model))
+    assert (found.test_digest, found.generation, found.author) == ("c" * 64, 1, "ana")
+    assert found.evaluation_digest == digest_file(case.evidence / "evaluation.json")
+    assert case.artifact("evidence/bundle.json").read_text() == case.envelope
+    for model, number in ((name, "2"), ("another", version)):
+        with pytest.raises(Refused, match="is that of version"):
+            bundle.unseal(case.envelope, model, number, settings)
+    payload = json.loads(case.envelope)
+    forged = found.model_copy(update={"verdict": "pass", "model_digest": "0" * 64})
+    payload["payload"] = base64.b64encode(signing.canonical(forged.model_dump(mode="json"))).decode()
+    strangers = settings.model_copy(
+        update={"home": tmp_path, "signing_key": tmp_path / "their.key", "verify_key": tmp_path / "their.pub"}
+    )
+    for envelope in (json.dumps(payload), bundle.seal(forged, strangers), "{}", ""):
+        with pytest.raises(Refused, match="is not what was signed"):
+            bundle.unseal(envelope, name, version, settings)
+
+
+def test_a_tag_in_mlflow_names_no_other_model(case: Case) -> None:
+    case.decide(PASS)
+    case.register()
+    case.registry.tag_version("1", {entities.MODEL_DIGEST: "0" * 64, entities.GATE: "refuse"})
+    assert publish.fetch_version("1", case.params, case.settings).name == model_digest(case.model)
 
 
 def change_stored_byte(case: Case) -> None:
@@ -208,9 +270,38 @@ def test_a_champion_does_not_become_challenger_again(case: Case) -> None:
 
 
 def test_params_and_metrics_are_flat_and_prefixed(params: Params) -> None:
-    flat = publish.flat_params(params)
+    flat = metrics.flat_params(params, Params.model_fields)
     assert flat["finetuning/learning_rate"] == "0.0003"
     assert flat["finetuning/early_stopping.patience"] == "3"
     assert all("/" in name for name in flat)
     found = metrics.of_evaluation({"candidate": {"metrics": {"f1": {"value": 0.5, "low": None}}}, "champion": None})
     assert found == {"candidate/f1": 0.5}
+
+
+def test_in_a_pod_the_step_that_registers_signs(settings: Settings, params: Params, tmp_path: Path) -> None:
+    """Only it has the key; who verifies elsewhere has the public half."""
+    signing.sign(make_model(tmp_path / "any"), settings)
+    params = params.model_copy(update={"registry": params.registry.model_copy(update={"model": "of-a-pod"})})
+    pod = settings.model_copy(update={"in_pod": True})
+    case = Case(pod.model_copy(update={"signing_key": tmp_path / "none"}), params, tmp_path)
+    assert not case.artifact("model/model.sig").exists()
+    case.decide(PASS)
+    case.settings = pod
+    version = case.register()
+    assert case.artifact("model/model.sig").is_file()
+    folder = publish.fetch_version(version, params, settings)
+    assert signing.verify(folder, settings)
+    assert case.register() == version
+
+
+def test_in_a_pod_a_stored_model_that_was_altered_is_not_signed(
+    settings: Settings, params: Params, tmp_path: Path
+) -> None:
+    signing.sign(make_model(tmp_path / "any"), settings)
+    params = params.model_copy(update={"registry": params.registry.model_copy(update={"model": "altered"})})
+    case = Case(settings.model_copy(update={"in_pod": True}), params, tmp_path)
+    case.decide(PASS)
+    case.artifact("model/model.safetensors").write_bytes(b"others")
+    with pytest.raises(Refused, match="has changed since the model was made"):
+        case.register()
+    assert not case.artifact("model/model.sig").exists()

@@ -6,7 +6,7 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from tests.unit.registry.conftest import PASS, PROVENANCE, make_evidence, make_model
+from tests.unit.registry.conftest import PASS, PROVENANCE, judged, make_evidence, make_model
 from tokka import files
 from tokka.model.folder import model_digest
 from tokka.params import Params
@@ -34,7 +34,7 @@ def logged(settings: Settings, params: Params, tmp_path: Path) -> str:
     assert metrics.write_training(settings.home, digest, evidence)
     run_id = publish.log_evaluation(evidence, model, params, settings, "k1", PROVENANCE)
     publish.record_decision(run_id, PASS, tmp_path / "gate", params, settings)
-    assert publish.register_candidate(run_id, params, settings) == "1"
+    assert publish.register_candidate(run_id, params, settings, judged(run_id, evidence, model))[0] == "1"
     return run_id
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.unit.registry.conftest import PASS, PROVENANCE, make_evidence, make_model, make_settings
+from tests.unit.registry.conftest import PASS, PROVENANCE, judged, make_evidence, make_model, make_settings
 from tokka.params import Params
 from tokka.registry import connection, entities, model_cache, publish
 from tokka.registry.mlflow_client import Registry
@@ -23,7 +23,8 @@ def publish_all(settings: Settings, params: Params, folder: Path) -> str:
     run_id = publish.log_evaluation(folder / "evidence", folder / "model", params, settings, "k1", PROVENANCE)
     (folder / "gate").mkdir(exist_ok=True)
     publish.record_decision(run_id, PASS, folder / "gate", params, settings)
-    return publish.register_candidate(run_id, params, settings)
+    told = judged(run_id, folder / "evidence", folder / "model")
+    return publish.register_candidate(run_id, params, settings, told)[0]
 
 
 @pytest.mark.slow

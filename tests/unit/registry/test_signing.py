@@ -191,3 +191,42 @@ def test_a_statement_that_was_altered_is_refused(copy: Path, signed: tuple[Path,
     path.write_text(json.dumps(bundle))
     with pytest.raises(Refused, match="not what was signed"):
         signing.verify(copy, signed[1])
+
+
+def in_pod(tmp_path: Path, source: Settings) -> Settings:
+    """A pod that is given both halves of a key of elsewhere, as files."""
+    for key in (source.signing_key, source.verify_key):
+        (tmp_path / key.name).write_bytes(key.read_bytes())
+    environment = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "TOKKA_SIGNING_KEY": str(tmp_path / signing.PRIVATE_KEY)}
+    return make_settings(tmp_path / "pod", **environment, TOKKA_VERIFY_KEY=str(tmp_path / signing.PUBLIC_KEY))
+
+
+def test_a_pod_signs_with_the_key_it_is_given(signed: tuple[Path, Settings], tmp_path: Path) -> None:
+    pod, folder = in_pod(tmp_path, signed[1]), make_model(tmp_path / "model")
+    signing.check_pair(pod)
+    signing.sign(folder, pod)
+    signing.verify(folder, signed[1])
+    assert not (pod.home / "keys").exists()
+
+
+def test_a_pod_makes_no_key_of_its_own(signed: tuple[Path, Settings], tmp_path: Path) -> None:
+    pod, folder = in_pod(tmp_path, signed[1]), make_model(tmp_path / "model")
+    pod.signing_key.unlink()
+    for use in (lambda: signing.check_pair(pod), lambda: signing.sign(folder, pod)):
+        with pytest.raises(TokkaError, match="TOKKA_SIGNING_KEY"):
+            use()
+    pod.verify_key.unlink()
+    with pytest.raises(TokkaError, match="TOKKA_VERIFY_KEY"):
+        signing.check_public(pod)
+    assert not pod.signing_key.exists() and not (pod.home / "keys").exists()
+
+
+def test_a_private_key_of_another_public_one_signs_nothing(signed: tuple[Path, Settings], tmp_path: Path) -> None:
+    pod, stranger = in_pod(tmp_path, signed[1]), make_settings(tmp_path / "stranger")
+    signing.sign(make_model(tmp_path / "model"), stranger)
+    pod.verify_key.write_bytes(stranger.verify_key.read_bytes())
+    with pytest.raises(TokkaError, match="not the other half"):
+        signing.check_pair(pod)
+    pod.verify_key.write_text("no key")
+    with pytest.raises(TokkaError, match="not a public key"):
+        signing.check_public(pod)

@@ -1,7 +1,6 @@
 """Damage costs what it hits and is counted; sealing and deleting lose and double nothing, whenever they are killed."""
 
 import fcntl
-import json
 import os
 import signal
 import subprocess
@@ -12,19 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fixtures.waiting import wait_for
-from tokka.deployment.record.record import Record
-from tokka.deployment.record.retrainings import Attempts
-from tokka.deployment.record.state import Revision, State
-from tokka.monitoring.drift.policy import Attempt
 from tokka.monitoring.drift.windows import predictions
-from tokka.params import parse_params
 from tokka.request_log import parquet, segments
-from tokka.request_log.framing import frame, unframe
-from tokka.request_log.group_sync import GroupSync
+from tokka.request_log.framing import frame
 from tokka.request_log.log import Tail, Writer, read, scan
-from tokka.settings import Settings
-from tokka.stack.archive_log import oldest_deletable, tidy
 
 DAY = 86_400.0
 RECORDS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=12), min_size=1, max_size=6)
@@ -106,11 +96,6 @@ def test_any_bytes_are_read_and_sealed_to_the_same(tmp_path_factory, content):
     assert before.records[0] == prediction("good", 5.0)
     seal(folder)
     assert scan(folder) == before
-
-
-def test_a_record_without_its_checksum_is_none():
-    assert unframe(json.dumps(prediction("a")).encode()) is None
-    assert unframe(frame(prediction("a")).strip(b"\n")) == prediction("a")
 
 
 def test_a_tail_goes_on_in_the_sealed_form(tmp_path):
@@ -233,59 +218,39 @@ def test_nothing_acknowledged_is_lost_when_writer_and_sealer_are_killed_again_an
     assert len(found) - len(acknowledged) <= 3
 
 
-def test_records_reach_the_disk_in_groups_within_a_bound(tmp_path):
-    descriptor = os.open(tmp_path / "file", os.O_WRONLY | os.O_CREAT)
-    sync = GroupSync(interval=0.1, records=50)
-    for _ in range(40):
-        sync.wrote(descriptor, 1)
-    wait_for(lambda: sync.syncs == 1)
-    slow = GroupSync(interval=60.0, records=50)
-    for _ in range(50):
-        slow.wrote(descriptor, 1)
-    wait_for(lambda: slow.syncs == 1)
-    slow.wrote(descriptor, 1)
-    slow.close()
-    assert slow.syncs == 2
-    sync.close()
-    os.close(descriptor)
-
-
-@pytest.mark.parametrize(
-    ("phase", "outcome", "age", "goes"),
-    [
-        ("idle", None, 0.0, True),
-        ("idle", "promoted", 0.0, True),
-        ("idle", "running", 60.0, False),
-        ("idle", "running", 8 * DAY, True),
-        ("watch", None, 0.0, False),
-    ],
-)
-def test_nothing_is_deleted_while_a_rollout_or_a_retraining_needs_it(phase, outcome, age, goes):
-    now = 100 * DAY
-    attempts = [Attempt(now - age, "drift", "key", outcome)] if outcome else []
-    found = oldest_deletable(State(endpoint="a", phase=phase), attempts, days=30.0, now=now)
-    assert found == (70 * DAY if goes else None)
-
-
-def test_what_is_too_old_is_deleted_unless_it_is_needed(tmp_path):
-    where = Settings.from_environment({"TOKKA_HOME": str(tmp_path), "TOKKA_ROOT": str(tmp_path)})
-    params = parse_params({"monitoring": {"retention_days": 30.0}, "registry": {"model": "helpdesk"}})
-    now = time.time() + DAY
-    for source, age in (("old", 40), ("young", 20)):
-        writer = Writer(where.home / "requests", source)
-        writer.append([prediction(source, now - age * DAY)])
-        writer.close()
-    Attempts(where.record_url).begin("helpdesk", "drift", "key")
-    assert tidy(params, where, now) == (2, 0)
-    Attempts(where.record_url).finish("helpdesk", "promoted")
-    record = Record(where.record_url)
-    state = record.compare_and_set(record.read("helpdesk"), champion=Revision(version="1", digest="a"), phase="watch")
-    assert tidy(params, where, now) == (0, 0)
-    record.compare_and_set(state, phase="idle")
-    assert tidy(params, where, now) == (0, 1)
-    assert names(where.home / "requests") == ["young"]
+def test_there_is_something_to_do_only_for_segments_that_are_left_or_old(tmp_path):
+    now = time.time()
+    assert not parquet.is_due(tmp_path / "none", now, 30.0)
+    writer = Writer(tmp_path, "worker")
+    writer.append([prediction("a", now)])
+    name = segments.names(tmp_path)[0]
+    late = now + parquet.IDLE_SECONDS + 5
+    assert not parquet.is_due(tmp_path, late, 30.0), "a process still writes it"
+    writer.close()
+    assert not parquet.is_due(tmp_path, now, 30.0), "a process wrote it a moment ago"
+    assert parquet.is_due(tmp_path, late, 30.0)
+    assert parquet.seal_all(tmp_path, late) == 1
+    assert not parquet.is_due(tmp_path, late, 30.0)
+    assert not parquet.is_due(tmp_path, now + 29 * DAY, 30.0) and parquet.is_due(tmp_path, now + 31 * DAY + 5, 30.0)
+    os.utime(segments.sealed_path(tmp_path, name), (now + 9 * DAY,) * 2)
+    assert parquet.is_due(tmp_path, now + 31 * DAY + 5, 30.0), "sealed late, it is old by its day"
+    segments.sealed_path(tmp_path, name).rename(tmp_path / f"{name}.v9.parquet")
+    assert not parquet.is_due(tmp_path, now + 99 * DAY, 30.0), "of another version: never deleted"
 
 
 def spans(rows):
     ends = [sum(len(frame(row)) for row in rows[: number + 1]) for number in range(len(rows))]
     return [(end - len(frame(row)), end) for row, end in zip(rows, ends, strict=True)]
+
+
+def test_the_oldest_beyond_a_size_are_deleted_and_never_what_is_not_sealed(tmp_path):
+    for number in range(3):
+        (tmp_path / f"20300101-x-{number}.v1.jsonl").write_bytes(frame(prediction(str(number), float(9 - number))))
+        assert parquet.seal(tmp_path, f"20300101-x-{number}")
+    (tmp_path / "20300101-open-1.v1.jsonl").write_bytes(frame(prediction("open", 1.0)) * 100)
+    most = sum(path.stat().st_size for path in tmp_path.glob("*.parquet")) - 1
+    assert parquet.is_due(tmp_path, 0.0, 1e9, most) and not parquet.is_due(tmp_path, 0.0, 1e9, most + 1)
+    assert parquet.delete_beyond(tmp_path, most) == 1
+    assert set(names(tmp_path)) == {"0", "1", "open"}
+    assert parquet.delete_beyond(tmp_path, 0) == 2
+    assert set(names(tmp_path)) == {"open"}

@@ -1,10 +1,12 @@
 """A run on this machine, on a pipeline of one task: what it leaves behind, however it ends."""
 
+import os
 import subprocess
 import sys
 
 import pytest
 
+from tokka import pending
 from tokka.errors import TokkaError
 from tokka.pending import TEMPORARY
 from tokka.runs import kubeflow
@@ -40,9 +42,9 @@ def pipeline(tmp_path_factory):
 
 @pytest.fixture
 def launch(tmp_path, pipeline, monkeypatch):
-    def make(**arguments):
+    def make(kept=(), **arguments):
         settings = Settings.from_environment({"TOKKA_ROOT": str(tmp_path), "TOKKA_HOME": str(tmp_path / "home")})
-        return Launch(settings, "retrain", arguments)
+        return Launch(settings, "retrain", arguments, kept=kept)
 
     (tmp_path / "system").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "system"))
@@ -64,9 +66,7 @@ def test_a_run_leaves_nothing_in_the_systems_temporary_folder(launch, tmp_path, 
 
 
 def test_what_a_killed_run_left_goes_with_the_next(launch, tmp_path):
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    killed = tmp_path / "home" / "runs" / f"20260101-000000-{gone.pid}-retrain"
+    killed = tmp_path / "home" / "runs" / "20260101-000000-1-retrain"
     (killed / TEMPORARY / "left").mkdir(parents=True)
     launch().run(on_event=print)
     assert killed.is_dir()
@@ -82,3 +82,15 @@ def test_the_folders_of_an_evaluation_that_is_to_be_completed_are_kept(launch, t
     (home / "evaluations" / "one.json").write_text(f'{{"evidence": "{runs[0]}/artifacts/evidence"}}')
     launch().run(on_event=print)
     assert [folder.is_dir() for folder in runs] == [True, False, False, True, True, True, True]
+
+
+def test_the_folder_of_a_run_that_goes_on_or_that_made_what_serves_is_kept_however_old(launch, tmp_path):
+    runs = [tmp_path / "home" / "runs" / f"2026010{day}-000000-1-retrain" for day in range(1, 9)]
+    for folder in runs:
+        (folder / TEMPORARY).mkdir(parents=True)
+    (runs[1] / "events.jsonl").write_text('{"step": "finetune", "event": "result", "facts": {"digest": "abc"}}\n')
+    held = pending.hold(runs[0])
+    launch(kept=["abc"]).run(on_event=print)
+    assert [folder.is_dir() for folder in runs] == [True, True, False, False, True, True, True, True]
+    assert [(folder / TEMPORARY).is_dir() for folder in runs] == [True] + [False] * 7
+    os.close(held)

@@ -4,7 +4,6 @@ from hypothesis import strategies as st
 
 from tokka.errors import Refused, TokkaError
 from tokka.runs import summary
-from tokka.runs.execute import is_settled
 
 NAMES = st.sampled_from(["preflight", "finetune", "gate", "register"])
 EVENTS = st.lists(
@@ -59,29 +58,6 @@ def test_a_failure_is_told_in_the_words_of_its_step():
     assert isinstance(error, Refused)
     assert (error.message, error.hint) == ("validate_data: no", "do this")
     assert summary.failure(step("gate", verdict="pass")) is None
-
-
-@pytest.mark.parametrize(
-    ("gate", "review", "canary", "settled"),
-    [
-        (None, None, None, False),
-        ("refuse", None, None, True),
-        ("pass", "waiting", None, False),
-        ("pass", "refused", None, True),
-        ("pass", "approved", None, False),
-        ("pass", "approved", "promoted", True),
-        ("pass", "approved", "rolled_back", True),
-        ("pass", "approved", "superseded", False),
-        ("pass", "approved", "held", False),
-    ],
-)
-def test_only_what_has_nothing_left_to_do_is_remembered(gate, review, canary, settled):
-    final = {
-        "gate": gate and {"verdict": gate},
-        "review": review,
-        "canary": canary and {"verdict": canary},
-    }
-    assert is_settled(final) == settled
 
 
 def test_the_final_object_has_the_keys_that_scripts_read():

@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 
 import pytest
 
@@ -14,10 +13,24 @@ def run(scenario):
     return asyncio.run(scenario)
 
 
+class Slow:
+    """A model for which rows take time by its own clock, and none by any other."""
+
+    def __init__(self, seconds=0.0, seconds_each=0.0):
+        self.now, self._seconds, self._seconds_each = 0.0, seconds, seconds_each
+
+    def __call__(self, rows):
+        self.now += self._seconds + self._seconds_each * len(rows)
+        return rows
+
+    def clock(self):
+        return self.now
+
+
 def test_an_idle_worker_does_not_wait():
     async def scenario():
         batcher = Batcher(lambda rows: rows, max_rows=16, max_delay=10.0)
-        return await asyncio.wait_for(batcher.submit([1, 2]), 1)
+        return await asyncio.wait_for(batcher.submit([1, 2]), 10.0)
 
     assert run(scenario()) == [1, 2]
 
@@ -87,12 +100,9 @@ def test_too_much_waiting_is_refused_at_once():
 
 
 def test_what_would_wait_too_long_is_refused_by_the_speed_of_the_last_batches():
-    def slow(rows):
-        time.sleep(0.01 * len(rows))
-        return rows
-
     async def refused(max_wait, size):
-        batcher = Batcher(slow, max_rows=4, max_delay=0.0, max_wait=max_wait)
+        slow = Slow(seconds_each=0.01)
+        batcher = Batcher(slow, max_rows=4, max_delay=0.0, max_wait=max_wait, clock=slow.clock)
         assert await batcher.submit(list(range(40))) == list(range(40)), "an idle worker takes whatever comes"
         waiting = asyncio.create_task(batcher.submit(list(range(size))))
         await asyncio.sleep(0)
@@ -101,17 +111,14 @@ def test_what_would_wait_too_long_is_refused_by_the_speed_of_the_last_batches():
         return isinstance(answers[0], Overloaded)
 
     assert run(refused(0.1, 40))
-    assert not run(refused(LIMIT_S, 40))
+    assert not run(refused(0.41, 40))
     assert not run(refused(0.1, 1))
 
 
 def test_a_slow_first_run_refuses_nobody_and_three_in_a_row_do():
-    def slow(rows):
-        time.sleep(0.05)
-        return rows
-
     async def taken(slow_runs):
-        batcher = Batcher(slow, max_rows=8, max_delay=0.0, max_wait=0.1)
+        slow = Slow(seconds=0.05)
+        batcher = Batcher(slow, max_rows=8, max_delay=0.0, max_wait=0.1, clock=slow.clock)
         for _ in range(slow_runs):
             await batcher.submit([0])
         answers = await asyncio.gather(*(batcher.submit([number]) for number in range(6)), return_exceptions=True)
@@ -159,18 +166,16 @@ def test_the_loop_goes_on_while_a_batch_runs_and_who_hung_up_is_not_answered():
 
 
 def test_rows_that_run_count_as_work_that_lies_before_a_request():
-    gate, begun = threading.Event(), threading.Event()
+    gate, begun, slow = threading.Event(), threading.Event(), Slow(seconds=0.02)
 
-    def slow(rows):
+    def answer(rows):
         if len(rows) > 1:
             begun.set()
             assert gate.wait(LIMIT_S)
-        else:
-            time.sleep(0.02)
-        return rows
+        return slow(rows)
 
     async def scenario():
-        batcher = Batcher(slow, max_rows=8, max_delay=0.0, max_wait=0.1)
+        batcher = Batcher(answer, max_rows=8, max_delay=0.0, max_wait=0.1, clock=slow.clock)
         for _ in range(3):
             await batcher.submit([0])
         running = asyncio.create_task(batcher.submit(list(range(8))))
@@ -200,11 +205,15 @@ def test_each_run_is_answered_when_it_is_done_not_when_all_are():
         assert not second.done()
         gate.set()
         assert await asyncio.wait_for(second, LIMIT_S) == ["slow"]
-        await asyncio.sleep(0.01)
-        assert await batcher.submit(["alone"]) == ["alone"]
+        # The model's thread has gone to rest once a row alone is answered by the loop's.
+        async with asyncio.timeout(LIMIT_S):
+            while len(threads) < 2:
+                assert await batcher.submit(["alone"]) == ["alone"]
 
     run(scenario())
-    assert len(threads) == 2, "two rows on the model's thread, a row alone on the loop's"
+    assert threading.main_thread().name in threads and len(threads) == 2, (
+        "two rows on the model's thread, a row alone on the loop's"
+    )
 
 
 def test_a_thread_that_ran_dry_is_woken_again_and_nothing_is_forgotten():

@@ -12,15 +12,15 @@ from tokka.serving.predict_api import BadRequest, parse_feedback, parse_predict,
 
 def test_one_text_and_several():
     one = parse_predict(b'{"text": "hello"}', max_rows=4, pairs=False)
-    assert (one.rows, one.several) == ([Row("hello")], False)
+    assert one == ([Row("hello")], False)
     several = parse_predict(b'{"texts": ["a", "b"]}', max_rows=4, pairs=False)
-    assert (several.rows, several.several) == ([Row("a"), Row("b")], True)
+    assert several == ([Row("a"), Row("b")], True)
 
 
 def test_pairs():
-    assert parse_predict(b'{"text": "a", "text_pair": "b"}', max_rows=4, pairs=True).rows == [Row("a", "b")]
+    assert parse_predict(b'{"text": "a", "text_pair": "b"}', max_rows=4, pairs=True)[0] == [Row("a", "b")]
     body = b'{"texts": ["a", "c"], "text_pairs": ["b", "d"]}'
-    assert parse_predict(body, max_rows=4, pairs=True).rows == [Row("a", "b"), Row("c", "d")]
+    assert parse_predict(body, max_rows=4, pairs=True)[0] == [Row("a", "b"), Row("c", "d")]
     for wrong in (b'{"text": "a"}', b'{"texts": ["a", "b"], "text_pairs": ["c"]}'):
         with pytest.raises(BadRequest):
             parse_predict(wrong, max_rows=4, pairs=True)
@@ -48,9 +48,9 @@ def test_too_many_rows_are_422():
 
 
 def test_so_many_classes_are_asked_for():
-    found = parse_predict(b'{"texts": ["a", "b"], "top_k": 3}', max_rows=4, pairs=False)
-    assert found.rows == [Row("a", None, 3), Row("b", None, 3)]
-    assert parse_predict(b'{"text": "a", "top_k": null}', max_rows=4, pairs=False).rows == [Row("a")]
+    found, _ = parse_predict(b'{"texts": ["a", "b"], "top_k": 3}', max_rows=4, pairs=False)
+    assert found == [Row("a", None, 3), Row("b", None, 3)]
+    assert parse_predict(b'{"text": "a", "top_k": null}', max_rows=4, pairs=False)[0] == [Row("a")]
 
 
 @pytest.mark.parametrize(
@@ -124,3 +124,19 @@ def test_tokens_are_counted_only_when_the_letters_could_be_too_many(rows, limit)
     else:
         assert most <= limit
     assert not asked or asked == [rows]
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"), [("Gera\u0308t", "Ger\u00e4t"), (" pay ", "pay"), ("True", "true"), ("12.0", "12")]
+)
+def test_a_label_of_feedback_has_the_form_that_labels_are_trained_in(sent, kept):
+    body = json.dumps({"prediction_id": "p-1", "label": sent}).encode()
+    assert parse_feedback(body, "classification")["label"] == kept
+
+
+@pytest.mark.parametrize(("value", "status"), [('"0.9"', 400), ("true", 400), ("0", 422), ("1", 422), ("1.5", 422)])
+def test_a_level_is_a_number_between_nothing_and_certainty(value, status):
+    with pytest.raises(BadRequest, match="level must be") as caught:
+        parse_predict(b'{"text": "a", "level": %b}' % value.encode(), max_rows=4, pairs=False)
+    assert caught.value.status == status
+    assert parse_predict(b'{"text": "a", "level": 0.90}', max_rows=4, pairs=False)[0] == [Row("a", level="0.9")]

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tokka.deployment.kserve.predictors import Outcome, read_counts
 from tokka.serving.options import WorkerOptions
 from tokka.serving.predict_api import MAX_LABEL_CHARACTERS, MAX_TEXT_CHARACTERS, MAX_TOP_K
 from tokka.serving.rest import RestApp, describe_api
@@ -107,6 +108,18 @@ def content(part):
     return part["content"]["application/json"]["schema"]
 
 
+def test_no_request_s_schema_is_one_of_several():
+    """Clients that are generated from such a schema cannot send it."""
+    bodies = [
+        operation["requestBody"]
+        for item in describe_api(jobs=True)["paths"].values()
+        for operation in item.values()
+        if "requestBody" in operation
+    ]
+    assert len(bodies) >= 4
+    assert not [body for body in bodies if any(word in json.dumps(body) for word in ("oneOf", "anyOf", "allOf"))]
+
+
 @pytest.mark.parametrize("jobs", [False, True])
 def test_the_description_says_how_an_answer_may_wait_where_it_may(jobs):
     tree = describe_api(jobs=jobs)
@@ -116,3 +129,29 @@ def test_the_description_says_how_an_answer_may_wait_where_it_may(jobs):
         assert ("202" in operation["responses"]) == jobs
         names = {one["name"] for one in operation["parameters"]}
         assert "x-user-id" in names and ({"Prefer", "Idempotency-Key"} <= names) == jobs
+
+
+def test_a_pod_counts_its_predictions_by_version_route_and_status_and_not_the_shadows():
+    app = RestApp(Service(ENGINE, OPTIONS.model_copy(update={"metrics": True}), None))
+
+    def call(path, method, **headers):
+        sent = []
+
+        async def receive():
+            return {"type": "http.request", "body": b"{}"}
+
+        async def send(message):
+            sent.append(message)
+
+        pairs = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+        asyncio.run(app({"type": "http", "path": path, "method": method, "headers": pairs}, receive, send))
+        return sent[1]["body"].decode()
+
+    call("/predict", "POST")
+    call("/predict", "POST")
+    call("/predict", "POST", x_tokka_shadow="1")
+    call("/v2/models/helpdesk/infer", "GET")
+    call("/v2/health/ready", "GET")
+    counts = read_counts(call("/metrics", "GET"), slow_ms=250.0)
+    assert counts == {Outcome(400, False): 2, Outcome(405, False): 1}
+    assert ask("/metrics")[0] == 404, "behind a gateway, that counts"

@@ -1,15 +1,13 @@
 """A worker's start: what it is told, and what it imports."""
 
-import json
+import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
 
 from tests.fixtures.models import deploy, make_model
-from tokka.serving.options import MODULE, WorkerOptions, command
+from tokka.serving.options import ENVIRONMENT, WorkerOptions, command
 from tokka.settings import Settings
 
 HEAVY = ("torch", "transformers", "pandas", "pyarrow", "mlflow", "kserve", "fastapi", "sigstore", "sqlalchemy", "httpx")
@@ -33,14 +31,20 @@ def test_a_worker_loads_a_signed_model_and_imports_nothing_heavy(tmp_path):
     assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
 
 
-def test_a_worker_is_told_everything_in_one_argument():
-    options = WorkerOptions(model_dir=Path("a b"), ready_file=Path("ready.json"), version="3", max_rows=4, jobs=True)
-    *program, told = command(options)
-    assert program[-2:] == ["-m", MODULE]
-    assert WorkerOptions.model_validate_json(told) == options
-    assert set(json.loads(told)) == {"model_dir", "ready_file", "version", "max_rows", "jobs"}
-
-
-def test_what_a_worker_does_not_know_is_refused():
-    with pytest.raises(ValidationError, match="max_row"):
-        WorkerOptions.model_validate_json('{"model_dir": "a", "ready_file": "b", "max_row": 3}')
+@pytest.mark.parametrize(
+    ("digest", "signed", "reason"), [("f" * 64, True, "the deployment record says ffff"), ("", False, "signature")]
+)
+def test_a_pod_whose_model_is_another_or_unsigned_ends_with_the_reason_and_never_listens(
+    tmp_path, digest, signed, reason
+):
+    settings = Settings.from_environment({"TOKKA_HOME": str(tmp_path / "home"), "TOKKA_ROOT": str(tmp_path)})
+    made = make_model(tmp_path / "model", seed=1)
+    deployed = deploy(tmp_path / "model", made, settings)
+    folder = deployed if signed else tmp_path / "model"
+    told = command(WorkerOptions(model_dir=folder, ready_file=tmp_path / "ready.json"))
+    environment = {**os.environ, **ENVIRONMENT, **settings.environment()}
+    environment["TOKKA_MODEL_URI"] = f"tokka://helpdesk/3/{digest or made}"
+    done = subprocess.run(told, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode != 0 and reason in done.stderr.splitlines()[-1]
+    assert '"port"' not in (tmp_path / "ready.json").read_text()
+    print(done.stderr.splitlines()[-1])

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from tests.fixtures.models import LABELS, make_model
-from tokka.errors import Refused
 from tokka.request_log.log import Writer, read
 from tokka.serving.batching import Overloaded
 from tokka.serving.engine import Engine, Row
@@ -15,6 +14,7 @@ from tokka.serving.options import WorkerOptions
 from tokka.serving.predict_api import BadRequest
 from tokka.serving.rest import RestApp
 from tokka.serving.service import Context, Service
+from tokka.serving.v2_json import InferCall, column, write_tensor
 
 OPTIONS = WorkerOptions(model_dir=Path("model"), ready_file=Path("ready.json"), name="helpdesk", version="7")
 
@@ -113,18 +113,6 @@ def test_headers_are_read_and_nonsense_counts_as_absent():
     assert len(Context.from_headers({}).request_id) == 32
 
 
-def test_rows_with_their_tokens_and_rows_without_are_answered_alike(engines):
-    rows = [Row("my card"), Row("where is my order? " * 300), Row("")]
-    engine = engines["classes"]
-    with_tokens = [one for row in rows[::2] for one in engine.prepare([row])]
-    assert all(one.tokens is not None for one in with_tokens)
-    without = engine.prepare(rows)
-    assert all(one.tokens is None for one in without), "too many letters to hold the others up for"
-    # Together, in one run, and each for itself.
-    for first, second, third in (without, [with_tokens[0], without[1], with_tokens[1]]):
-        assert engine.predict([first, second, third]) == [engine.predict([one])[0] for one in without]
-
-
 @pytest.mark.parametrize(
     ("model", "texts", "names"),
     [
@@ -182,16 +170,38 @@ def test_a_worker_whose_model_gives_nothing_says_that_it_is_not_well(engines, mo
     assert asyncio.run(ask()) == 503
 
 
-def test_another_model_than_promised_is_refused(tmp_path):
-    make_model(tmp_path / "model", seed=1)
-    with pytest.raises(Refused, match="deployment record"):
-        Engine.load(tmp_path / "model", digest="f" * 64)
+def test_below_the_threshold_an_answer_is_unsure_and_says_so_over_both_protocols(engines):
+    engine = engines["classes"]
+    (plain,) = answer(engine, [Row("my card")], Context("id"))
+    assert "unsure" not in plain
+    for threshold, unsure in ((plain["score"] / 2, False), ((1 + plain["score"]) / 2, True)):
+        service = Service(engine, OPTIONS.model_copy(update={"threshold": threshold}), None)
+        (found,) = asyncio.run(service.answer([Row("my card")], Context("id")))
+        assert (found["unsure"], found["label"], found["score"]) == (unsure, plain["label"], plain["score"])
+        call = InferCall({"text": ["my card", "my card"]})
+        tensors, answers = asyncio.run(service.infer(call, Context("id")))
+        assert tensors["unsure"] == "BOOL"
+        assert column("unsure", answers) == ([2], [unsure, unsure])
+        assert write_tensor("BOOL", [unsure, unsure]) == bytes([unsure, unsure])
 
 
-def test_the_forms_agree(tmp_path):
-    make_model(tmp_path / "model", seed=3)
-    rows = [Row(f"order {number} refund") for number in range(20)]
-    forms = [Engine.load(tmp_path / "model", form=form) for form in ("fp32", "int8")]
-    labels = [[result.label for result in engine.predict(engine.prepare(rows))] for engine in forms]
-    assert sum(one == other for one, other in zip(*labels, strict=True)) >= 18
-    assert forms[0].warm_up(16) >= 0
+def test_a_set_at_a_level_is_asked_for_by_the_level_and_grows_with_it(engines, monkeypatch):
+    engine = engines["classes"]
+    with pytest.raises(BadRequest, match="made without prediction sets"):
+        answer(engine, [Row("my card", None, 0, "0.9")], Context("id"))
+    (every,) = answer(engine, [Row("my card", None, 20)], Context("id"))
+    scores = [one["score"] for one in every["top"]]
+    monkeypatch.setattr(engine, "limits", {"0.8": 0.9999, "0.9": scores[1], "0.99": 0.0})
+    rows = [Row("my card", None, 0, level) for level in ("0.8", "0.9", "0.99", "")]
+    sets = [found.get("set") for found in answer(engine, rows, Context("id"))]
+    names = [one["label"] for one in every["top"]]
+    assert sets == [names[:1], names[:2], names, None]
+    with pytest.raises(BadRequest, match=r"level 0\.5: this model knows 0\.8, 0\.9, 0\.99"):
+        answer(engine, [Row("my card", None, 0, "0.5")], Context("id"))
+    with pytest.raises(BadRequest, match="no classes"):
+        answer(engines["value"], [Row("my card", None, 0, "0.9")], Context("id"))
+    service = Service(engine, OPTIONS, None)
+    call = InferCall({"text": ["my card"]}, level="0.9")
+    tensors, answers = asyncio.run(service.infer(call, Context("id")))
+    assert tensors["set"] == "BYTES"
+    assert json.loads(column("set", answers)[1][0]) == names[:2]

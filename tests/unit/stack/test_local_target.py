@@ -5,12 +5,18 @@ import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import httpx
 import pytest
 
 from tokka.errors import TokkaError
-from tokka.stack.local_target import _ask_all
+from tokka.stack.local_target import _ask_any
 
 ROWS = [{"text": f"message {number}"} for number in range(6)]
+
+
+def ask(ports, rows):
+    with httpx.Client(trust_env=False) as client:
+        return [_ask_any(client, ports, row) for row in rows]
 
 
 @pytest.fixture
@@ -52,15 +58,15 @@ def worker():
 
 def test_what_a_killed_worker_leaves_is_asked_of_the_next_one(worker):
     dying, living = worker(2), worker(100)
-    answers = _ask_all([dying, living], ROWS)
+    answers = ask([dying, living], ROWS)
     assert [answer.label for answer in answers] == [str(dying)] * 2 + [str(living)] * 4
     assert not any(answer.error for answer in answers)
 
 
 def test_without_anybody_left_there_is_no_answer_and_no_evidence(worker):
     with pytest.raises(TokkaError, match="broke off"):
-        _ask_all([worker(2), worker(1)], ROWS)
+        ask([worker(2), worker(1)], ROWS)
 
 
 def test_an_answer_that_says_it_failed_is_the_model_s_failure(worker):
-    assert [answer.error for answer in _ask_all([worker(100, status=503)], ROWS[:1])] == ["503: busy"]
+    assert [answer.error for answer in ask([worker(100, status=503)], ROWS[:1])] == ["503: busy"]

@@ -2,7 +2,6 @@
 
 import socket
 import sys
-import time
 from dataclasses import replace
 from typing import get_args
 
@@ -24,8 +23,9 @@ from tokka.stack.services import Facts, Run, Service, Services, is_due, table
 CHAMPION, CHALLENGER = Revision(version="1", digest="a"), Revision(version="2", digest="b")
 SECONDS = st.floats(0, 1e6)
 FACTS = st.builds(
-    Facts, uptime_s=SECONDS, settled=st.booleans(), calm=st.booleans(), abandoned=st.booleans(),
+    Facts, settled=st.booleans(), calm=st.booleans(), abandoned=st.booleans(),
     missing=st.booleans(), registered=st.booleans(), unseen=st.booleans(), incomplete=st.booleans(),
+    untidy=st.booleans(),
 )  # fmt: skip
 PHASE = st.sampled_from(get_args(Phase))
 
@@ -39,6 +39,14 @@ def in_phase(phase, rollout="r1"):
 def make_table(tmp_path, **serving):
     settings = Settings.from_environment({"TOKKA_HOME": str(tmp_path), "TOKKA_PORT": str(free_port())})
     return settings, table(settings, parse_params({"serving": serving}), Exposure(grpc_port=1, authentication=True))
+
+
+@pytest.mark.parametrize(("worker", "is_there"), [("stack", True), ("separate", False)])
+def test_a_worker_for_pushes_runs_where_it_is_asked_for(tmp_path, worker, is_there):
+    settings = Settings.from_environment({"TOKKA_HOME": str(tmp_path)})
+    params = parse_params({"triggers": {"worker": worker}})
+    found = table(settings, params, Exposure(grpc_port=1, authentication=True))
+    assert ("triggers" in {one.name for one in found}) is is_there
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +65,15 @@ def test_what_needs_mlflow_never_runs_beside_a_rollout_that_moves_unless_a_model
     elif phase != "idle" and not facts.calm:
         assert not upkeep
     assert wanted["mlflow"](in_phase(phase), facts) == (facts.registered and facts.settled)
+
+
+@pytest.mark.parametrize(("review", "runs"), [("required", True), ("automatic", False)])
+def test_the_first_version_is_looked_at_before_anything_serves_where_a_person_decides(tmp_path, review, runs):
+    settings = Settings.from_environment({"TOKKA_HOME": str(tmp_path)})
+    rows = table(settings, parse_params({"registry": {"review": review}}), Exposure(grpc_port=1, authentication=True))
+    upkeep = next(one for one in rows if one.name == "upkeep")
+    assert upkeep.wanted(State(endpoint="helpdesk"), Facts(registered=True, settled=True)) is runs
+    assert not upkeep.wanted(State(endpoint="helpdesk"), Facts(settled=True))
 
 
 @given(FACTS, PHASE)
@@ -93,7 +110,7 @@ def test_the_table_has_what_the_settings_ask_for(tmp_path):
     settings = Settings.from_environment({"TOKKA_HOME": str(tmp_path), "MLFLOW_TRACKING_URI": "http://there:5000"})
     found = table(settings, parse_params({}), Exposure(grpc_port=1))
     assert not names & {one.name for one in found} - {"upkeep", "archive", "rollout-view", "drive", "details"}
-    assert services.page_url(settings) == "http://there:5000" and services.has_registry(settings)
+    assert settings.page == "http://there:5000" and services.has_registry(settings)
 
 
 def test_a_broker_of_no_known_kind_is_refused(tmp_path):
@@ -110,10 +127,12 @@ class Loop:
             (tmp_path / folder).mkdir(exist_ok=True)
         command = (sys.executable, "-c", f"import sys, time; {code}", "{rollout}")
         self.service = Service("one", command, lambda state, facts: True, **more)
+        # Stands still until a test moves it.
+        self.now = 100.0
         self.services = self.make()
 
     def make(self):
-        return Services((self.service,), self.settings, {}, adopting())
+        return Services((self.service,), self.settings, adopting(), lambda: self.now)
 
     def until(self, condition):
         def is_so():
@@ -125,12 +144,29 @@ class Loop:
 
 def test_one_that_fails_is_a_problem_and_is_tried_again_after_a_while(tmp_path):
     loop = Loop(tmp_path, f"open({str(tmp_path / 'lives')!r}, 'a').write(sys.argv[1]); sys.exit(3)",
-                retry_s=0.5, problem="nothing works")  # fmt: skip
-    began = time.monotonic()
-    loop.until(lambda: (tmp_path / "lives").exists() and (tmp_path / "lives").read_text() == "r1r1r1")
-    assert time.monotonic() - began > 1.0
+                retry_s=10.0, problem="nothing works")  # fmt: skip
+    for lives in range(1, 4):
+        loop.until(lambda: loop.services.pids)
+        loop.until(lambda: not loop.services.pids)
+        assert (tmp_path / "lives").read_text() == "r1" * lives
+        assert loop.services.problems == ["nothing works: the process ended with code 3: see logs/one.log"]
+        loop.now += 9.9
+        loop.services.step(in_phase("idle"), Facts())
+        assert not loop.services.pids
+        loop.now += 0.2
+
+
+def test_a_problem_is_over_once_the_next_process_has_lived_for_a_while(tmp_path):
+    code = f"import os; os.path.exists({str(tmp_path / 'mended')!r}) or sys.exit(3); time.sleep(60)"
+    loop = Loop(tmp_path, code, retry_s=1.0, problem="nothing works")
     loop.until(lambda: loop.services.problems)
-    assert loop.services.problems == ["nothing works: the process ended with code 3: see logs/one.log"]
+    (tmp_path / "mended").touch()
+    loop.now += 1.0
+    loop.until(lambda: loop.services.pids)
+    assert loop.services.problems
+    loop.now += services.STABLE_SECONDS + 0.1
+    loop.services.step(in_phase("idle"), Facts())
+    assert loop.services.problems == []
     loop.services.stop()
 
 
@@ -173,3 +209,12 @@ def test_a_taken_port_is_a_problem_and_nothing_is_started(tmp_path):
         assert loop.services.pids == [] and f"no page: port {port} is taken" in loop.services.problems[0]
     loop.until(lambda: loop.services.pids)
     loop.services.stop()
+
+
+@given(FACTS)
+def test_who_is_told_costs_a_process_only_when_something_is_to_be_told(facts):
+    settings = Settings.from_environment({})
+    params = parse_params({"notifications": {"receivers": [{"name": "team"}]}})
+    rows = {one.name: one for one in table(settings, params, Exposure(grpc_port=1))}
+    assert rows["notify"].wanted(in_phase("idle"), facts) == facts.untold
+    assert "notify" not in {one.name for one in table(settings, parse_params({}), Exposure(grpc_port=1))}

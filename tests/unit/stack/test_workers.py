@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,7 +13,7 @@ from tokka.deployment.record.state import Revision
 from tokka.errors import TokkaError
 from tokka.processes import process
 from tokka.processes.detached import DetachedProcess
-from tokka.processes.health_probe import HealthProbe
+from tokka.stack import workers
 from tokka.stack.workers import BACKOFF_SECONDS, Fleet, History
 
 ONE, TWO = Revision(version="1", digest="a"), Revision(version="2", digest="b")
@@ -97,23 +98,6 @@ def test_a_hung_worker_is_killed_and_replaced_and_one_that_answers_is_not(fleet)
     assert well in pids and hung not in pids
 
 
-def test_one_answer_forgives_what_was_missed():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        probe = HealthProbe(listener.getsockname()[1])
-        # Asked at 0, missed at 1.1; asked again at once, missed at 2.1; asked again at once, answered.
-        assert [probe.misses(now) for now in (0.0, 0.9, 1.1, 1.2, 2.1, 2.3, 2.4)] == [0, 0, 1, 1, 2, 2, 2]
-        for _ in range(3):
-            connection, _ = listener.accept()
-            connection.recv(1000)
-        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-        assert probe.misses(2.5) == 0
-        probe.close()
-    # Nobody listens any more.
-    assert [probe.misses(now) for now in (9.0, 9.1, 9.6, 9.7)] == [0, 1, 1, 2]
-
-
 def test_who_is_not_wanted_leaves_first_the_split_and_then_the_machine(fleet):
     step_until(fleet, {ONE, TWO}, lambda: len(fleet.ready(TWO)) == 2)
     fleet.step({ONE})
@@ -127,6 +111,23 @@ def test_a_broken_revision_is_tried_again_ever_more_rarely_and_says_why(fleet, p
     processes.behaviour["2"] = "broken"
     step_until(fleet, {ONE, TWO}, lambda: processes.started.count("2") >= 5 and len(fleet.ready(ONE)) == 2)
     assert fleet.problems({ONE, TWO}) == ["version 2: the signature does not hold"]
+
+
+def test_a_broken_revision_is_started_no_sooner_than_after_its_pause(processes, tmp_path, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(workers, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    processes.behaviour["2"] = "broken"
+    fleet = Fleet(processes.spawn, count=1, folder=tmp_path / "workers")
+    # The first failure costs no pause.
+    step_until(fleet, {TWO}, lambda: fleet.restarts() == 2)
+    for number, pause in enumerate(BACKOFF_SECONDS[2:], start=3):
+        now[0] += pause - 0.01
+        fleet.step({TWO})
+        assert len(processes.started) == number - 1
+        now[0] += 0.02
+        step_until(fleet, {TWO}, lambda number=number: fleet.restarts() == number)
+    for pid in processes.pids:
+        os.waitpid(pid, 0)
 
 
 def test_each_failure_in_a_row_lengthens_the_pause_and_a_stable_run_forgets_them():

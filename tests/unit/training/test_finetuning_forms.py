@@ -2,21 +2,14 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
-from scipy.special import softmax
-from sklearn import metrics as sk
 
 from tests.fixtures.training import MakeParams
-from tokka.errors import UsageError
-from tokka.model import profile
 from tokka.model.folder import read_model_config
 from tokka.params import parse_params
 from tokka.settings import Settings
 from tokka.training import finetuning
-from tokka.training.calibration import expected_calibration_error
 from tokka.training.finetuning import finetune, finetune_step
-from tokka.training.fit.validation import validation_metrics
 
 
 @pytest.fixture
@@ -90,55 +83,3 @@ def test_the_key_of_the_training_leaves_the_export_out_but_for_the_length_of_tex
     assert key() == key(serve="fp32") == key(int8=False, serve="torch", onnx=False)
     assert key() != key(profile="edge")
     assert key(profile="edge") == key(profile="edge", edge={"size_budget_mb": 10.0})
-
-
-@pytest.mark.parametrize(
-    "export",
-    [{"profile": "edge", "serve": "fp32"}, {"profile": "edge", "int8": False}, {"serve": "fp32", "onnx": False}],
-)
-def test_forms_that_contradict_each_other_are_refused(export: dict[str, object]) -> None:
-    with pytest.raises(UsageError):
-        profile.check_export(parse_params({"export": export}))
-
-
-def test_the_budgets_are_those_of_the_profile() -> None:
-    export = {"edge": {"max_tokens": 32, "latency_budget_ms": 5.0, "size_budget_mb": 6.0}}
-    standard = parse_params({"export": export, "evaluation": {"latency_budget_ms": 50.0, "size_budget_mb": 60.0}})
-    edge = parse_params({"export": {**export, "profile": "edge"}})
-    assert (profile.budgets(standard).latency_ms, profile.budgets(standard).size_mb) == (50.0, 60.0)
-    assert (profile.budgets(edge).latency_ms, profile.budgets(edge).size_mb) == (5.0, 6.0)
-    assert (profile.max_tokens(standard), profile.max_tokens(edge)) == (128, 32)
-    assert profile.max_tokens(parse_params({"export": {"profile": "edge"}, "model": {"max_tokens": 16}})) == 16
-
-
-def test_the_figures_of_classification_equal_scikit_learns() -> None:
-    generator = np.random.default_rng(0)
-    targets = generator.integers(0, 4, 200)  # class 4 is never the truth, and sometimes the answer
-    logits = generator.normal(size=(200, 5)) + 2 * np.eye(5)[targets]
-    found, predicted = validation_metrics("classification", logits, targets), logits.argmax(axis=1)
-    assert 4 in predicted
-    assert found["accuracy"] == pytest.approx(sk.accuracy_score(targets, predicted))
-    assert found["f1_macro"] == pytest.approx(sk.f1_score(targets, predicted, labels=range(4), average="macro"))
-    assert found["loss"] == pytest.approx(sk.log_loss(targets, softmax(logits, axis=1), labels=range(5)))
-
-
-def test_the_figures_of_regression_equal_scikit_learns() -> None:
-    generator = np.random.default_rng(0)
-    targets = generator.normal(1000, 2, 100)
-    values = targets + generator.normal(0, 1, 100)
-    found = validation_metrics("regression", values[:, None], targets)
-    assert found["mae"] == pytest.approx(sk.mean_absolute_error(targets, values))
-    assert found["rmse"] == pytest.approx(sk.root_mean_squared_error(targets, values))
-    assert found["r2"] == pytest.approx(sk.r2_score(targets, values))
-    assert validation_metrics("regression", values[:, None], np.ones(100))["r2"] == 0.0
-
-
-def test_the_calibration_error_of_a_hand_made_case() -> None:
-    """Ten rows sure by 0.9 of which six are right, ten sure by 0.6 of which all are: (0.3 + 0.4) / 2."""
-    logits = np.log([[0.9, 0.1]] * 10 + [[0.6, 0.4]] * 10)
-    targets = np.array([0] * 6 + [1] * 4 + [0] * 10)
-    assert expected_calibration_error(logits, targets) == pytest.approx(0.35, abs=1e-6)
-    # Small logits look like probabilities to torchmetrics, which would then take no softmax.
-    assert expected_calibration_error(np.array([[0.2, 0.8]] * 4), np.ones(4, int)) == pytest.approx(
-        1 - float(softmax([0.2, 0.8])[1]), abs=1e-6
-    )

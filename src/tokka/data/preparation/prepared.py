@@ -1,12 +1,8 @@
-"""The prepared data folder, read back for training and evaluation.
-
-prepared = load(folder)
-prepared.train.num_rows, prepared.labels, prepared.digest
-"""
+"""The prepared data folder, read back for training and evaluation."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypedDict
 
 import pyarrow as pa
 
@@ -15,12 +11,18 @@ from tokka.data import rows
 from tokka.errors import TokkaError
 
 
+class Summary(TypedDict):
+    """What is read of summary.json."""
+
+    task: Literal["classification", "regression"]
+    rows: dict[str, int]
+
+
 @dataclass(frozen=True)
 class Prepared:
     """Three splits with the columns row_id, text, target [, text_pair, group, time, slice_<name>].
 
-    `labels` is sorted, and empty for regression; `digest` is the content digest, 64 hexadecimal digits; `folder` is
-    where it was read from.
+    `labels` is sorted, and empty for regression; `digest` is over the content; `folder` is where it was read from.
     """
 
     train: pa.Table
@@ -29,7 +31,7 @@ class Prepared:
     labels: tuple[str, ...]
     task: Literal["classification", "regression"]
     digest: str
-    summary: dict[str, Any]
+    summary: Summary
     folder: Path
 
     def split(self, name: str) -> pa.Table:
@@ -38,14 +40,9 @@ class Prepared:
 
 
 def load(folder: Path) -> Prepared:
-    """Read what `preprocessing.prepare` wrote.
-
-    Raises:
-        TokkaError: a file is missing or broken, or a split does not have the rows that the digest was made of.
-    """
+    """Read what `preprocessing.prepare` wrote; TokkaError for a file that is missing, broken or short of rows."""
     labels = tuple(files.read_json(folder / "labels.json")["labels"])
-    digest = files.read_json(folder / "digest.json")
-    summary = files.read_json(folder / "summary.json")
+    digest, summary = files.read_json(folder / "digest.json")["digest"], files.read_json(folder / "summary.json")
     tables = {name: rows.load(folder / f"{name}.parquet") for name in ("train", "validation", "test")}
     for name, table in tables.items():
         if table.num_rows != summary["rows"][name]:
@@ -53,5 +50,4 @@ def load(folder: Path) -> Prepared:
                 f"{folder / name}.parquet has {table.num_rows} rows, summary.json says {summary['rows'][name]}",
                 "prepare the data again",
             )
-    facts = {"task": summary["task"], "digest": digest["digest"], "summary": summary}
-    return Prepared(**tables, **facts, labels=labels, folder=folder)
+    return Prepared(**tables, labels=labels, task=summary["task"], digest=digest, summary=summary, folder=folder)

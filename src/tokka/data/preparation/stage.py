@@ -1,13 +1,8 @@
-"""The steps as DVC stages run them: in a folder with a params.yaml, from build/rows to build/prepared.
-
-run_preprocess(Path("."))                  # `tokka stage preprocess`, for people
-python -m tokka.data.preparation.stage                 # the same in a run's own workspace
-"""
+"""The step as DVC's stage runs it: in a folder with a params.yaml, from build/rows to build/prepared."""
 
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
 from tokka import files, progress
 from tokka.data import rows
@@ -16,18 +11,16 @@ from tokka.errors import TokkaError
 from tokka.params import Params, load_params
 
 VALIDATED = Path("build/rows")
+INPUTS = ("rows.parquet", *(f"{name}.parquet" for name in rows.OFFICIAL))
 PREPARED = Path("build/prepared")
 REFUSAL = Path("build/refusal.json")
 
 
-def run_preprocess(folder: Path, params: Params | None = None) -> dict[str, Any]:
+def run_preprocess(folder: Path, params: Params | None = None) -> dict[str, object]:
     """Prepare build/rows into build/prepared, with a manifest of sha256 and size of every file.
 
-    The manifest is inside DVC's output, since DVC itself checks out a corrupted cache file without a word.
-
-    Raises:
-        Refused: as `preprocessing.prepare`.
-        TokkaError: build/rows is missing.
+    The manifest is inside DVC's output, since DVC itself checks out a corrupted cache file without a word. Raises what
+    `preprocessing.prepare` does, and TokkaError without build/rows.
     """
     params, out = params or load_params(folder / "params.yaml"), folder / PREPARED
     shutil.rmtree(out, ignore_errors=True)
@@ -36,13 +29,17 @@ def run_preprocess(folder: Path, params: Params | None = None) -> dict[str, Any]
     return summary
 
 
-def prepare_validated(validated: Path, params: Params, out: Path) -> dict[str, Any]:
+def prepare_validated(validated: Path, params: Params, out: Path) -> dict[str, object]:
     """`preprocessing.prepare` on a folder that `validate_source` wrote."""
     if not (validated / "rows.parquet").is_file():
         raise TokkaError(f"{validated} holds no rows.parquet", "run `tokka stage validate_data` first")
-    source = rows.from_table(rows.load(validated / "rows.parquet"), params.task)
-    test = rows.from_table(rows.load(validated / "test.parquet"), params.task) if params.data.test else None
-    return preprocessing.prepare(source, test, params, out)
+    source = rows.stream(validated / "rows.parquet", params.task)
+    official = {
+        name: rows.stream(validated / f"{name}.parquet", params.task)
+        for name in rows.OFFICIAL
+        if getattr(params.data, name)
+    }
+    return preprocessing.prepare(source, official.get("test"), params, out, official.get("validation"))
 
 
 def main(folder: Path) -> int:

@@ -1,8 +1,5 @@
 """Texts without labels, to practise on before fine-tuning: the training split's own, and those of a further table.
 
-    path = unlabelled_file(params, settings)                  # None without adaptation.source
-    texts = unlabelled_texts(load(prepared), params, path)
-
 No text whose normalised key stands in the test or validation split is among them: practising on the very texts that
 measure a model makes it look better than it will be on new ones.
 """
@@ -18,21 +15,17 @@ from tokka.data import fetching, normalising, reading
 from tokka.data.canonical import Unusable, to_text
 from tokka.data.preparation.prepared import Prepared
 from tokka.errors import TokkaError
-from tokka.params import Params, Task
+from tokka.params import Params
+from tokka.sections import Task
 from tokka.settings import Settings
 
 
 def unlabelled_file(params: Params, settings: Settings) -> Path | None:
-    """The local file behind `adaptation.source`; None when nothing is practised, or on the training split alone.
-
-    Raises:
-        TokkaError: it cannot be reached.
-    """
+    """The local file behind `adaptation.source`; None when nothing, or the training split alone, is practised on."""
     if params.adaptation.method == "none" or not params.adaptation.source:
         return None
     path = fetching.fetch(params.adaptation.source, params.data, settings)
-    if not path.is_file():
-        raise TokkaError(f"adaptation.source: {path} does not exist", "check the path")
+    files.check_readable(path, field="adaptation.source")
     return path
 
 
@@ -45,11 +38,8 @@ def unlabelled_digest(params: Params, settings: Settings) -> str:
 def unlabelled_texts(prepared: Prepared, params: Params, path: Path | None) -> list[str]:
     """At most `adaptation.max_rows` different texts: of the training split, then of the table at `path`.
 
-    More than that are drawn from by `finetuning.seed`, in their own order: tables are often sorted by class or time.
-
-    Raises:
-        TokkaError: the table cannot be trusted, or holds no usable text.
-        UsageError: it has no column `task.text`.
+    More are drawn from by `finetuning.seed`, in their own order: tables are often sorted by class or time. Raises
+    TokkaError for a table that holds no usable text, UsageError for one without the column `task.text`.
     """
     held_out = {normalising.key(text) for text in [*_split(prepared.test), *_split(prepared.validation)]}
     further = list(_read_texts(path, params)) if path else []
@@ -69,7 +59,6 @@ def unlabelled_texts(prepared: Prepared, params: Params, path: Path | None) -> l
 
 
 def _read_texts(path: Path, params: Params) -> Iterator[str]:
-    """The usable texts of a table with the column `task.text`, by the strict reader; bad cells are counted and left."""
     limits, left = params.data, 0
     # The reader requires the columns that a task names: here the text alone.
     alone = Task(text=params.task.text, target=params.task.text)

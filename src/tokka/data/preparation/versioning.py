@@ -1,22 +1,22 @@
 """Preprocess the data of a run as a DVC stage: versioned, pushed to the remote, fetched rather than made twice.
 
-    result = preprocess(validated, params, settings, out)
-    result["digest"], result["lock"], result["origin"]     # computed | fetched | store
-
 The digest is over the rows' content. DVC knows files by md5 and does not verify its own cache, so every file of
 the output is verified by sha256 before it is used.
 """
 
+import json
 import os
 import shutil
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import yaml
 
 from tokka import files, progress, provenance
 from tokka.data import rows
-from tokka.data.preparation import prepared, preprocessing, stage
+from tokka.data.preparation import dropped, preprocessing, stage
 from tokka.data.preparation.splitting import SPLITS
 from tokka.data.preparation.workspace import Workspace
 from tokka.errors import TokkaError
@@ -25,15 +25,11 @@ from tokka.settings import Settings
 from tokka.store import StepStore
 
 STEP = "preprocess"
-Origin = Literal["computed", "fetched"]
+QUARANTINE_LINES = 20
 
 
-def preprocess(validated: Path, params: Params, settings: Settings, out: Path) -> dict[str, Any]:
-    """Prepare the folder that `validate_source` wrote, with DVC, into `out`.
-
-    Returns:
-        digest, splits (their digests), summary, lock (text of dvc.lock), dvc_md5 (of the output folder), remote,
-        origin, key, environment. `out` holds the prepared data, dvc.lock and versioning.json.
+def preprocess(validated: Path, params: Params, settings: Settings, out: Path) -> dict[str, object]:
+    """Prepare the folder that `validate_source` wrote, with DVC, into `out`; returns what versioning.json holds.
 
     Raises:
         Refused: the rows cannot be split or hold fewer than two classes.
@@ -44,7 +40,8 @@ def preprocess(validated: Path, params: Params, settings: Settings, out: Path) -
     # One that was sent to another remote than is configured now is made, and sent, again.
     if store.fetch(STEP, key, into=out) and files.read_json(out / "versioning.json")["remote"] == settings.remote:
         progress.report(STEP, "the same data was prepared before", fraction=1.0)
-        return {**files.read_json(out / "versioning.json"), "origin": "store"}
+        # The same rows may come of another file, of which other lines are left out.
+        return {**files.read_json(out / "versioning.json"), "origin": "store", "dropped": _note_dropped(validated, out)}
     workspaces = settings.home / "workspaces"
     with files.locked(workspaces / f"{key}.lock"):
         # A folder of its own: children of a killed run may still be writing into theirs.
@@ -58,12 +55,12 @@ def preprocess(validated: Path, params: Params, settings: Settings, out: Path) -
         result = _collect(workspace, key, origin, params, out)
         shutil.rmtree(workspace.folder)
     store.save(STEP, key, out)
-    return result
+    return {**result, "dropped": _note_dropped(validated, out)}
 
 
 def data_key(validated: Path, params: Params) -> str:
     """The key of a preparation: params, code, environment and the bytes of its input."""
-    inputs = [validated / name for name in ("rows.parquet", "test.parquet")]
+    inputs = [validated / name for name in stage.INPUTS]
     for path in inputs:
         if not path.is_file():
             raise TokkaError(f"{path} does not exist", "run `tokka stage validate_data` first")
@@ -71,22 +68,30 @@ def data_key(validated: Path, params: Params) -> str:
 
 
 def verify(folder: Path, params: Params) -> str:
-    """Compute the content digest of a prepared folder anew and compare it with what it claims.
-
-    Raises:
-        TokkaError: they differ.
-    """
-    data = prepared.load(folder)
-    splits = {name: rows.from_table(data.split(name), params.task) for name in SPLITS}
-    found = str(preprocessing.digest(splits, list(data.labels), params.task)["digest"])
-    if found != data.digest:
-        raise TokkaError(
-            f"{folder} has digest {found[:16]}, digest.json says {data.digest[:16]}", "prepare the data again"
-        )
+    """Compute the content digest of a prepared folder anew; TokkaError when it is not what the folder claims."""
+    claimed, labels = (
+        files.read_json(folder / "digest.json")["digest"],
+        files.read_json(folder / "labels.json")["labels"],
+    )
+    splits = {name: rows.digest(rows.stream(folder / f"{name}.parquet", params.task)) for name in SPLITS}
+    found = str(preprocessing.digest(splits, labels, params.task)["digest"])
+    if found != claimed:
+        raise TokkaError(f"{folder} has digest {found[:16]}, digest.json says {claimed[:16]}", "prepare the data again")
     return found
 
 
-def _reproduce(workspace: Workspace) -> Origin:
+def _note_dropped(validated: Path, out: Path) -> dict[str, object]:
+    """Write dropped.json beside the splits: what was left out on the way from the files to them."""
+    place, first = validated / "validation.json", list[dict[str, object]]()
+    with suppress(FileNotFoundError), (validated / "quarantine.jsonl").open(encoding="utf-8") as lines:
+        first = [json.loads(line) for line in islice(lines, QUARANTINE_LINES)]
+    validation = files.read_json(place) if place.is_file() else {}
+    found = dropped.of(validation, files.read_json(out / "summary.json"), first)
+    files.write_json(out / dropped.NAME, found)
+    return found
+
+
+def _reproduce(workspace: Workspace) -> Literal["computed", "fetched"]:
     progress.report(STEP, "asking the DVC remote")
     known = workspace.fetch_runs()
     computed = workspace.reproduce("--pull") if known else workspace.reproduce()
@@ -101,12 +106,12 @@ def _reproduce(workspace: Workspace) -> Origin:
     return "computed" if computed else "fetched"
 
 
-def _collect(workspace: Workspace, key: str, origin: Origin, params: Params, out: Path) -> dict[str, Any]:
+def _collect(workspace: Workspace, key: str, origin: str, params: Params, out: Path) -> dict[str, object]:
     made = workspace.folder / stage.PREPARED
     digest = verify(made, params)
     shutil.rmtree(out)
     shutil.copytree(made, out, ignore=shutil.ignore_patterns(files.MANIFEST))
-    lock = workspace.lock_text()
+    lock = (workspace.folder / "dvc.lock").read_text(encoding="utf-8")
     files.write_text(out / "dvc.lock", lock)
     result = {
         "digest": digest,

@@ -3,6 +3,7 @@
 Two runs never share one (a concurrent `dvc repro` fails on its lock), and the cache is the workspace's own.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -12,15 +13,21 @@ from pathlib import Path
 import yaml
 
 from tokka import files, settings
-from tokka.data.preparation.stage import PREPARED, REFUSAL, VALIDATED
+from tokka.data.preparation.stage import INPUTS, PREPARED, REFUSAL, VALIDATED
+from tokka.data.rows import OFFICIAL
 from tokka.errors import Refused, TokkaError
 from tokka.params import Params
 from tokka.settings import Settings
 
 TIMEOUT_SECONDS = 3600
-COMMAND = "python -m tokka.data.preparation.stage"
 # What the stage reads from params.yaml, and so what makes DVC run it again.
-SECTIONS = ("task", "preprocessing")
+SECTIONS = ["task", "preprocessing"]
+STAGE = {
+    "cmd": "python -m tokka.data.preparation.stage",
+    "deps": [*(f"{VALIDATED}/{name}" for name in INPUTS), "environment.json"],
+    "params": [*SECTIONS, *(f"data.{name}" for name in OFFICIAL)],
+    "outs": [PREPARED.as_posix()],
+}
 
 
 class Workspace:
@@ -33,15 +40,22 @@ class Workspace:
         """Lay out inputs, params.yaml, dvc.yaml and the configuration."""
         (self.folder / ".dvc").mkdir(parents=True)
         # Write access to DVC's folders allows running code through its disk cache.
-        for folder in (self.folder, self.folder / ".dvc"):
-            folder.chmod(0o700)
+        self.folder.chmod(0o700)
+        (self.folder / ".dvc").chmod(0o700)
         (self.folder / VALIDATED).mkdir(parents=True)
-        for name in ("rows.parquet", "test.parquet"):
+        for name in INPUTS:
             shutil.copyfile(validated / name, self.folder / VALIDATED / name)
         files.write_text(self.folder / ".dvc/config", _config(self.settings.remote))
-        files.write_text(self.folder / "params.yaml", yaml.safe_dump(_stage_params(params), sort_keys=True))
+        # Where the data lay is not what it is: only whether there were official files matters to the stage.
+        place = VALIDATED.as_posix()
+        data: dict[str, str | None] = {
+            "source": place,
+            **{name: place if getattr(params.data, name) else None for name in OFFICIAL},
+        }
+        tree = {**params.model_dump(mode="json", include=set(SECTIONS)), "data": data}
+        files.write_text(self.folder / "params.yaml", json.dumps(tree, sort_keys=True, ensure_ascii=False))
         files.write_json(self.folder / "environment.json", environment)
-        files.write_text(self.folder / "dvc.yaml", yaml.safe_dump(_stages(), sort_keys=False))
+        files.write_text(self.folder / "dvc.yaml", yaml.safe_dump({"stages": {"preprocess": STAGE}}, sort_keys=False))
 
     def fetch_runs(self) -> bool:
         """Ask the remote for runs that were made elsewhere; False when it has none or cannot be read."""
@@ -51,23 +65,19 @@ class Workspace:
         return self._dvc("fetch", "--run-cache").returncode == 0
 
     def reproduce(self, *options: str) -> bool:
-        """`dvc repro`; True when the stage was computed here, False when its output came from a cache.
-
-        Raises:
-            TokkaError: DVC failed; the message has its last line.
-        """
+        """`dvc repro` (TokkaError when it failed); whether the stage was computed here, not taken from a cache."""
         run = self._dvc("repro", *options, quiet=False)
         if run.returncode != 0:
-            self._raise_refusal()
+            if (self.folder / REFUSAL).is_file():
+                # What the stage refused in its own process is refused here in the same words.
+                found = files.read_json(self.folder / REFUSAL)
+                kind = Refused if found["exit_code"] == Refused.exit_code else TokkaError
+                raise kind(found["error"], found["hint"])
             raise TokkaError(f"dvc repro failed: {_last_line(run)}", f"the workspace is {self.folder}")
         return "Running stage" in run.stdout
 
     def push(self) -> None:
-        """Send data and runs to the remote.
-
-        Raises:
-            TokkaError: the remote does not take them.
-        """
+        """Send data and runs to the remote; TokkaError when it does not take them."""
         run = self._dvc("push", "--run-cache")
         if run.returncode != 0:
             raise TokkaError(
@@ -81,13 +91,19 @@ class Workspace:
             shutil.rmtree(path, ignore_errors=True)
         (self.folder / "dvc.lock").unlink(missing_ok=True)
 
-    def lock_text(self) -> str:
-        """What `dvc.lock` says."""
-        return (self.folder / "dvc.lock").read_text(encoding="utf-8")
+    def _storage(self) -> dict[str, str]:
+        """What DVC has to be told of an S3 storage that is not Amazon's, where nobody has said otherwise."""
+        if not any(os.environ.get(name) for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")):
+            return {}
+        path = self.folder / ".dvc/aws"
+        files.write_text(path, "[default]\ns3 =\n  addressing_style = path\n")
+        known = {"AWS_CONFIG_FILE": str(path), "AWS_DEFAULT_REGION": "us-east-1"}
+        checks = ("AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION")
+        return known | dict.fromkeys(checks, "when_required")
 
     def _dvc(self, *arguments: str, quiet: bool = True) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "dvc", arguments[0], *(["--quiet"] if quiet else []), *arguments[1:]]
-        environment = {**os.environ, **self.settings.environment(), **settings.QUIET}
+        environment = {**self._storage(), **os.environ, **self.settings.environment(), **settings.QUIET}
         # The stage names plain `python`, so that its line is the same on every machine: ours must be the first.
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
         try:
@@ -105,14 +121,6 @@ class Workspace:
                 f"dvc {arguments[0]} took more than {TIMEOUT_SECONDS} s", "is the DVC remote reachable?"
             ) from None
 
-    def _raise_refusal(self) -> None:
-        """What the stage refused in its own process is refused here in the same words."""
-        path = self.folder / REFUSAL
-        if path.is_file():
-            found = files.read_json(path)
-            kind = Refused if found["exit_code"] == Refused.exit_code else TokkaError
-            raise kind(found["error"], found["hint"])
-
 
 def _config(remote: str) -> str:
     # `verify`: by default DVC does not check what a remote sends. `copy`: no links into the cache.
@@ -123,26 +131,8 @@ def _config(remote: str) -> str:
     )
 
 
-def _stage_params(params: Params) -> dict[str, object]:
-    tree = params.model_dump(mode="json", include=set(SECTIONS))
-    # Where the data lay is not what it is: only whether there was an official test file matters to the stage.
-    return {
-        **tree,
-        "data": {"source": VALIDATED.as_posix(), "test": VALIDATED.as_posix() if params.data.test else None},
-    }
-
-
-def _stages() -> dict[str, object]:
-    stage = {
-        "cmd": COMMAND,
-        "deps": [f"{VALIDATED}/rows.parquet", f"{VALIDATED}/test.parquet", "environment.json"],
-        "params": ["task", "preprocessing", "data.test"],
-        "outs": [PREPARED.as_posix()],
-    }
-    return {"stages": {"preprocess": stage}}
-
-
 def _last_line(run: subprocess.CompletedProcess[str]) -> str:
-    found = [line.strip() for line in (run.stderr + "\n" + run.stdout).splitlines() if line.strip()]
-    errors = [line for line in found if "ERROR" in line or "rror:" in line]
+    lines = (line.strip() for line in (run.stderr + "\n" + run.stdout).splitlines())
+    found = [line for line in lines if line and "dvc.org/support" not in line]
+    errors = [line for line in found if "error" in line.lower()]
     return (errors or found or [f"exit code {run.returncode}"])[0][:300]

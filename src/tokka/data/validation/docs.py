@@ -1,8 +1,8 @@
 """Great Expectations' Data Docs as one self-contained page: their content, no network, our summary on top."""
 
 import re
+from collections.abc import Mapping
 from importlib.resources import files
-from typing import Any
 
 import jinja2
 
@@ -21,13 +21,8 @@ BODY = re.compile(r"(<body\b[^>]*>)(.*)</body\s*>", re.DOTALL | re.IGNORECASE)
 LISTED_ROWS = 10
 
 
-def render(page: str, result: dict[str, Any]) -> str:
-    """The page with everything remote taken out, styles inlined and the verdict first.
-
-    Args:
-        page: the HTML that GX wrote.
-        result: what validation.json holds (verdict, rows, read, quarantined, files, expectations).
-    """
+def render(page: str, result: Mapping[str, object]) -> str:
+    """The page that GX wrote with everything remote taken out, and the verdict of validation.json first."""
     for pattern in (SCRIPTS, LINKS, IMAGES, NAVIGATION, HANDLERS):
         page = pattern.sub("", page)
     page = REMOTE_ANCHORS.sub(r"\1", page)
@@ -36,16 +31,9 @@ def render(page: str, result: dict[str, Any]) -> str:
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
         folder.joinpath("docs.html.jinja").read_text(encoding="utf-8")
     )
-    page = HEAD.sub(lambda match: match[0] + '<meta charset="utf-8">' + POLICY, page, count=1)
-    summary = template.render(result=result, listed=LISTED_ROWS)
-    page = HEAD_END.sub(
-        lambda _: f'<meta name="viewport" content="width=device-width"><style>{styles}</style></head>', page, 1
-    )
-    return BODY.sub(
-        lambda match: (
-            f"{match[1]}{summary}<details class='original'><summary>Great Expectations: every expectation in full"
-            f"</summary>{match[2]}</details></body>"
-        ),
-        page,
-        1,
-    )
+    meta = '<meta charset="utf-8">' + POLICY + '<meta name="viewport" content="width=device-width">'
+    page = HEAD.sub(lambda match: match[0] + meta, page, count=1)
+    page = HEAD_END.sub(lambda _: f"<style>{styles}</style></head>", page, count=1)
+    start = template.render(result=result, listed=LISTED_ROWS) + "<details class='original'><summary>"
+    start += "Great Expectations: every expectation in full</summary>"
+    return BODY.sub(lambda match: f"{match[1]}{start}{match[2]}</details></body>", page, count=1)

@@ -1,23 +1,22 @@
 """Great Expectations over canonical rows: an ephemeral context, plain results, one page of Data Docs."""
 
-import contextlib
+import html
 import logging
 import math
 import os
-import warnings
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 from typing import Any, TypedDict
 
-import pyarrow as pa
-
 from tokka import settings
+from tokka.data.validation import batches
 from tokka.data.validation.suite import Expectation
 from tokka.errors import UsageError
+from tokka.progress import silent
 
-NAMED_ROWS = 20
 VALUE_CHARACTERS = 120
 
-# Great Expectations has no types: its objects, and its results as it gives them in JSON.
+# Great Expectations ships no types: its objects, and its results as it gives them in JSON.
 _Foreign = Any
 
 
@@ -46,48 +45,53 @@ class Result(TypedDict):
 
 
 def check(
-    table: pa.Table,
+    path: Path,
     name: str,
     expectations: Sequence[Expectation],
-    places: Sequence[tuple[str, int]],
+    place: Callable[[int], tuple[str, int]],
     critical: Collection[str],
 ) -> tuple[list[Result], str]:
     """Run the expectations; return the result of each, in order, and the Data Docs page as GX renders it.
 
     Args:
-        table: the canonical rows.
-        name: of the suite.
-        expectations: what is expected.
-        places: file and line of each row.
+        path: the rows.
+        place: file and line of the row at an index.
         critical: severities that stop the run.
 
     Raises:
         UsageError: an expectation does not exist or has arguments that it does not know.
     """
     os.environ.update(settings.QUIET)
-    with _quiet():
+    # GX and pandas warn about their own future, as errors too; that is not the user's to mend.
+    with silent(logging.ERROR):
         import great_expectations as gx
         from great_expectations.render.renderer import ValidationResultsPageRenderer
         from great_expectations.render.view import DefaultJinjaPageView
 
-        context = gx.get_context(mode="ephemeral")
-        context.variables.progress_bars = {"globally": False}
-        suite = context.suites.add(_suite(name, expectations))
-        asset = context.data_sources.add_pandas("tokka").add_dataframe_asset("rows")
-        batch = asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": table.to_pandas()})
-        form = {"result_format": "SUMMARY", "partial_unexpected_count": NAMED_ROWS}
-        outcome = batch.validate(suite, result_format=form)
+        gx.get_context(mode="ephemeral").variables.progress_bars = {"globally": False}
+        outcome = batches.validate(path, _suite(name, expectations))
         # GX sorts them; `position` is what `_build` gave each.
         found = sorted(
             (result.to_json_dict() for result in outcome.results),
             key=lambda result: int(result["expectation_config"]["meta"]["position"]),
         )
+        for result in outcome.results:
+            # GX writes values into its page as they are: markup of a message would become part of it.
+            result.result = _escaped(result.result)
         page = DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(outcome))
-        return [_plain(result, places, critical) for result in found], str(page)
+        return [_plain(result, place, critical) for result in found], str(page)
+
+
+def _escaped(value: _Foreign) -> _Foreign:
+    if isinstance(value, dict):
+        return {key: _escaped(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_escaped(one) for one in value]
+    return html.escape(value).replace("$", "&#36;") if isinstance(value, str) else value
 
 
 def _suite(name: str, expectations: Sequence[Expectation]) -> _Foreign:
-    """The suite from finished objects: GX skips a dictionary that it cannot build, with no more than a log line.
+    """The suite from finished objects: of a dictionary that it cannot build, GX leaves no more than a log line.
 
     Added one by one, a second expectation of a type on a column would replace the first.
     """
@@ -114,10 +118,12 @@ def _build(position: int, entry: Expectation) -> _Foreign:
         raise UsageError(f"expectation {entry.type!r} is not valid: {reason}", hint) from None
 
 
-def _plain(result: _Foreign, places: Sequence[tuple[str, int]], critical: Collection[str]) -> Result:
+def _plain(result: _Foreign, place: Callable[[int], tuple[str, int]], critical: Collection[str]) -> Result:
     config, found = result["expectation_config"], result.get("result") or {}
     error = _error(result.get("exception_info") or {})
     success, share = bool(result["success"]) and not error, found.get("unexpected_percent")
+    seen = found.get("observed_value")
+    plain = isinstance(seen, float) and math.isfinite(seen)
     values = [str(value)[:VALUE_CHARACTERS] for value in found.get("partial_unexpected_list") or []]
     indices = [int(index) for index in found.get("partial_unexpected_index_list") or []]
     return Result(
@@ -127,21 +133,15 @@ def _plain(result: _Foreign, places: Sequence[tuple[str, int]], critical: Collec
         success=success,
         stops=not success and config["severity"] in critical,
         notes=config["meta"].get("notes", ""),
-        observed=_observed(found.get("observed_value")),
+        observed=seen if seen is None or isinstance(seen, str | int) or plain else str(seen)[:VALUE_CHARACTERS],
         unexpected_count=int(found.get("unexpected_count") or 0),
         unexpected_share=share / 100 if isinstance(share, float) and math.isfinite(share) else 0.0,
         rows=[
-            FailingRow(file=places[index][0], line=places[index][1], value=value)
-            for index, value in zip(indices, values, strict=False)
+            FailingRow(file=file, line=line, value=value)
+            for (file, line), value in zip(map(place, indices), values, strict=False)
         ],
         error=error,
     )
-
-
-def _observed(value: object) -> str | float | None:
-    if value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)):
-        return value
-    return str(value)[:VALUE_CHARACTERS]
 
 
 def _error(info: _Foreign) -> str:
@@ -150,16 +150,3 @@ def _error(info: _Foreign) -> str:
         if entry.get("raised_exception"):
             return str(entry.get("exception_message") or "it could not be computed").splitlines()[0][:300]
     return ""
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """GX and pandas warn about their own future; that is not the user's to mend."""
-    level = logging.root.manager.disable
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logging.disable(logging.ERROR)
-        try:
-            yield
-        finally:
-            logging.disable(level)

@@ -11,7 +11,8 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError, field_validator
 from pydantic.dataclasses import dataclass
 
-from tokka.errors import Refused, UsageError
+from tokka import files
+from tokka.errors import Refused, TokkaError, UsageError
 from tokka.params import Params
 
 SEVERITIES = ("critical", "warning", "info")
@@ -20,10 +21,9 @@ ROW_COUNT = "expect_table_row_count_to_be_between"
 
 @dataclass(frozen=True)
 class Expectation:
-    """One expectation: Great Expectations' type and arguments, and what a failure means.
+    """Great Expectations' type and arguments, and what a failure means.
 
-    `meta.task` names the type of task that it is for, `meta.optional` allows its column to lack, `meta.notes` says it
-    in words.
+    `meta.task` names the type of task that it is for, `meta.optional` allows its column to lack.
     """
 
     type: str
@@ -49,21 +49,16 @@ class _Suite(BaseModel):
 
 
 def load(path: Path) -> list[Expectation]:
-    """The expectations of a suite's file.
-
-    Raises:
-        UsageError: the file is missing, no JSON, or no suite.
-    """
+    """The expectations of a suite's file; UsageError when it is missing or no suite."""
     try:
+        files.check_readable(path, "set validation.suite to the suite's JSON file")
         return _Suite.model_validate_json(path.read_bytes()).expectations
-    except FileNotFoundError:
-        raise UsageError(f"{path} does not exist", "set validation.suite to the suite's JSON file") from None
+    except TokkaError as error:
+        raise UsageError(error.message, error.hint) from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
         raise UsageError(f"{path} is no expectation suite: {where}: {first['msg']}", "restore it from git") from None
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error}", "restore it from git") from None
 
 
 def applicable(suite: list[Expectation], params: Params, columns: Collection[str]) -> list[Expectation]:

@@ -1,20 +1,27 @@
 """Validate the data of a run: read strictly, quarantine, and ask the expectation suite.
 
-    result = validate_source(params, settings, out)
-
-`out` then holds rows.parquet and test.parquet (canonical columns), quarantine.jsonl, validation.json and docs.html.
+The step's folder then holds rows.parquet, validation.parquet and test.parquet (canonical columns), quarantine.jsonl,
+validation.json and docs.html.
 """
 
+from array import array
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import ExitStack
+from itertools import compress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from tokka import files, progress, provenance
 from tokka.data import fetching, reading, rows
+from tokka.data.normalising import label
 from tokka.data.reading import Reading
+from tokka.data.rows import OFFICIAL
 from tokka.data.validation import docs, expectations, suite
 from tokka.data.validation.expectations import Result
 from tokka.data.validation.suite import Expectation
 from tokka.errors import Refused
+from tokka.files import JsonObject
 from tokka.params import Params
 from tokka.settings import Settings
 from tokka.store import StepStore
@@ -22,7 +29,7 @@ from tokka.store import StepStore
 STEP = "validate_data"
 
 
-def validate_source(params: Params, settings: Settings, out: Path, feedback: Path | None = None) -> dict[str, Any]:
+def validate_source(params: Params, settings: Settings, out: Path, feedback: Path | None = None) -> dict[str, object]:
     """Read, quarantine and validate; the same files under the same params are not validated twice.
 
     Returns:
@@ -39,70 +46,117 @@ def validate_source(params: Params, settings: Settings, out: Path, feedback: Pat
         progress.report(STEP, "the same rows were valid before", fraction=1.0)
         return {**files.read_json(out / "validation.json"), "cached": True}
     checks = suite.applicable(suite.load(settings.root / params.validation.suite), params, rows.columns(params.task))
-    readings = _read(params, settings, feedback)
-    _write_rows(readings, params, out)
-    counts = {**_count(readings), "source_digest": digest, "suite": params.validation.suite}
-    results = _judge(readings, counts, checks, params, out)
+    with _Canonical(params, out) as canonical:
+        readings = _read(params, settings, feedback, canonical)
+        for found in readings.values():
+            reading.check_quarantine(found, params.data)
+    counts = {**_count(readings, canonical), "source_digest": digest, "suite": params.validation.suite}
+    results = _judge(canonical, counts, checks, params, out)
     _stop(results)
     store.save(STEP, key, out)
     return {**files.read_json(out / "validation.json"), "cached": False}
 
 
-def _read(params: Params, settings: Settings, feedback: Path | None) -> dict[str, Reading]:
+class _Canonical:
+    """The rows of all files on their way to Parquet, under the labels that `data.labels` gives them; in memory a batch.
+
+    rows.parquet holds those that are trained on, and `lines` where each of them stands: 8 bytes a row.
+    """
+
+    def __init__(self, params: Params, out: Path) -> None:
+        self.params, self.out = params, out
+        self.names = {label(old): label(new) for old, new in params.data.labels.items()}
+        self.relabelled: dict[str, Counter[str]] = {}
+        self.lines, self.trained = array("q"), list[tuple[str, int]]()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            empty = rows.to_table([], self.params.task)
+            self._sinks = {
+                name: stack.enter_context(rows.writing(self.out / f"{name}.parquet", empty.schema))
+                for name in ("rows", *OFFICIAL)
+            }
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        self._stack.__exit__(*raised)
+
+    def take(self, name: str, found: Reading) -> None:
+        """Write a batch of one file's rows, those of retired classes left out."""
+        known = Counter(str(row.target) for row in found.rows if row.target in self.names)
+        self.relabelled.setdefault(name, Counter()).update(known)
+        kept, lines = found.rows, found.lines
+        if known:
+            staying = [self.names.get(str(row.target), True) for row in found.rows]
+            kept = [row._replace(target=self.names.get(str(row.target), row.target)) for row in compress(kept, staying)]
+            lines = [*compress(lines, staying)]
+        self._sinks[name if name in OFFICIAL else "rows"](rows.to_table(kept, self.params.task))
+        if name not in OFFICIAL:
+            self.lines.extend(lines)
+            self.trained.append((found.path.name, len(self.lines)))
+
+    def place(self, index: int) -> tuple[str, int]:
+        """File and line of a row in rows.parquet."""
+        return next(name for name, end in self.trained if index < end), self.lines[index]
+
+
+def _read(params: Params, settings: Settings, feedback: Path | None, canonical: _Canonical) -> dict[str, Reading]:
     progress.report(STEP, f"reading {Path(params.data.source).name}")
+    with files.written(canonical.out / "quarantine.jsonl") as quarantine:
 
-    def fetched(source: str) -> Reading:
-        return reading.read(fetching.fetch(source, params.data, settings), params.task, params.data)
+        def taking(name: str) -> reading.Taken:
+            def take(found: Reading) -> None:
+                quarantine.write(reading.quarantine_lines(found).encode())
+                canonical.take(name, found)
 
-    found = {"source": fetched(params.data.source)}
-    if feedback:
-        found["feedback"] = reading.read_feedback(feedback, params)
-    return found | ({"test": fetched(params.data.test)} if params.data.test else {})
+            return take
 
+        def fetched(name: str, source: str) -> Reading:
+            return reading.read(fetching.fetch(source, params.data, settings), params.task, params.data, taking(name))
 
-def _trained(readings: dict[str, Reading]) -> list[Reading]:
-    return [readings[name] for name in ("source", "feedback") if name in readings]
-
-
-def _write_rows(readings: dict[str, Reading], params: Params, out: Path) -> None:
-    """Write the quarantine before it is judged, so that a refusal can be looked up; then the canonical rows."""
-    reading.write_quarantine(out / "quarantine.jsonl", list(readings.values()))
-    for found in readings.values():
-        reading.check_quarantine(found, params.data)
-    trained = [row for found in _trained(readings) for row in found.rows]
-    rows.write(out / "rows.parquet", rows.to_table(trained, params.task))
-    rows.write(out / "test.parquet", rows.to_table(readings["test"].rows if "test" in readings else [], params.task))
+        found = {"source": fetched("source", params.data.source)}
+        if feedback:
+            found["feedback"] = reading.read_feedback(feedback, params, taking("feedback"))
+        sources = {name: getattr(params.data, name) for name in OFFICIAL}
+        return found | {name: fetched(name, source) for name, source in sources.items() if source}
 
 
-def _count(readings: dict[str, Reading]) -> dict[str, Any]:
-    """How much was read and what went to quarantine, in all and per file."""
+def _count(readings: dict[str, Reading], canonical: _Canonical) -> JsonObject:
     return {
         "read": sum(found.read for found in readings.values()),
-        "quarantined": sum(len(found.quarantined) for found in readings.values()),
+        "quarantined": sum(found.bad for found in readings.values()),
         "files": {
             name: {
                 "name": found.path.name,
                 "digest": found.digest,
                 "read": found.read,
-                "quarantined": len(found.quarantined),
-                "reasons": dict(reading.reasons(found)),
+                "quarantined": found.bad,
+                "reasons": dict(found.kinds.most_common()),
+                **_relabelled(canonical.relabelled[name], canonical.names),
             }
             for name, found in readings.items()
         },
+        "unused_labels": sorted(set(canonical.names).difference(*canonical.relabelled.values())),
+    }
+
+
+def _relabelled(known: Counter[str], names: Mapping[str, str]) -> dict[str, dict[str, int]]:
+    return {
+        "renamed": {f"{old} → {names[old]}": count for old, count in sorted(known.items()) if names[old]},
+        "retired": {old: count for old, count in sorted(known.items()) if not names[old]},
     }
 
 
 def _judge(
-    readings: dict[str, Reading], counts: dict[str, Any], checks: list[Expectation], params: Params, out: Path
+    canonical: _Canonical, counts: dict[str, object], checks: list[Expectation], params: Params, out: Path
 ) -> list[Result]:
-    """Run the expectations, and write validation.json and docs.html."""
     progress.report(STEP, f"{len(checks)} expectations")
-    places = [(found.path.name, line) for found in _trained(readings) for line in found.lines]
     name, critical = Path(params.validation.suite).stem, params.validation.critical
-    results, page = expectations.check(rows.load(out / "rows.parquet"), name, checks, places, critical)
+    results, page = expectations.check(out / "rows.parquet", name, checks, canonical.place, critical)
     judged = {
         **counts,
-        "rows": len(places),
+        "rows": len(canonical.lines),
         "expectations": results,
         "verdict": "refuse" if any(result["stops"] for result in results) else "pass",
         "warnings": sum(not result["success"] and not result["stops"] for result in results),

@@ -49,18 +49,15 @@ def against_excess_of(margin: float, event: Floats, on_canary: Floats, share: Fl
 def against_no_worse(difference: Floats) -> Floats:
     """Evidence against "the challenger is at least as good": mean over stakes of prod(1 - stake * difference).
 
-    Args:
-        difference: (n,) in [-1, 1], the champion's loss minus the challenger's; 0 where nothing is known.
+    `difference`, (n,) in [-1, 1], is the champion's loss minus the challenger's; 0 where nothing is known.
     """
     return _bet(-difference)
 
 
 def against_worse_by(difference: Floats, margin: float) -> Floats:
-    """Evidence against "the challenger is worse by `margin` or more" (so: in favour of promoting it).
+    """Evidence against "the challenger is worse by `margin`, in (0, 1), or more" (so: in favour of promoting it).
 
-    Args:
-        difference: as above; where it is not known, the worst that it can be.
-        margin: in (0, 1), in the units of `difference`.
+    `difference` as above; where it is not known, the worst that it can be.
     """
     return _bet((difference + margin) / (1.0 + margin))
 

@@ -1,7 +1,7 @@
 """What a judge looks at: paired answers and judged requests as plain arrays."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,8 @@ from tokka.deployment.judge.e_processes import Floats
 from tokka.deployment.record.target import Answer
 
 NOTHING = np.empty(0)
+# A verdict is weighed without each of so many callers in turn; any other has less than a 64th of the events.
+MOST_CALLERS = 64
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Pairs:
     speed: (n,) 1{champion slow} - 1{challenger slow}.
     order: (n,) the positions in the order in which their differences became known, those that still are not last;
         a label may come long after its answers. Empty: as they stand.
+    giver: (n,) a number for who told the label, where that caller's weight is bounded; NaN elsewhere. Empty: nowhere.
     replayed: (n,) 1 where the input was a replayed test row and not live traffic. Empty: none was.
     live: is there live traffic at all. exhausted: no further input can be had now.
     """
@@ -32,9 +35,21 @@ class Pairs:
     speed: Floats = field(default_factory=lambda: NOTHING)
     order: NDArray[np.intp] = field(default_factory=lambda: np.empty(0, dtype=np.intp))
     replayed: Floats = field(default_factory=lambda: NOTHING)
+    giver: Floats = field(default_factory=lambda: NOTHING)
     failed: int = 0
     live: bool = False
     exhausted: bool = False
+
+    def without_any_caller(self) -> list["Pairs"]:
+        """These pairs, and the same without the labels of each caller whose weight is bounded."""
+        gone = [self.giver == one for one in heaviest(self.giver)]
+        return [
+            self,
+            *(
+                replace(self, difference=np.where(own & (self.disagreement > 0), np.nan, self.difference))
+                for own in gone
+            ),
+        ]
 
     @property
     def from_live(self) -> NDArray[np.bool_]:
@@ -51,6 +66,8 @@ class Traffic:
     is no request here. wrong: 1 or 0, NaN where no feedback came. replayed: 1 when the request was replayed.
     key: a number for whatever the split keeps on one side, such as a user; requests without one have a number each.
     told: when the first feedback came, seconds since 1970; NaN where none did.
+    excused: 1 when the outcome says nothing of who answered. caller, giver: a number for who asked, and for who told
+    what was right, where their weight is bounded; NaN where it is not.
     """
 
     canary: Floats = field(default_factory=lambda: NOTHING)
@@ -62,6 +79,16 @@ class Traffic:
     refused: Floats = field(default_factory=lambda: NOTHING)
     key: Floats = field(default_factory=lambda: NOTHING)
     told: Floats = field(default_factory=lambda: NOTHING)
+    excused: Floats = field(default_factory=lambda: NOTHING)
+    caller: Floats = field(default_factory=lambda: NOTHING)
+    giver: Floats = field(default_factory=lambda: NOTHING)
+
+    def __post_init__(self) -> None:
+        """Who leaves out the last columns has no excuse and no bounded caller."""
+        nobody = self.told * math.nan
+        for name, column in (("excused", self.refused), ("caller", nobody), ("giver", nobody)):
+            if getattr(self, name).size != self.size:
+                object.__setattr__(self, name, column)
 
     @property
     def size(self) -> int:
@@ -82,21 +109,24 @@ class Traffic:
     def usable(self) -> "Traffic":
         """The requests whose every column is in its range."""
         inside = (self.share >= 0) & (self.share <= 1)
-        for column in (self.canary, self.failed, self.slow, self.refused):
+        for column in (self.canary, self.failed, self.slow, self.refused, self.excused):
             inside &= (column == 0) | (column == 1)
         return self.where(inside & ((self.wrong == 0) | (self.wrong == 1) | np.isnan(self.wrong)))
 
     def answered(self) -> "Traffic":
-        """The usable requests that are not the client's fault."""
+        """The usable requests whose outcome says something of who answered."""
         usable = self.usable()
-        return usable.where(usable.refused == 0)
+        return usable.where((usable.refused == 0) & (usable.excused == 0))
 
     def split(self) -> "Traffic":
         """The requests that the split drew; at a share of 0 or 1 all go one way, which tells nothing of either."""
         return self.where((self.share > 0) & (self.share < 1))
 
     def drawn(self) -> "Traffic":
-        """The first request of each key: a split keeps a key on its side, so that all later ones are copies of it."""
+        """The first request of each key: a split keeps a key on its side, so that all later ones are copies of it.
+
+        Only the first was sent by somebody who could not know the side: so this comes before any choice by the outcome.
+        """
         return self.where(np.sort(np.unique(self.key, return_index=True)[1]))
 
     def known(self, metric: str) -> "Traffic":
@@ -105,12 +135,16 @@ class Traffic:
         return known.where(np.argsort(known.told, kind="stable")) if metric == "wrong" else known
 
 
+def heaviest(caller: Floats) -> Floats:
+    """The callers of whom there is most among (n,) numbers, 64 at most; NaN is nobody whose weight is bounded."""
+    names, counts = np.unique(caller[np.isfinite(caller)], return_counts=True)
+    return np.asarray(names[np.argsort(-counts, kind="stable")][:MOST_CALLERS], dtype=np.float64)
+
+
 def compare(champion: Answer, challenger: Answer, target: object, scale: float | None) -> tuple[float, float] | None:
     """(difference, disagreement) of one input; None when the champion itself has no answer to compare with.
 
-    Args:
-        target: the true label or value; None when it is not known.
-        scale: the unit of a value's error; None for classes.
+    The true label or value, `target`, is None when unknown; `scale`, the unit of a value's error, is None for classes.
     """
     if not is_sound(champion, scale):
         return None
@@ -126,12 +160,9 @@ def compare(champion: Answer, challenger: Answer, target: object, scale: float |
 
 
 def is_sound(answer: Answer, scale: float | None) -> bool:
-    """Whether an answer says anything: a label, or a finite value."""
-    if answer.error:
-        return False
-    if scale is None:
-        return bool(answer.label) and (answer.score is None or math.isfinite(answer.score))
-    return answer.value is not None and math.isfinite(answer.value)
+    """Whether an answer says anything: a label without a `scale`, else a value; its numbers are finite."""
+    finite = all(math.isfinite(found) for found in (answer.value, answer.score) if found is not None)
+    return not answer.error and finite and (bool(answer.label) if scale is None else answer.value is not None)
 
 
 def _loss(answer: Answer, target: object, scale: float | None) -> float:

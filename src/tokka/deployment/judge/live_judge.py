@@ -4,8 +4,10 @@
 share of equally good challengers that are rolled back (split over the metrics) and the share of challengers worse by
 `quality_margin` that pass the shadow.
 
-Both bounds need observations that the split, or nothing but chance, sets apart: of what a split keeps on one side (a
-user) the first request counts, and the first event; and what was bet on stays in the order in which it became known.
+Both bounds need observations that the split, or nothing but chance, sets apart. The side of a user is drawn with a
+secret key, so that its first request alone was sent by somebody who could not know it: that one counts, whatever it
+became, and what was bet on stays in the order in which it became known. So no caller can do better than chance by what
+it sends. A refusal and a label come after the side is known: they count as far as they count without any one caller.
 """
 
 import math
@@ -14,9 +16,9 @@ import numpy as np
 
 from tokka.deployment.judge import e_processes
 from tokka.deployment.judge.e_processes import Floats
-from tokka.deployment.judge.evidence import Traffic
+from tokka.deployment.judge.evidence import Traffic, heaviest
 from tokka.deployment.judge.verdict import METRICS, NAMES, Judgement, e_value
-from tokka.params import Canary
+from tokka.sections_serving import Canary
 
 # A rate below this is not worth a rollback after a promotion, whatever it was before.
 TOLERATED = {"errors": 0.02, "slow": 0.05, "wrong": 0.1}
@@ -46,8 +48,10 @@ def judge_traffic(traffic: Traffic, share: float, canary: Canary, *, last: bool 
         return Judgement("hold", (f"{unusable} of {every} requests in the log make no sense",), values)
     if doubts := _find_doubts(answered):
         return Judgement("hold", doubts, values)
-    step = _weigh_step(answered, share, canary, values)
-    return _ask_for_proof(step, answered.split().drawn(), canary) if last and step.verdict == "promote" else step
+    step = _weigh_step(usable, share, canary, values)
+    if not last or step.verdict != "promote":
+        return step
+    return _ask_for_proof(step, usable.split().drawn().answered(), canary)
 
 
 def judge_ab(traffic: Traffic, alpha: float) -> Judgement:
@@ -65,19 +69,17 @@ def judge_watch(before: Traffic, after: Traffic, canary: Canary) -> Judgement:
     """After the promotion: are events on the new champion proven more than twice as frequent as on the old one?
 
     Where events were usual before, twice as frequent is none: then, whether what is no event is half as frequent.
-    A decision of its own: nothing is left to compare with but what was before.
-
-    Args:
-        before: requests of the rollout; those on the old champion say what is usual.
-        after: requests since the promotion.
+    Of `before`, the requests of the rollout, those on the old champion say what is usual.
     """
     before, after = before.answered(), after.answered()
     before = before.where(before.canary == 0)
     values, against, wanted = {"requests": float(after.size)}, [], len(TOLERATED) / canary.alpha
     for name, tolerated in TOLERATED.items():
         limit = _usual_limit(before.known(name).metrics[name], tolerated)
-        seen = after.known(name).metrics[name]
-        log_e = e_processes.highest(e_processes.above_limit(seen, limit))
+        told = after.known(name)
+        seen, giver = told.metrics[name], told.giver if name == "wrong" else np.full(told.size, math.nan)
+        rests = [seen, *(seen[giver != one] for one in heaviest(giver))]
+        log_e = min(e_processes.highest(e_processes.above_limit(rest, limit)) for rest in rests)
         values |= {name: e_value(log_e), f"{name}_limit": wanted, f"{name}_rate_limit": round(limit, 6)}
         if log_e >= math.log(wanted):
             against.append(f"{int(seen.sum())} {NAMES[name]} in {seen.size} requests, at most {limit:.1%} is usual")
@@ -106,31 +108,48 @@ def _find_excesses(traffic: Traffic, canary: Canary, values: dict[str, float]) -
 
 
 def _excess(traffic: Traffic, name: str) -> tuple[float, Traffic]:
-    """The evidence that the canary has too many events of a metric, and the first one of each user."""
-    events = traffic.where(traffic.metrics[name] == 1).split().known(name).drawn()
-    return e_processes.highest(e_processes.excess_on_canary(events.canary, events.share)), events
+    """The evidence that the canary has too many events of a metric, and those among the first requests of users.
+
+    Of what callers can choose knowing the side, the evidence that is left without the one whom it most depends on.
+    """
+    drawn = traffic.split().drawn()
+    events = drawn.where(drawn.metrics[name] == 1).known(name)
+    caller = {"refused": events.caller, "wrong": events.giver}.get(name, np.full(events.size, math.nan))
+    parts = [events, *(events.where(caller != one) for one in heaviest(caller))]
+    found = [e_processes.highest(e_processes.excess_on_canary(part.canary, part.share)) for part in parts]
+    return min(found), events
 
 
 def _find_doubts(traffic: Traffic) -> tuple[str, ...]:
-    """What live requests say against the challenger, where replayed ones could outvote them.
+    """What live requests, not users, say against the challenger, where others could outvote them: no proof.
 
-    No proof, and of requests, not of users: it only holds.
+    Replayed ones could, and those of one caller among several who sends most: its good answers hide no failure.
     """
     live = traffic.where(traffic.replayed == 0).split()
     doubts = []
-    for name in ("errors", "slow") if traffic.replayed.any() else ():
+    for name in ("errors", "slow") if traffic.replayed.any() or _is_outweighed(live) else ():
         event = live.where(live.metrics[name] == 1)
+        if name == "slow":
+            # Who asks for much knows on which side.
+            event = event.where(~np.isin(event.caller, heaviest(event.caller)[:1]))
         excess = float((event.canary - event.share).sum())
         spread = math.sqrt(float((event.share * (1 - event.share)).sum()))
         if excess >= max(LIVE_EXCESS, 2 * spread):
             on = f"{event.canary.sum():.0f} of {event.size} {NAMES[name]} of live requests are on the challenger"
-            doubts.append(f"{on}, {event.share.sum():.1f} were to be expected, whatever replayed requests say")
+            doubts.append(f"{on}, {event.share.sum():.1f} were to be expected, whatever other requests say")
     return tuple(doubts)
 
 
+def _is_outweighed(live: Traffic) -> bool:
+    """Whether most requests are of one caller whose weight is bounded, and some are not."""
+    most = int(np.count_nonzero(np.isin(live.caller, heaviest(live.caller)[:1])))
+    return bool(live.size / 2 < most < live.size)
+
+
 def _weigh_step(traffic: Traffic, share: float, canary: Canary, values: dict[str, float]) -> Judgement:
-    here = traffic.where(np.abs(traffic.share - share) < 1e-6)
-    drawn = here.drawn().canary
+    drawn = traffic.split().drawn()
+    sides = drawn.where(np.abs(drawn.share - share) < 1e-6).canary
+    here = traffic.where(np.abs(traffic.share - share) < 1e-6).answered()
     answered = int((here.canary * (1 - here.failed)).sum())
     seen_share = round(float(here.canary.mean()), 6) if here.size else 0.0
     values |= {"step_requests": here.size, "step_on_canary": float(here.canary.sum()), "step_share": seen_share}
@@ -138,7 +157,7 @@ def _weigh_step(traffic: Traffic, share: float, canary: Canary, values: dict[str
     if here.size < canary.step_requests:
         return Judgement("hold", (f"too few requests: {seen}, {canary.step_requests} wanted",), values)
     # Four standard deviations and one request: a sound split fails this about once in 15,000 looks.
-    if abs(float(drawn.sum()) - drawn.size * share) > 4 * math.sqrt(drawn.size * share * (1 - share)) + 1:
+    if abs(float(sides.sum()) - sides.size * share) > 4 * math.sqrt(sides.size * share * (1 - share)) + 1:
         return Judgement("hold", (f"the split is not as ordered: {seen_share:.1%} seen, {seen}",), values)
     if answered < max(1.0, canary.step_requests * share / 2):
         return Judgement("hold", (f"too few answers by the challenger: {seen}",), values)

@@ -4,17 +4,16 @@ warm_up → shadow → step (one per share in `canary.steps`) → promoted, watc
 what stays undecided past its time does. An A/B test goes warm_up → ab, which ends by itself in roll_back only.
 """
 
-import math
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from tokka.deployment.judge.evidence import Pairs, Traffic
+from tokka.deployment.judge.evidence import Pairs, Traffic, is_sound
 from tokka.deployment.judge.live_judge import is_calm, judge_ab, judge_traffic, judge_watch
 from tokka.deployment.judge.shadow_judge import judge_pairs
 from tokka.deployment.judge.verdict import Judgement
 from tokka.deployment.record.state import Changes, Decision, Revision, State
 from tokka.deployment.record.target import Answer, Observed
-from tokka.params import Canary
+from tokka.sections_serving import Canary
 
 Kind = Literal["wait", "go_on", "promote", "roll_back", "finish"]
 
@@ -50,6 +49,7 @@ class Action:
         """The decision on what is on trial in `state`, as it is written down; `now` in seconds since 1970."""
         return {
             "version": state.on_trial.version if state.on_trial else "",
+            "digest": state.on_trial.digest if state.on_trial else "",
             "rollout": state.rollout,
             "phase": state.phase,
             "share": state.share,
@@ -64,8 +64,7 @@ class Action:
 def next_action(state: State, evidence: Evidence, canary: Canary, now: float) -> Action:
     """Decide. `now` and `state.updated` (in a watch: `state.promoted`) are seconds of the same clock.
 
-    Raises:
-        ValueError: nothing rolls out in this state.
+    ValueError when nothing rolls out in this state.
     """
     if state.phase == "watch":
         return _watch(state, evidence, canary, now)
@@ -74,7 +73,8 @@ def next_action(state: State, evidence: Evidence, canary: Canary, now: float) ->
     if state.phase == "warm_up":
         return _in_time(state, _warm_up(state, state.challenger, evidence, canary), now, canary.warm_up_s)
     if evidence.lost_s > canary.lost_s:
-        reason = f"no worker of version {state.challenger.version} was ready for {canary.lost_s:g} s"
+        why = why_unready(state.challenger, evidence.observed)
+        reason = f"no worker of version {state.challenger.version} was ready for {canary.lost_s:g} s{why}"
         return roll_back(state, "lost", reason)
     if state.phase == "ab":
         return _ab(state, evidence, canary)
@@ -96,6 +96,13 @@ def is_ready(revision: Revision, observed: Observed | None) -> bool:
     return observed is not None and bool({revision.digest, revision.version} & set(observed.ready))
 
 
+def why_unready(revision: Revision, observed: Observed | None) -> str:
+    """What a target says of a revision that is not ready, to be put behind a sentence; empty when it says nothing."""
+    problems = observed.problems if observed is not None else {}
+    found = problems.get(revision.digest) or problems.get(revision.version)
+    return f": {found}" if found else ""
+
+
 def is_applied(state: State, observed: Observed | None) -> bool:
     """Whether what serves follows this generation of the record, the split included."""
     return observed is not None and observed.generation >= state.generation and abs(observed.share - state.share) < 1e-4
@@ -103,11 +110,15 @@ def is_applied(state: State, observed: Observed | None) -> bool:
 
 def _warm_up(state: State, challenger: Revision, evidence: Evidence, canary: Canary) -> Action:
     if not (is_ready(challenger, evidence.observed) and is_applied(state, evidence.observed)):
-        return Action("wait", "not ready", (f"version {challenger.version} is not ready",))
+        why = why_unready(challenger, evidence.observed)
+        return Action(
+            "wait", "cannot start" if why else "not ready", (f"version {challenger.version} is not ready{why}",)
+        )
     if not evidence.smoke:
         return Action("wait", "no smoke", ("no smoke prediction was made",))
     sound = f"{len(evidence.smoke)} smoke predictions are sound"
-    if broken := [answer.error or "an answer without content" for answer in evidence.smoke if not _speaks(answer)]:
+    unsound = [answer for answer in evidence.smoke if not (is_sound(answer, None) or is_sound(answer, 1.0))]
+    if broken := [answer.error or "an answer without content" for answer in unsound]:
         reason = f"{len(broken)} of {len(evidence.smoke)} smoke predictions failed: {broken[0]}"
         return Action("wait", "smoke", (reason,))
     if state.champion is None:
@@ -125,11 +136,6 @@ def _ab(state: State, evidence: Evidence, canary: Canary) -> Action:
     applied = "" if is_applied(state, evidence.observed) else "; the gateway does not split so yet"
     reason = f"an A/B test at {state.share:.0%}, {'; '.join(judgement.reasons)}{applied}"
     return _wait("ab", replace(judgement, reasons=(reason,)))
-
-
-def _speaks(answer: Answer) -> bool:
-    numbers = [number for number in (answer.value, answer.score) if number is not None]
-    return not answer.error and bool(answer.label or answer.value is not None) and all(map(math.isfinite, numbers))
 
 
 def _shadow(state: State, evidence: Evidence, canary: Canary) -> Action:
@@ -180,7 +186,8 @@ def _watch(state: State, evidence: Evidence, canary: Canary, now: float) -> Acti
     if state.previous is not None and judgement.verdict == "roll_back":
         return roll_back(state, "watch", *judgement.reasons, values=judgement.values)
     if state.previous is not None and evidence.lost_s > canary.lost_s and is_ready(state.previous, evidence.observed):
-        return roll_back(state, "lost", f"no worker of the new champion was ready for {canary.lost_s:g} s")
+        why = why_unready(state.champion, evidence.observed) if state.champion else ""
+        return roll_back(state, "lost", f"no worker of the new champion was ready for {canary.lost_s:g} s{why}")
     # While something looks bad the watch goes on; what is never proven ends with the longest wait.
     long = canary.watch_s if is_calm(judgement) else max(canary.watch_s, canary.maximum_wait_s)
     if now - state.promoted < long and state.previous is not None:

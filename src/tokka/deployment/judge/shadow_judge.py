@@ -3,13 +3,12 @@
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tokka.deployment.judge import e_processes
 from tokka.deployment.judge.e_processes import Floats
 from tokka.deployment.judge.evidence import Pairs
 from tokka.deployment.judge.verdict import METRICS, Judgement, e_value
-from tokka.params import Canary
+from tokka.sections_serving import Canary
 
 # So many more losses than wins on live inputs are no proof, but hold what replayed rows alone would promote.
 LIVE_LOSS = 3.0
@@ -24,19 +23,18 @@ def judge_pairs(pairs: Pairs, canary: Canary) -> Judgement:
     Labels are not needed where both agree. Where they disagree and no label came, promoting assumes the worst
     and rolling back assumes nothing.
     """
-    known, worst, apart = _read_pairs(pairs)
-    live, limit = pairs.from_live, len(METRICS) / canary.alpha
+    limit = len(METRICS) / canary.alpha
     speed = np.where(np.abs(pairs.speed) <= 1, pairs.speed, 0.0)
-    back = e_processes.highest(_against_challenger(known, live, pairs.order))
+    # No caller's labels decide alone, in either direction.
+    rests = pairs.without_any_caller()
+    back = min(_against_challenger(rest) for rest in rests)
     slower = e_processes.highest(e_processes.against_no_worse(speed))
-    good, label_free = _for_challenger(worst, apart, canary)
-    if int(live.sum()) >= canary.shadow_rows and not live.all():
-        # Both: the claim about all inputs holds alpha, and the replayed ones cannot outvote the live ones.
-        good = min(good, _for_challenger(worst[live], apart[live], canary)[0])
+    good, label_free = (min(found) for found in zip(*(_for_challenger(rest, canary) for rest in rests), strict=True))
     found = {"quality": back, "speed": slower, "no_worse": good, "label_free": label_free}
     limits = {"quality_limit": limit, "speed_limit": limit, "no_worse_limit": 1.0 / canary.alpha}
     e_values = {name: e_value(log_e) for name, log_e in found.items()}
-    values = {**e_values, **limits, **_count_pairs(pairs, known, apart)}
+    lost = max(_live_difference(rest) for rest in rests)
+    values = {**e_values, **limits, **_count_pairs(pairs), "live_difference": lost}
     if slower >= math.log(limit):
         mine, its = (int((pairs.speed == side).sum()) for side in (-1, 1))
         reason = f"only the challenger was slow in {mine} of {speed.size} pairs, only the champion in {its}"
@@ -48,21 +46,35 @@ def judge_pairs(pairs: Pairs, canary: Canary) -> Judgement:
     return judgement.if_proven("speed", "slow", canary.slow_margin, proof, canary.alpha)
 
 
-def _against_challenger(known: Floats, live: NDArray[np.bool_], order: NDArray[np.intp]) -> Floats:
+def _against_challenger(pairs: Pairs) -> float:
     """Evidence that it is worse: the mean of a bettor on all pairs and one who bets on the live ones alone."""
     # A late label is bet on when it comes; in favour of promoting, the worst was assumed before,
     # so that a label can only add to what was proven without it.
+    known, live, order = _read_pairs(pairs)[0], pairs.from_live, pairs.order
     every, only_live = (column[order] if order.size else column for column in (known, np.where(live, known, 0.0)))
     both = np.logaddexp(e_processes.against_no_worse(every), e_processes.against_no_worse(only_live))
-    return np.asarray(both - math.log(2.0), dtype=np.float64)
+    return e_processes.highest(np.asarray(both - math.log(2.0), dtype=np.float64))
 
 
-def _for_challenger(worst: Floats, apart: Floats, canary: Canary) -> tuple[float, float]:
+def _for_challenger(pairs: Pairs, canary: Canary) -> tuple[float, float]:
     """Evidence that it is not worse by the margin: (at its highest, the part of it that needs no label)."""
+    (_, worst, apart), live = _read_pairs(pairs), pairs.from_live
+    good, label_free = _not_worse(worst, apart, canary)
+    if int(live.sum()) >= canary.shadow_rows and not live.all():
+        # Both: the claim about all inputs holds alpha, and the replayed ones cannot outvote the live ones.
+        good = min(good, _not_worse(worst[live], apart[live], canary)[0])
+    return good, label_free
+
+
+def _not_worse(worst: Floats, apart: Floats, canary: Canary) -> tuple[float, float]:
     labelled = e_processes.against_worse_by(worst, canary.quality_margin)
     label_free = e_processes.against_disagreement(apart, canary.quality_margin)
     # Both are evidence against the same claim, so their mean is too: no part of alpha is spent on the choice.
     return e_processes.highest(np.logaddexp(labelled, label_free) - math.log(2.0)), e_processes.highest(label_free)
+
+
+def _live_difference(pairs: Pairs) -> float:
+    return round(float(_read_pairs(pairs)[0][pairs.from_live].sum()), 6)
 
 
 def _read_pairs(pairs: Pairs) -> tuple[Floats, Floats, Floats]:
@@ -75,7 +87,8 @@ def _read_pairs(pairs: Pairs) -> tuple[Floats, Floats, Floats]:
     return np.where(known, difference, 0.0), np.where(known, difference, -apart), apart
 
 
-def _count_pairs(pairs: Pairs, known: Floats, apart: Floats) -> dict[str, float]:
+def _count_pairs(pairs: Pairs) -> dict[str, float]:
+    known, _, apart = _read_pairs(pairs)
     labelled, live = np.isfinite(pairs.difference), pairs.from_live
     return {
         "pairs": int(apart.size),
@@ -85,7 +98,6 @@ def _count_pairs(pairs: Pairs, known: Floats, apart: Floats) -> dict[str, float]
         "failed": pairs.failed,
         "replayed": int((~live).sum()),
         "live": int(live.sum()),
-        "live_difference": round(float(known[live].sum()), 6),
     }
 
 

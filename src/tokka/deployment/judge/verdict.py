@@ -22,11 +22,9 @@ class Judgement:
     values: dict[str, float] = field(default_factory=dict)
 
     def if_proven(self, name: str, metric: str, margin: float, log_e: float, alpha: float) -> "Judgement":
-        """The same where it is proven that `metric` is less than `margin` more frequent, else on hold.
+        """The same where `log_e` proves that `metric` is less than `margin` more frequent, else on hold.
 
-        Args:
-            name: of the e-value among `values`.
-            log_e: the logarithm of the evidence for it.
+        `name` is that of the e-value among `values`.
         """
         found, wanted = e_value(log_e), 1.0 / alpha
         values = {**self.values, f"{name}_proof": found, f"{name}_proof_limit": wanted}

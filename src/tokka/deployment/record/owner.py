@@ -33,5 +33,10 @@ def is_here(state: State) -> bool:
 
 
 def is_dead(state: State) -> bool:
-    """Whether the owner has certainly ended; False for one on another machine."""
-    return state.owner is not None and is_here(state) and not process.is_same(state.owner.pid, state.owner.started)
+    """Whether the owner of a state has certainly ended; False for one on another machine."""
+    return state.owner is not None and has_ended(state.owner)
+
+
+def has_ended(owner: Owner) -> bool:
+    """Whether a process has certainly ended; False for one on another machine."""
+    return owner.place == place() and not process.is_same(owner.pid, owner.started)

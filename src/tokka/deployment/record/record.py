@@ -4,26 +4,23 @@ A registry's aliases are overwritten blindly, so they cannot hold this; they are
 """
 
 import json
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, TypeVar, Unpack
+from collections.abc import Mapping
+from typing import TypeVar, Unpack
 
 from sqlalchemy import Connection, Select, Update, insert, select, update
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 
-from tokka import failpoints
-from tokka.database import open_database
+from tokka import database, failpoints
+from tokka.deployment.record import notices
 from tokka.deployment.record.clock import Clock
+from tokka.deployment.record.connection import RecordDatabase
+from tokka.deployment.record.evidence import linked
 from tokka.deployment.record.owner import this_process
 from tokka.deployment.record.state import Changes, Decision, State
-from tokka.deployment.record.tables import decisions, endpoints, history, metadata, runs
-from tokka.errors import TokkaError, UsageError
+from tokka.deployment.record.tables import decisions, endpoints, history
+from tokka.errors import TokkaError
+from tokka.notifications import emit
 
 T = TypeVar("T")
-# What is not the caller's to say.
-STAMPS = {"endpoint", "generation", "updated", "moment", "promoted", "promoted_moment", "owner"}
 
 
 class Superseded(TokkaError):
@@ -42,28 +39,8 @@ class Superseded(TokkaError):
         return error
 
 
-class Record:
-    """One row per endpoint, the history of every accepted change, every decision, and the ledger of runs.
-
-    Args:
-        url: an SQLAlchemy URL; a file of SQLite or a PostgreSQL database.
-        clock: tells the time that is written beside each change.
-
-    Raises:
-        UsageError: the URL names no database that can be used.
-        TokkaError: from every method, when the database does not answer.
-    """
-
-    def __init__(self, url: str, clock: Clock = time) -> None:
-        self.url = url
-        self.clock = clock
-        try:
-            self._engine = open_database(url, metadata)
-        except (ArgumentError, ModuleNotFoundError, ValueError) as error:
-            # Without the URL: it may hold a password, and one that cannot be parsed cannot be masked.
-            raise UsageError(f"the record's URL cannot be used: {error}", "mend TOKKA_RECORD_URL") from None
-        except (DBAPIError, OSError) as error:
-            raise _unreachable(url, error) from None
+class Record(RecordDatabase):
+    """One row per endpoint, the history of every accepted change, and every decision."""
 
     def read(self, endpoint: str) -> State:
         """What the record says now; generation 0 without a champion for an unknown endpoint."""
@@ -75,32 +52,34 @@ class Record:
     ) -> State:
         """Change an endpoint if it still is as `expected`, and return the new state (generation + 1).
 
-        The change, its line of history and the decision that led to it are one transaction: all or nothing.
-
-        Raises:
-            Superseded: the generation moved since `expected` was read.
-            ValueError: the change leaves no champion where there was one, or makes no sense as a `State`.
+        The change, its line of history, the decision that led to it and what people are told of it are one transaction:
+        all or nothing. Superseded
+        when the generation moved; ValueError when no champion would be left, or the change makes no sense as a `State`.
         """
         new = State.model_validate({**expected.model_dump(), **changes, **_stamps(expected, changes, self.clock)})
         if expected.champion is not None and new.champion is None:
             raise ValueError(f"{expected.endpoint} would be left without a champion")
-        with failpoints.at("record"), self._transaction() as connection:
+
+        def change(connection: Connection) -> None:
             if not _swap(connection, expected, new):
+                if _is_written(connection, new):
+                    return
                 raise Superseded.of(expected)
             connection.execute(insert(history).values(**_row(new)))
             if decision is not None:
                 connection.execute(insert(decisions).values(**_decision(new, decision)))
+                if event := notices.of_change(expected, new, decision):
+                    emit(linked(event, connection), connection, new.updated)
+
+        with failpoints.at("record"):
+            self.transact(change)
         return new
 
     def heartbeat(self, state: State) -> None:
-        """Say that the owner of the rollout of `state` is alive; the generation stays.
-
-        Raises:
-            Superseded: the generation moved since `state` was written.
-        """
-        with self._transaction() as connection:
-            if not connection.execute(_update(state).values(heartbeat=self.clock.time())).rowcount:
-                raise Superseded.of(state)
+        """Say that the owner of the rollout of `state` is alive; Superseded when the generation moved meanwhile."""
+        beat = _update(state).values(heartbeat=self.clock.time())
+        if not self.transact(lambda connection: connection.execute(beat).rowcount):
+            raise Superseded.of(state)
 
     def last_heartbeat(self, endpoint: str) -> float | None:
         """When the owner of this endpoint was last known to be alive (seconds since 1970)."""
@@ -114,47 +93,40 @@ class Record:
 
     def add_decision(self, state: State, decision: Decision) -> None:
         """Write down what a judge said about `state` and on what, without changing anything."""
-        with self._transaction() as connection:
-            connection.execute(insert(decisions).values(**_decision(state, {"time": self.clock.time(), **decision})))
+        now = self.clock.time()
+        said = insert(decisions).values(**_decision(state, {"time": now, **decision}))
+        event = notices.of_decision(state, decision)
+
+        def add(connection: Connection) -> None:
+            connection.execute(said)
+            if event is not None:
+                emit(linked(event, connection), connection, now)
+
+        self.transact(add)
 
     def decisions(
-        self, endpoint: str, *, rollout: str | None = None, version: str | None = None, limit: int = 100
-    ) -> list[Decision]:
-        """What was decided and why, newest first; of one rollout or one version, if named."""
+        self, endpoint: str, *, rollout: str | None = None, version: str | None = None, digest: str = "",
+        limit: int = 100,
+    ) -> list[Decision]:  # fmt: skip
+        """What was decided and why, newest first; of one rollout or one version, if named.
+
+        `digest`: also what was decided on other versions of the model with this digest.
+        """
         query = select(decisions.c.decision).where(decisions.c.endpoint == endpoint)
         query = query if rollout is None else query.where(decisions.c.rollout == rollout)
-        query = query if version is None else query.where(decisions.c.version == version)
+        if version is not None:
+            same = decisions.c.version == version
+            twin = decisions.c.decision.contains(f'"digest": "{digest}"', autoescape=True)
+            query = query.where(same | twin if digest else same)
         return [json.loads(row) for row in self._find(query.order_by(decisions.c.id.desc()).limit(limit))]
 
-    def remember_run(self, key: str, summary: Mapping[str, object]) -> None:
-        """Keep what the run with this idempotency key came to; a later summary replaces it."""
-        values = {"summary": _json(summary), "updated": self.clock.time()}
-        with self._transaction() as connection:
-            if not connection.execute(update(runs).where(runs.c.key == key).values(**values)).rowcount:
-                connection.execute(insert(runs).values(key=key, **values))
-
-    def recall_run(self, key: str) -> dict[str, Any] | None:
-        """What `remember_run` kept under this key."""
-        found = self._find(select(runs.c.summary).where(runs.c.key == key))
-        return dict(json.loads(found[0])) if found else None
-
     def _find(self, query: Select[T]) -> list[T]:
-        with self._transaction() as connection:
-            return [value for (value,) in connection.execute(query)]
-
-    @contextmanager
-    def _transaction(self) -> Iterator[Connection]:
-        try:
-            with self._engine.begin() as connection:
-                yield connection
-        except DBAPIError as error:
-            raise _unreachable(self.url, error) from None
+        return self.transact(lambda connection: [value for (value,) in connection.execute(query)])
 
 
 def _stamps(expected: State, changes: Changes, clock: Clock) -> dict[str, object]:
     """Who writes a change and when; to set the phase `watch` begins a watch, or begins it anew."""
-    unknown = set(changes) - set(State.model_fields) | set(changes) & STAMPS
-    if unknown:
+    if unknown := set(changes) - set(Changes.__annotations__):
         raise ValueError(f"compare_and_set cannot change {sorted(unknown)}")
     now, moment = clock.time(), clock.monotonic()
     watch = {"promoted": now, "promoted_moment": moment} if changes.get("phase") == "watch" else {}
@@ -166,11 +138,13 @@ def _swap(connection: Connection, expected: State, new: State) -> bool:
     row = {**_row(new), "heartbeat": new.updated}
     if expected.generation:
         return connection.execute(_update(expected).values(**row)).rowcount == 1
-    try:
-        connection.execute(insert(endpoints).values(**row))
-    except IntegrityError:
-        return False
-    return True
+    return database.insert_new(connection, endpoints, row)
+
+
+def _is_written(connection: Connection, new: State) -> bool:
+    """Whether this very change was committed before, and only the answer to it was lost."""
+    query = select(history.c.state).where(history.c.endpoint == new.endpoint, history.c.generation == new.generation)
+    return connection.execute(query).scalar() == new.model_dump_json()
 
 
 def _update(state: State) -> Update:
@@ -192,12 +166,3 @@ def _decision(state: State, decision: Decision) -> dict[str, object]:
 
 def _json(value: Mapping[str, object]) -> str:
     return json.dumps(dict(value), allow_nan=False, ensure_ascii=False)
-
-
-def _unreachable(url: str, error: Exception) -> TokkaError:
-    reason = str(getattr(error, "orig", None) or error).strip().splitlines()
-    shown = make_url(url).render_as_string(hide_password=True)
-    return TokkaError(
-        f"the deployment record at {shown} does not answer: {reason[0] if reason else repr(error)}",
-        "check the disk, the path and the permissions of TOKKA_RECORD_URL",
-    )

@@ -90,6 +90,7 @@ class Decision(TypedDict, total=False):
     """
 
     version: str
+    digest: str
     rollout: str
     generation: int
     phase: str

@@ -9,13 +9,17 @@ from tokka.deployment.record.state import State
 
 
 class Observed(BaseModel, frozen=True):
-    """What really serves now, as seen from outside; never what was asked for."""
+    """What really serves now, as seen from outside; never what was asked for.
+
+    problems: why a revision is not ready, by its digest or version, where that is known.
+    """
 
     generation: int = -1
     champion: str | None = None
     challenger: str | None = None
     share: float = 0.0
     ready: tuple[str, ...] = ()
+    problems: dict[str, str] = {}
 
 
 class Answer(BaseModel, frozen=True):

@@ -1,18 +1,18 @@
 """May the candidate become a version? A pure function from the evaluation and the rules to pass or refuse.
 
-    decision = decide(read_json(out / "evaluation.json"), params)
-    decision.verdict, decision.reasons
-
-Every rule of `rules.RULES` is asked and each answers with its reason; one refusal refuses. An evaluation that is not
-complete, typed and finite is refused before the rules, and a rule that fails is a refusal: nothing here raises.
+Every rule of `rules.RULES` and `agreement.AGREEMENT` is asked and each answers with its reason; one refusal refuses.
+An evaluation that is not complete, typed and finite is refused before the rules, and a rule that fails is a refusal:
+nothing here raises.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Literal
 
 from pydantic import ValidationError
 
+from tokka.evaluation.gate.agreement import AGREEMENT, Seen
 from tokka.evaluation.gate.rules import RULES, Answer
 from tokka.evaluation.gate.schema import Evaluation
 from tokka.params import Params
@@ -47,21 +47,22 @@ class Decision:
         return {"verdict": self.verdict, "rules": rules, "reasons": list(self.reasons)}
 
 
-def decide(evaluation: Mapping[str, object], params: Params) -> Decision:
-    """Ask every rule. Never raises, whatever `evaluation` holds."""
+def decide(evaluation: Mapping[str, object], params: Params, seen: Seen) -> Decision:
+    """Ask every rule; `seen` is what the evaluation's own predictions say. Never raises, whatever they hold."""
     try:
         read = Evaluation.model_validate(evaluation)
     except ValidationError as error:
         return _conclude([Rule("well_formed", "refuse", f"the evaluation cannot be trusted: {_explain(error)}")])
     except Exception as error:  # whatever breaks the reader must refuse, not let the candidate by
         return _conclude([Rule("well_formed", "refuse", f"the evaluation cannot be read: {type(error).__name__}")])
-    asked = [_ask(name, rule, read, params) for name, rule in RULES.items()]
+    asked = [_ask(name, partial(rule, read, params)) for name, rule in RULES.items()]
+    asked += [_ask(name, partial(rule, read, params, seen)) for name, rule in AGREEMENT.items()]
     return _conclude([Rule("well_formed", "pass", "every figure is present and finite"), *asked])
 
 
-def _ask(name: str, rule: Callable[[Evaluation, Params], Answer], evaluation: Evaluation, params: Params) -> Rule:
+def _ask(name: str, rule: Callable[[], Answer]) -> Rule:
     try:
-        holds, reason = rule(evaluation, params)
+        holds, reason = rule()
     except Exception as error:  # as above
         return Rule(name, "refuse", f"the rule {name} failed: {type(error).__name__}: {error}")
     # Only True passes: a rule that answers with anything else has a fault.

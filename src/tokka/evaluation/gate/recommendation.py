@@ -1,22 +1,15 @@
-"""Specialised or general? A pure function from what every way costs and how good it is to a recommendation.
-
-    answer = recommend(rows, params.evaluation.prices, Rule(margin=0.02, latency_budget_ms=100.0))
-    answer.name, answer.verdict, answer.reason
-
-The rule (`Rule.sentence`): of the ways whose 99th percentile of latency fits the budget, those count as good enough
-that are not worse than the best one by more than the margin, judged by the pessimistic end of the paired difference
-(or, where there is none, of the way's own interval); of these the cheapest per month. Ties go to the better, then to
-the faster, then by name.
-"""
+"""Specialised or general? From what every way costs and how good it is to a recommendation, by `Rule.sentence`."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
-from tokka.evaluation.metrics.prices import DAYS, bill, training_cost
+from tokka.evaluation.gate.prices import DAYS, bill, training_cost
 from tokka.sections import Prices
 
-Verdict = Literal["specialise", "stay general", "undecided"]
+Kind = Literal["specialist", "simple", "general"]
+Verdict = Literal["specialise", "stay simple", "stay general", "undecided"]
+VERDICTS: dict[Kind, Verdict] = {"specialist": "specialise", "simple": "stay simple", "general": "stay general"}
 
 
 @dataclass(frozen=True)
@@ -26,11 +19,11 @@ class Row:
     quality, low, high: the gated metric with its interval on `rows` test rows. gap_low: the low end of the paired
     interval of this row minus the best one, positive when this row is better. token_price: of one prediction, for
     what is paid by token; else cpu_ms and memory_mb make the price. same_rows: the specialist's quality on the rows of
-    a sample.
+    a sample. unbeaten: the simple ways that a specialist does not beat beyond chance.
     """
 
     name: str
-    kind: Literal["specialist", "general"]
+    kind: Kind
     title: str
     quality: float | None = None
     low: float | None = None
@@ -47,6 +40,7 @@ class Row:
     labelled_rows: int | None = None
     energy: dict[str, object] = field(default_factory=dict)
     same_rows: dict[str, float] = field(default_factory=dict)
+    unbeaten: list[str] = field(default_factory=list)
     operations: str = ""
     note: str = ""
     problem: str = ""
@@ -66,7 +60,8 @@ class Rule:
             f"The cheapest per month among the ways whose 99th percentile of latency is at most "
             f"{self.latency_budget_ms:g} ms and which are not worse than the best of them by more than "
             f"{self.margin:.3g}: the low end of the paired difference on the same rows (without one, the pessimistic "
-            "end of the own interval) must stay above that. A tie goes to the better, then to the faster."
+            "end of the own interval) must stay above that. A tie goes to the better, then to the faster. A fine-tuned "
+            "model that does not beat every simple way (linear head, TF-IDF) beyond chance is not recommended."
         )
 
 
@@ -79,10 +74,6 @@ class Recommendation:
     reason: str
     good_enough: tuple[str, ...] = ()
 
-    def as_dict(self) -> dict[str, object]:
-        """Plain data for details.json."""
-        return {**asdict(self), "good_enough": list(self.good_enough)}
-
 
 def per_month(row: Row, prices: Prices) -> float | None:
     """Money for a month of `prices.requests_per_day`; None when it was not measured."""
@@ -94,9 +85,9 @@ def per_month(row: Row, prices: Prices) -> float | None:
 
 
 def best(rows: Sequence[Row], prices: Prices, rule: Rule) -> Row | None:
-    """The row with the best point among those that have every figure and fit the latency budget."""
-    able = [row for row in rows if _able(row, prices, rule)]
-    return min(able, key=lambda row: (-_worth(row.quality, rule), *_order(row, prices, rule)), default=None)
+    """The row with the best point among those that have every figure, are fast enough, and beat what is simple."""
+    fit = [row for row in rows if able(row, prices, rule) and not row.unbeaten]
+    return min(fit, key=lambda row: (-_worth(row.quality, rule), *_order(row, prices, rule)), default=None)
 
 
 def recommend(rows: Sequence[Row], prices: Prices, rule: Rule) -> Recommendation:
@@ -104,10 +95,11 @@ def recommend(rows: Sequence[Row], prices: Prices, rule: Rule) -> Recommendation
     leader = best(rows, prices, rule)
     if leader is None:
         return Recommendation("undecided", "", _why_nothing(rows, rule))
-    good = [row for row in rows if _able(row, prices, rule) and _good_enough(row, leader, rule)]
+    known = [row for row in rows if able(row, prices, rule) and not row.unbeaten]
+    good = [row for row in known if _good_enough(row, leader, rule)]
     chosen = min(good, key=lambda row: _order(row, prices, rule))
-    verdict: Verdict = "specialise" if chosen.kind == "specialist" else "stay general"
-    return Recommendation(verdict, chosen.name, _why(chosen, leader, good, prices), tuple(row.name for row in good))
+    why = _why(chosen, leader, good, prices) + _unbeaten(rows)
+    return Recommendation(VERDICTS[chosen.kind], chosen.name, why, tuple(row.name for row in good))
 
 
 def as_dict(row: Row, prices: Prices) -> dict[str, object]:
@@ -121,7 +113,8 @@ def as_dict(row: Row, prices: Prices) -> dict[str, object]:
     }
 
 
-def _able(row: Row, prices: Prices, rule: Rule) -> bool:
+def able(row: Row, prices: Prices, rule: Rule) -> bool:
+    """Whether a row has every figure and fits the latency budget."""
     measured = None not in (row.quality, row.low, row.high, row.p99_ms, per_month(row, prices))
     return measured and not row.problem and row.p99_ms is not None and row.p99_ms <= rule.latency_budget_ms
 
@@ -156,6 +149,16 @@ def _why(chosen: Row, leader: Row, good: Sequence[Row], prices: Prices) -> str:
         f"{chosen.title} is not worse than the best, {leader.title}, by more than the margin, and of {len(good)} "
         f"that are good enough it is the cheapest, at {money}"
     )
+
+
+def _unbeaten(rows: Sequence[Row]) -> str:
+    """What is not recommended since something simple is as good, in words."""
+    said = [
+        f"{row.title} does not beat {' and '.join(row.unbeaten)} beyond chance"
+        for row in sorted(rows, key=lambda row: row.name)
+        if row.unbeaten
+    ]
+    return "".join(f"; {one}, and so is not recommended" for one in said)
 
 
 def _why_nothing(rows: Sequence[Row], rule: Rule) -> str:

@@ -15,15 +15,8 @@ Answer = tuple[bool, str]
 REQUIRED = {
     "classification": (
         "accuracy",
-        "precision_macro",
-        "recall_macro",
-        "f1_macro",
-        "precision_weighted",
-        "recall_weighted",
-        "f1_weighted",
-        "roc_auc",
-        "log_loss",
-        "ece",
+        *(f"{name}_{mean}" for mean in ("macro", "weighted") for name in ("precision", "recall", "f1")),
+        *("roc_auc", "log_loss", "ece"),
     ),
     "regression": ("mae", "rmse", "r2"),
 }
@@ -69,8 +62,11 @@ def same_rows(evaluation: Evaluation, params: Params) -> Answer:
     for model in _models(evaluation):
         if model.rows != test.rows or model.test_digest != test.digest:
             return False, f"the {model.name} was measured on other rows than the test set"
-    for comparison in (evaluation.comparison.champion, evaluation.comparison.general):
-        if comparison and (comparison.rows != test.rows or comparison.metric != evaluation.metric):
+    compared = evaluation.comparison
+    for comparison in (compared.champion, compared.general, compared.linear, compared.tfidf):
+        with_new = comparison is compared.champion and _unknown_to_champion(evaluation)
+        rows_fit = comparison and (comparison.rows == test.rows or (with_new and comparison.rows < test.rows))
+        if comparison and not (rows_fit and comparison.metric == evaluation.metric):
             return False, "a comparison was made on other rows, or by another metric, than the evaluation"
     return True, f"every model saw the same {test.rows} rows"
 
@@ -99,8 +95,9 @@ def labels_complete(evaluation: Evaluation, params: Params) -> Answer:
     lost = sorted(set(evaluation.test.labels) - known)
     if lost or not known:
         return False, f"the candidate cannot answer {_some(lost) or 'any class'}, which the data holds"
-    if evaluation.champion and (gone := sorted(set(evaluation.champion.labels) - known)):
-        return False, f"the candidate lost {_some(gone)}, which the champion serves"
+    retired = {name for name, now in params.data.labels.items() if not now}
+    if evaluation.champion and (gone := sorted(set(evaluation.champion.labels) - known - retired)):
+        return False, f"the candidate lost {_some(gone)}, which the champion serves; data.labels can retire or rename"
     return True, f"the candidate answers all {len(known)} classes"
 
 
@@ -122,6 +119,20 @@ def beats_general(evaluation: Evaluation, params: Params) -> Answer:
         return False, "the general baseline was not measured, and gate.beat_general asks for it"
     found = evaluation.comparison.general
     return found.low > 0, f"against the general baseline {_gain(found)}; the low end must be above 0"
+
+
+def beats_simple(evaluation: Evaluation, params: Params) -> Answer:
+    """The specialist is better than a linear head and than TF-IDF, beyond chance; a linear head than TF-IDF."""
+    if params.gate.must_beat == "none":
+        return True, "gate.must_beat is none: linear head and TF-IDF stand in the report and decide nothing here"
+    asked = {"the linear head": evaluation.comparison.linear, "TF-IDF": evaluation.comparison.tfidf}
+    if evaluation.candidate.strategy == "frozen":
+        del asked["the linear head"]
+    if missing := [name for name, found in asked.items() if found is None]:
+        return False, f"{' and '.join(missing)} were not measured, and gate.must_beat = simple asks for it"
+    known = {name: found for name, found in asked.items() if found is not None}
+    reason = "; ".join(f"against {name} {_gain(found)}" for name, found in known.items())
+    return all(found.low > 0 for found in known.values()), f"{reason}; the low end must be above 0"
 
 
 def latency_budget(evaluation: Evaluation, params: Params) -> Answer:
@@ -156,7 +167,11 @@ def not_inferior(evaluation: Evaluation, params: Params) -> Answer:
     if found is None:
         return evaluation.champion_status == "none", "no champion to compare with"
     margin = params.gate.noninferiority_margin * evaluation.test.scale
-    return found.low > -margin, f"against the champion {_gain(found)}; the low end must be above {-margin:.4f}"
+    if found.rows < params.gate.minimum_rows and found.rows < evaluation.test.rows:
+        least = params.gate.minimum_rows
+        return False, f"only {found.rows} test rows are of classes that the champion knows, {least} are needed"
+    words = f"against the champion {_gain(found)}; the low end must be above {-margin:.4f}{_left_out(evaluation)}"
+    return found.low > -margin, words
 
 
 def no_slice_worse(evaluation: Evaluation, params: Params) -> Answer:
@@ -165,7 +180,8 @@ def no_slice_worse(evaluation: Evaluation, params: Params) -> Answer:
     if found is None:
         return evaluation.champion_status == "none", "no champion to compare slices with"
     measured = {(part.slice, part.value) for part in evaluation.candidate.slices}
-    if measured != {(part.slice, part.value) for part in found.slices}:
+    compared = {(part.slice, part.value) for part in found.slices}
+    if measured != compared and not (_unknown_to_champion(evaluation) and compared <= measured):
         return False, "the slices that were compared are not the slices that were measured"
     margin = params.gate.slice_margin * evaluation.test.scale
     worse = [part for part in found.slices if part.difference < -margin and part.high < 0]
@@ -210,6 +226,7 @@ RULES: dict[str, Callable[[Evaluation, Params], Answer]] = {
         labels_complete,
         absolute_minimum,
         beats_general,
+        beats_simple,
         latency_budget,
         size_budget,
         champion_known,
@@ -222,8 +239,23 @@ RULES: dict[str, Callable[[Evaluation, Params], Answer]] = {
 
 
 def _models(evaluation: Evaluation) -> list[ModelScores]:
-    models = (evaluation.candidate, evaluation.champion, evaluation.general)
+    models = (evaluation.candidate, evaluation.champion, evaluation.general, evaluation.linear, evaluation.tfidf)
     return [model for model in models if model is not None]
+
+
+def _unknown_to_champion(evaluation: Evaluation) -> list[str]:
+    """Classes of the data that the champion is too old to know."""
+    known = set(evaluation.champion.labels) if evaluation.champion else set()
+    return sorted(set(evaluation.test.labels) - known) if known else []
+
+
+def _left_out(evaluation: Evaluation) -> str:
+    """What the comparison with the champion does not cover, since it does not know it or the data no longer has it."""
+    compared, new = evaluation.comparison.champion, _unknown_to_champion(evaluation)
+    lost = evaluation.test.rows - compared.rows if compared else 0
+    said = f"; left out: {lost} rows of {_some(new)}, which the champion does not know" if new else ""
+    old = sorted(set(evaluation.champion.labels) - set(evaluation.test.labels)) if evaluation.champion else []
+    return said + (f"; no longer in the data: {_some(old)}" if old else "")
 
 
 def _gain(found: Comparison) -> str:

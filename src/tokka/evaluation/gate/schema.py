@@ -6,7 +6,7 @@ refusal before any rule is asked.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -17,12 +17,16 @@ Name = Annotated[str, Field(min_length=1)]
 
 @dataclass(frozen=True)
 class Champion:
-    """What serves now. "none": nothing does; "unreachable": it is unknown what does, or cannot be fetched."""
+    """What serves now. "none": nothing does; "unreachable": it is unknown what does, or cannot be fetched.
+
+    `generation`: of the deployment record when it was asked; 0 where it was named by somebody else.
+    """
 
     status: Literal["none", "present", "unreachable"]
     version: str
     folder: Path | None
     reason: str
+    generation: int = 0
 
 
 class Strict(BaseModel):
@@ -80,6 +84,10 @@ class ModelScores(Strict):
     cold_start_s: Positive
     cpu_ms: Positive
     parameters: Annotated[int, Field(ge=1)]
+    # Of the model folder; empty for the baseline.
+    digest: str
+    # What of the base model was trained; frozen: the head alone. Not in evaluations that were written before it was.
+    strategy: str = ""
 
 
 class Difference(Strict):
@@ -115,10 +123,12 @@ class Comparison(Difference):
 
 
 class Comparisons(Strict):
-    """Candidate against the champion and against the general baseline; null where there is none."""
+    """Candidate against the champion, the general baseline and the simple ways; null where there is none."""
 
     champion: Comparison | None
     general: Comparison | None
+    linear: Comparison | None = None
+    tfidf: Comparison | None = None
 
 
 class Test(Strict):
@@ -153,10 +163,11 @@ class Evaluation(Strict):
     champion: ModelScores | None
     champion_status: Literal["none", "present", "unreachable"]
     champion_reason: str
+    # Of the record, when the champion was asked for; and what the figures follow from, by sha256.
+    generation: Count
+    files: dict[str, str]
     general: ModelScores | None
+    # The simple ways, where gate.must_beat asks for them.
+    linear: ModelScores | None = None
+    tfidf: ModelScores | None = None
     comparison: Comparisons
-
-
-def dump(evaluation: Evaluation) -> dict[str, Any]:
-    """The plain data that goes into evaluation.json."""
-    return evaluation.model_dump(mode="json")

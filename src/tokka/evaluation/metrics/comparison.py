@@ -1,7 +1,5 @@
 """Candidate against another model on the same rows: paired difference, its interval, an exact test, slice by slice.
 
-    compare("accuracy", target, candidate_scores, champion_scores, slices=[...], count=2000, confidence=0.95, seed=7)
-
 Signs: positive means that the candidate is better, for errors as well as for accuracies.
 
 Intervals. Over all rows: paired bootstrap of the metric, percentile method, at the stated confidence; the gate's
@@ -19,47 +17,19 @@ Those of slices are multiplied by the number of slices (Bonferroni). No rule of 
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from tokka.evaluation.gate.schema import Comparison, SliceDifference
 from tokka.evaluation.metrics import metrics, resampling
 from tokka.evaluation.metrics.intervals import mean_interval
 from tokka.evaluation.metrics.metrics import Floats, Integers
 from tokka.evaluation.metrics.slices import Slice
+from tokka.evaluation.metrics.test_set import TestSet
+from tokka.params import Params
 
 # How the names of metrics begin that know which answers are right, and nothing of how sure they are.
 COUNTING = ("accuracy", "precision", "recall", "f1")
-
-
-@dataclass(frozen=True)
-class SliceDifference:
-    """One slice's paired difference, with bounds and a two-sided p-value that hold for all slices at once."""
-
-    slice: str
-    value: str
-    rows: int
-    difference: float
-    low: float
-    high: float
-    p_value: float
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Candidate minus other in `metric`, positive when the candidate is better; `p_value` is two-sided."""
-
-    metric: str
-    difference: float
-    low: float
-    high: float
-    p_value: float
-    rows: int
-    slices: tuple[SliceDifference, ...]
-
-    def as_dict(self) -> dict[str, object]:
-        """Plain data for evaluation.json."""
-        return {**asdict(self), "slices": [asdict(part) for part in self.slices]}
 
 
 def compare(
@@ -75,10 +45,9 @@ def compare(
 ) -> Comparison:
     """Compare two models' scores on the same rows.
 
-    Args:
-        metric: a name of `metrics.HIGHER_IS_BETTER` that is defined for the task.
-        target: (rows,) class numbers, or numbers to predict; its dtype tells the task.
-        candidate, other: (rows, classes) probabilities over the same classes, or (rows, 1) predicted values.
+    `metric`: a name of `metrics.HIGHER_IS_BETTER` that is defined for the task; `target`: (rows,) class numbers, or
+    numbers to predict; its dtype tells the task; `candidate`, `other`: (rows, classes) probabilities over the same
+    classes, or (rows, 1) predicted values.
     """
     classes = np.issubdtype(target.dtype, np.integer)
     good, good_other = _goodness(target, candidate, classes), _goodness(target, other, classes)
@@ -101,8 +70,35 @@ def compare(
         high=float(max(high, difference)),
         p_value=mcnemar(good, good_other) if classes else signed_rank(good, good_other),
         rows=len(target),
-        slices=tuple(compare_slices(good - good_other, slices, confidence, shares=bool(classes))),
+        slices=compare_slices(good - good_other, slices, confidence, shares=bool(classes)),
     )
+
+
+def compare_on(
+    test: TestSet, metric: str, pair: tuple[Floats, Floats], params: Params, rows: Integers | None = None
+) -> Comparison:
+    """Compare a pair of scores as params.yaml asks, at 1 - gate.alpha: on all rows with slices, or on some without.
+
+    Of all rows, those are left out whose class the other model does not know (see `TestSet.align`): it was made before
+    there was such a class, and a better figure there would hide a worse one elsewhere.
+    """
+    target, slices = (test.target, test.slices) if rows is None else (test.target[rows], ())
+    if (
+        rows is None
+        and test.classification
+        and len(shared := np.flatnonzero(np.any(pair[1], axis=0)[target])) < len(target)
+    ):
+        target, pair = target[shared], (pair[0][shared], pair[1][shared])
+        slices = [part for part in (_within(part, shared) for part in slices) if len(part.rows)]
+    return compare(
+        metric, target, *pair, slices=slices, confidence=1.0 - params.gate.alpha,
+        count=params.evaluation.bootstrap, seed=params.finetuning.seed,
+    )  # fmt: skip
+
+
+def _within(part: Slice, rows: Integers) -> Slice:
+    """A slice of all rows as one of some of them, in their order."""
+    return Slice(part.slice, part.value, np.flatnonzero(np.isin(rows, part.rows)))
 
 
 def _widened(difference: float, low: float, high: float, differences: Floats, confidence: float) -> tuple[float, float]:
@@ -116,21 +112,20 @@ def compare_slices(
 ) -> list[SliceDifference]:
     """Simultaneous intervals of the mean difference in each slice, worst first.
 
-    Args:
-        differences: (rows,) candidate minus other in goodness: -1, 0 or 1 when `shares`, else any number.
+    `differences`: (rows,) candidate minus other in goodness: -1, 0 or 1 when `shares`, else any number.
     """
     each = 1.0 - (1.0 - confidence) / max(len(slices), 1)
     bounds = paired_share_interval if shares else mean_interval
-    found = [
-        SliceDifference(
-            part.slice,
-            part.value,
-            len(part.rows),
-            *bounds(differences[part.rows], each),
-            p_value=min(1.0, len(slices) * _paired_test(differences[part.rows], shares)),
+    found = []
+    for part in slices:
+        own = differences[part.rows]
+        mean, low, high = bounds(own, each)
+        p_value = min(1.0, len(slices) * _paired_test(own, shares))
+        found.append(
+            SliceDifference(
+                slice=part.slice, value=part.value, rows=len(own), difference=mean, low=low, high=high, p_value=p_value
+            )
         )
-        for part in slices
-    ]
     return sorted(found, key=lambda part: (part.difference, part.slice, part.value))
 
 

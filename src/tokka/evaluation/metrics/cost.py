@@ -1,8 +1,5 @@
 """What a model costs to run: latency, throughput, memory, start, processor time, size and parameters.
 
-    footprint = probe({"kind": "specialist", "folder": str(folder), "texts": texts, "pairs": None})
-    latency_in_turns({"candidate": ask, "champion": ask_champion}, texts)["candidate"].p50
-
 Memory, start and processor time are measured in a process of its own: this one has already loaded other things.
 Latencies that are compared are measured in turns, text by text, so that a busy machine is busy for both alike.
 """
@@ -23,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from tokka.errors import TokkaError
+from tokka.evaluation.gate.schema import Latency
 from tokka.evaluation.metrics.energy import Energy, processor_name
 from tokka.processes import process
 
@@ -35,20 +33,13 @@ Ask = Callable[[str, str | None], object]
 
 
 @dataclass(frozen=True)
-class Latency:
-    """Milliseconds for one text at a time."""
-
-    p50: float
-    p99: float
-
-
-@dataclass(frozen=True)
 class Footprint:
     """One model alone in a process with one thread.
 
     cold_start_s: from the start of the process to its first answer; memory_mb: peak resident memory once fitted;
     cpu_ms: processor time per text at batch 1; throughput: texts per second in batches; energy: an estimate;
-    fit_cpu_seconds: processor time for what had to be fitted first, which cold_start_s leaves out.
+    fit_cpu_seconds: processor time for what had to be fitted first, which cold_start_s leaves out; fitted_mb and
+    fitted_parameters: what came of it.
     """
 
     cold_start_s: float
@@ -58,6 +49,8 @@ class Footprint:
     latency: Latency
     energy: Energy = field(default_factory=Energy)
     fit_cpu_seconds: float = 0.0
+    fitted_mb: float = 0.0
+    fitted_parameters: int = 0
 
 
 def latency_in_turns(
@@ -81,17 +74,14 @@ def latency_in_turns(
 def summarise(milliseconds: Sequence[float]) -> Latency:
     """Median and 99th percentile."""
     p50, p99 = np.quantile(milliseconds, [0.5, 0.99])
-    return Latency(float(p50), float(p99))
+    return Latency(p50=float(p50), p99=float(p99))
 
 
 def probe(job: Mapping[str, object], scores: Path | None = None) -> Footprint:
     """Run a model in a fresh process over `job["texts"]`; its scores go to `scores` (.npy) when asked for.
 
-    Args:
-        job: as `tokka.evaluation.models.probe` takes it.
-
-    Raises:
-        TokkaError: the process failed; the last line that it wrote is repeated.
+    `job`: as `tokka.evaluation.models.probe` takes it. TokkaError when the process failed; the last line that it wrote
+    is repeated.
     """
     command = [sys.executable, "-m", "tokka.evaluation.models.probe", *([str(scores)] if scores else [])]
     try:
@@ -112,11 +102,7 @@ def probe(job: Mapping[str, object], scores: Path | None = None) -> Footprint:
 
 
 def parameter_count(weights: Sequence[Path]) -> int:
-    """Numbers in safetensors files, from their headers alone.
-
-    Raises:
-        TokkaError: a file is no safetensors file.
-    """
+    """Numbers in safetensors files, from their headers alone; TokkaError when a file is no safetensors file."""
     return sum(_count(path) for path in weights)
 
 

@@ -1,7 +1,9 @@
-"""What is drawn: confusion matrix, ROC curve, the pairs of classes that are mixed up, residuals.
+"""What is drawn: confusion matrix, ROC curve, what a threshold costs, classes that are mixed up, residuals.
 
 All answers are plain lists of finite numbers: they become JSON, which Kubeflow and the report read.
 """
+
+import re
 
 import numpy as np
 
@@ -13,6 +15,8 @@ CONFUSED_PAIRS = 12
 EXAMPLES = 2
 EXAMPLE_CHARACTERS = 200
 SCATTER_POINTS = 800
+THRESHOLDS = (*(number / 20 for number in range(20)), 0.975, 0.99)
+OUT_OF_SCOPE = re.compile(r"(oos|out[\W_]*of[\W_]*scope|out[\W_]*of[\W_]*domain|ood)", re.IGNORECASE)
 
 
 def confusion(target: Integers, predicted: Integers, classes: tuple[str, ...]) -> dict[str, list[object]]:
@@ -40,6 +44,36 @@ def roc(target: Integers, scores: Floats) -> dict[str, list[float]]:
     chosen = np.unique(np.searchsorted(length, np.linspace(0.0, length[-1], ROC_POINTS)).clip(0, len(false) - 1))
     picked = (false[chosen], true[chosen], np.where(np.isfinite(threshold), threshold, 1.0)[chosen])
     return dict(zip(("fpr", "tpr", "threshold"), ([round(float(v), 6) for v in part] for part in picked), strict=True))
+
+
+def abstention(test: TestSet, scores: Floats) -> dict[str, object]:
+    """What `serving.threshold` would cost on the test rows: the risk-coverage curve (El-Yaniv and Wiener, 2010).
+
+    curve: threshold, coverage (share of rows answered) and risk (share of these that is wrong; null where none is
+    answered). out_of_scope: where a class of the test rows is called so, AUROC of the confidence in telling its rows
+    from the others, else null.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    confidence, wrong = scores.max(axis=1), scores.argmax(axis=1) != test.target
+    curve = []
+    for threshold in THRESHOLDS:
+        answered = confidence >= threshold
+        risk = round(float(wrong[answered].mean()), 6) if answered.any() else None
+        curve.append({"threshold": threshold, "coverage": round(float(answered.mean()), 6), "risk": risk})
+    outside = [place for place, label in enumerate(test.classes) if OUT_OF_SCOPE.fullmatch(label)]
+    strange = np.isin(test.target, outside)
+    found = None
+    if 0 < strange.sum() < len(strange):
+        # Of the classes that are in scope: how sure it is of one of those.
+        inside = np.delete(scores, outside, axis=1).max(axis=1)
+        auroc = round(float(roc_auc_score(~strange, inside)), 6)
+        found = {
+            "label": ", ".join(test.classes[place] for place in outside),
+            "rows": int(strange.sum()),
+            "auroc": auroc,
+        }
+    return {"curve": curve, "out_of_scope": found}
 
 
 def confused(test: TestSet, scores: Floats) -> list[dict[str, object]]:

@@ -1,7 +1,5 @@
 """An estimate of the electricity that predictions take, by codecarbon (https://codecarbon.io), without a network.
 
-    estimate(ask, "DEU").wh          # watt-hours of 1,000 predictions, or None with the reason
-
 codecarbon reads the processor's energy counters where they may be read, and else multiplies time by the processor's
 nominal power; grams of CO2 follow from the country's mix of electricity. So it is an estimate, and named so.
 """
@@ -30,8 +28,7 @@ class Energy:
 def estimate(ask: Callable[[int], object], country: str) -> Energy:
     """Let `ask(number)` predict one text after the other for a moment. Never raises: an estimate may be missing.
 
-    Args:
-        country: ISO 3166, three letters; empty: nothing is measured.
+    `country`: ISO 3166, three letters; empty: nothing is measured.
     """
     if not country:
         return Energy()

@@ -1,8 +1,4 @@
-"""Intervals of one figure: the bootstrap's percentiles, Wilson's of a share, Student's of a mean.
-
-intervals({"accuracy": 0.93}, drawn, confidence=0.95)["accuracy"]     # {"value": 0.93, "low": 0.91, "high": 0.95}
-bootstrap(statistics, rows, params)                                  # the same, values included
-"""
+"""Intervals of one figure: the bootstrap's percentiles, Wilson's of a share, Student's of a mean."""
 
 from collections.abc import Mapping
 

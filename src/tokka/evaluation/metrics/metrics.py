@@ -1,7 +1,5 @@
 """The names of the metrics, and what several of them are made of: confidence bins, the truth's probability.
 
-HIGHER_IS_BETTER["ece"]; calibration(target, scores)[0]["accuracy"]
-
 The metrics themselves are computed in resampling.py, for the rows as they are and for resamples alike.
 """
 
@@ -16,25 +14,27 @@ from tokka.errors import TokkaError
 Floats = NDArray[np.floating[Any]]
 Integers = NDArray[np.integer[Any]]
 
-HIGHER_IS_BETTER = {
-    "accuracy": True,
-    "precision_macro": True,
-    "recall_macro": True,
-    "f1_macro": True,
-    "precision_weighted": True,
-    "recall_weighted": True,
-    "f1_weighted": True,
-    "roc_auc": True,
-    "average_precision": True,
-    "log_loss": False,
-    "brier": False,
-    "ece": False,
-    "mae": False,
-    "rmse": False,
-    "r2": True,
-    "pearson": True,
-    "spearman": True,
+# Name, whether more is better, and whether it is a share that reads best as a percentage; in the report's order.
+METRICS: dict[str, tuple[str, bool, bool]] = {
+    "accuracy": ("Accuracy", True, True),
+    "f1_macro": ("F1, macro", True, True),
+    "f1_weighted": ("F1, weighted", True, True),
+    "precision_macro": ("Precision, macro", True, True),
+    "precision_weighted": ("Precision, weighted", True, True),
+    "recall_macro": ("Recall, macro", True, True),
+    "recall_weighted": ("Recall, weighted", True, True),
+    "roc_auc": ("ROC-AUC, one against the rest", True, True),
+    "average_precision": ("Average precision", True, True),
+    "ece": ("Calibration error (ECE)", False, True),
+    "log_loss": ("Log loss", False, False),
+    "brier": ("Brier score", False, False),
+    "mae": ("Mean absolute error", False, False),
+    "rmse": ("Root mean squared error", False, False),
+    "r2": ("R²", True, False),
+    "pearson": ("Pearson correlation", True, False),
+    "spearman": ("Spearman correlation", True, False),
 }
+HIGHER_IS_BETTER = {metric: higher for metric, (_, higher, _) in METRICS.items()}
 # A probability of exactly zero on the truth would make the log loss infinite; scikit-learn clips at the type's epsilon.
 SMALLEST_PROBABILITY = 1e-7
 CALIBRATION_BINS = 15
@@ -43,8 +43,7 @@ CALIBRATION_BINS = 15
 def check_scores(scores: Floats, rows: int, who: str) -> None:
     """Refuse scores that are not a finite (rows, columns) matrix.
 
-    Raises:
-        TokkaError: another shape, or a value that is NaN or infinite; the first such row is named.
+    TokkaError for another shape, or a value that is NaN or infinite; the first such row is named.
     """
     if scores.ndim != 2 or scores.shape[0] != rows or scores.shape[1] < 1:
         raise TokkaError(f"{who} gave scores of shape {scores.shape} for {rows} rows", "the model folder is damaged")

@@ -2,9 +2,6 @@
 
 A resample is a row of weights: how often each test row was drawn. One weight matrix serves every metric and every
 model, so the difference between two models is paired without further work.
-
-    for weights in resamples(rows=3000, count=2000, seed=7):          # (block, rows)
-        drawn = classification_statistics(target, scores)(weights)    # {"accuracy": (block,), …}
 """
 
 from collections.abc import Callable, Iterator

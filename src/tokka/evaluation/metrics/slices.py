@@ -1,7 +1,5 @@
 """Parts of the test set that may fare worse than the whole: any slice_ column, length, rare classes, confidence.
 
-for part in find_slices(test, target_names, minimum_rows=50): print(part.slice, part.value, len(part.rows))
-
 A slice has to be the same rows for both models that are compared, and must not be chosen by what the newcomer
 answered. So the least sure and the surest fifth are those of the champion, which stand before the candidate exists;
 only the first version, which is compared with no champion, is sliced by its own confidence.
@@ -35,9 +33,8 @@ class Slice:
 def find_slices(test: pa.Table, classes: Sequence[str] | None, minimum_rows: int) -> list[Slice]:
     """Every slice with at least `minimum_rows` rows, in a stable order; a part that is the whole set is left out.
 
-    Args:
-        test: the prepared test split (row_id, text, …, slice_<name>).
-        classes: each row's class, or None for regression.
+    `test`: the prepared test split (row_id, text, …, slice_<name>); `classes`: each row's class, or None for
+    regression.
     """
     found: list[Slice] = []
     for column in sorted(name for name in test.column_names if name.startswith(PREFIX)):
@@ -51,9 +48,8 @@ def find_slices(test: pa.Table, classes: Sequence[str] | None, minimum_rows: int
 def by_confidence(scores: Floats, whose: str, minimum_rows: int) -> list[Slice]:
     """The rows on which a model is least sure and surest, a fifth of the test set each.
 
-    Args:
-        scores: (rows, classes) probabilities of the champion or, without one, of the candidate.
-        whose: which of them it is; it becomes part of the slice's name.
+    `scores`: (rows, classes) probabilities of the champion or, without one, of the candidate; `whose`: which of them it
+    is; it becomes part of the slice's name.
     """
     confidence = scores.max(axis=1)
     low, high = np.quantile(confidence, [CONFIDENCE_SHARE, 1.0 - CONFIDENCE_SHARE])

@@ -1,7 +1,4 @@
-"""The candidate's calibration on test rows before and after its temperature (Guo et al., 2017).
-
-before_and_after(target, scores, temperature=1.4, params=params)["before"]["ece"]["value"]
-"""
+"""The candidate's calibration on test rows before and after its temperature (Guo et al., 2017)."""
 
 import numpy as np
 
@@ -24,16 +21,13 @@ def uncalibrated(scores: Floats, temperature: float) -> Floats:
 def before_and_after(target: Integers, scores: Floats, temperature: float, params: Params) -> dict[str, object]:
     """Calibration error and log loss with intervals, and the bins of a reliability diagram, before and after.
 
-    Args:
-        target: (rows,) class numbers.
-        scores: (rows, classes) probabilities as the model serves them, after the temperature.
+    `target`: (rows,) class numbers; `scores`: (rows, classes) probabilities as the model serves them, after the
+    temperature.
     """
-    raw = uncalibrated(scores, temperature)
-    return {
-        "temperature": temperature,
-        "before": {**_figures(target, raw, params), "bins": metrics.calibration(target, raw)},
-        "after": {**_figures(target, scores, params), "bins": metrics.calibration(target, scores)},
-    }
+    moments = {"before": uncalibrated(scores, temperature), "after": scores}
+    figures = {when: _figures(target, given, params) for when, given in moments.items()}
+    bins = {when: metrics.calibration(target, given) for when, given in moments.items()}
+    return {"temperature": temperature} | {when: {**figures[when], "bins": bins[when]} for when in moments}
 
 
 def _figures(target: Integers, scores: Floats, params: Params) -> dict[str, dict[str, float]]:

@@ -1,10 +1,7 @@
-"""The frozen test rows as evaluation needs them, the same for every model that is measured.
+"""The frozen test rows as evaluation needs them, the same for every model that is measured."""
 
-test = open_test(prepared_data, extra_labels=champion_labels, minimum_rows=50)
-test.align(scores, labels)         # any model's scores over the classes of this test
-"""
-
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -58,36 +55,38 @@ class TestSet:
     def align(self, scores: Floats, labels: Sequence[str]) -> Floats:
         """Scores over `classes`, matched by name: a class that the model does not know is a column of zeros.
 
-        So a champion from before a class existed is simply wrong on it.
-
-        Raises:
-            TokkaError: the scores have another width than the model's labels.
+        Two labels of one name, as a merged class has them, add up. TokkaError when the scores have another width than
+        the model's labels.
         """
         if not self.classification:
             return np.asarray(scores, np.float64).reshape(self.rows, -1)[:, :1]
         if scores.ndim != 2 or scores.shape[1] != len(labels):
             raise TokkaError(f"a model with {len(labels)} labels gave scores of shape {scores.shape}")
         aligned = np.zeros((len(scores), len(self.classes)))
-        aligned[:, [self.classes.index(label) for label in labels]] = scores
+        for column, label in enumerate(labels):
+            aligned[:, self.classes.index(label)] += scores[:, column]
         return aligned
 
 
 def open_test(data: Prepared, extra_labels: Sequence[str], minimum_rows: int) -> TestSet:
     """The test split of a prepared data set.
 
-    Args:
-        extra_labels: classes that a measured model knows and the data no longer has.
-
-    Raises:
-        TokkaError: there are no test rows.
+    `extra_labels`: classes that a measured model knows and the data no longer has. TokkaError when there are no test
+    rows.
     """
-    table = data.test
-    if not table.num_rows:
+    if not data.test.num_rows:
         raise TokkaError("there is no test row to evaluate on", "raise preprocessing.test_share or name data.test")
+    return of_table(data.test, data.task, data.labels, extra_labels, minimum_rows)
+
+
+def of_table(
+    table: pa.Table, task: str, labels: tuple[str, ...], extra_labels: Sequence[str], minimum_rows: int
+) -> TestSet:
+    """The same from the rows themselves and the data's labels."""
     truths = table.column("target").to_pylist()
     classes: tuple[str, ...] = ()
-    if data.task == "classification":
-        classes = (*data.labels, *sorted(set(extra_labels) - set(data.labels)))
+    if task == "classification":
+        classes = (*labels, *sorted(set(extra_labels) - set(labels)))
     return TestSet(
         table=table,
         texts=table.column("text").to_pylist(),
@@ -98,6 +97,11 @@ def open_test(data: Prepared, extra_labels: Sequence[str], minimum_rows: int) ->
         scale=1.0 if classes else max(float(np.std(truths)), np.finfo(np.float64).tiny),
         slices=find_slices(table, truths if classes else None, minimum_rows),
     )
+
+
+def with_slices(test: TestSet, more: Sequence[Slice]) -> TestSet:
+    """The same rows with more slices."""
+    return replace(test, slices=[*test.slices, *more])
 
 
 def pairs(table: pa.Table) -> list[str] | None:
@@ -118,22 +122,35 @@ def digest(table: pa.Table) -> str:
     return files.digest_json(sorted([list(row) for row in rows], key=str))
 
 
+def training_rows(data: Prepared) -> dict[str, Integers]:
+    """64-bit hashes of the ids and of what the texts read like, of every row of training and validation."""
+    tables = (data.train, data.validation)
+    ids = (row for table in tables for row in table.column("row_id").to_pylist())
+    return {"row_ids": _hashes(ids), "texts": _hashes(one for table in tables for one in keys(table))}
+
+
 def overlap(data: Prepared) -> dict[str, int]:
     """How many test rows training or validation holds too: by id, and by what the texts read like."""
-    seen_ids, seen_texts = set(), set()
-    for table in (data.train, data.validation):
-        seen_ids |= set(table.column("row_id").to_pylist())
-        seen_texts |= set(_keys(table))
-    return {
-        "row_ids": sum(row in seen_ids for row in data.test.column("row_id").to_pylist()),
-        "texts": sum(text in seen_texts for text in _keys(data.test)),
-    }
+    known = training_rows(data)
+    return overlap_of(data.test, known["row_ids"], known["texts"])
 
 
-def _keys(table: pa.Table) -> list[tuple[str, str]]:
+def overlap_of(table: pa.Table, row_ids: Integers, texts: Integers) -> dict[str, int]:
+    """The same from the test rows and the hashes of `training_rows`."""
+    own = {"row_ids": _hashes(table.column("row_id").to_pylist()), "texts": _hashes(keys(table))}
+    return {name: int(np.isin(own[name], known).sum()) for name, known in (("row_ids", row_ids), ("texts", texts))}
+
+
+def keys(table: pa.Table) -> list[tuple[str, str]]:
+    """What each row's texts read like."""
     texts = [key(text) for text in table.column("text").to_pylist()]
     seconds = pairs(table)
     return list(zip(texts, [key(text) for text in seconds] if seconds else [""] * len(texts), strict=True))
+
+
+def _hashes(values: Iterable[object]) -> Integers:
+    found = (hashlib.blake2b(repr(value).encode("utf-8", "surrogatepass"), digest_size=8).digest() for value in values)
+    return np.frombuffer(b"".join(found), np.int64)
 
 
 def _numbers(truths: Sequence[str], classes: tuple[str, ...]) -> Integers:

@@ -1,21 +1,17 @@
 """The forms of one model on the same test rows: what a smaller form costs in quality, and what it saves.
 
-    forms = compare_forms(candidate, test, {"int8": scores}, params)      # details.forms; None when there is one form
-
 The served form is what the gate judges. Another is offered as its own candidate: `tokka run --set export.serve=fp32`
 exports the same weights anew, without training, and takes that form through evaluation, gate, register and canary.
 The torch form runs only where there is no ONNX: the export refuses a float32 ONNX that differs from it.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict
 
 import numpy as np
 
 from tokka.evaluation.gate.rules import gated_metric
 from tokka.evaluation.metrics import cost, resampling
 from tokka.evaluation.metrics.comparison import compare
-from tokka.evaluation.metrics.cost import Latency
 from tokka.evaluation.metrics.intervals import bootstrap
 from tokka.evaluation.metrics.metrics import Floats
 from tokka.evaluation.metrics.test_set import TestSet
@@ -34,9 +30,8 @@ def compare_forms(
 ) -> dict[str, object] | None:
     """Every form that can run, with quality, size and latency, and int8 against the reference form, paired.
 
-    Args:
-        candidate: the model folder, opened in the served form.
-        known: scores on the test rows, by form, of the forms that were measured before.
+    `candidate`: the model folder, opened in the served form; `known`: scores on the test rows, by form, of the forms
+    that were measured before.
     """
     names = runnable(candidate)
     if len(names) < 2:
@@ -51,8 +46,15 @@ def compare_forms(
         "reference": names[0],
         "profile": describe(params),
         "rows": [
-            _row(candidate, name, metric, test, scores[name], scores[names[0]], latencies[name], params)
-            for name in names
+            {
+                "form": name,
+                "size_mb": cost.size_mb([candidate.folder / FORM_FILES[name]]),
+                # The same resamples as everywhere, of the gated metric alone.
+                "quality": bootstrap(resampling.statistics(test.target, found, False), test.rows, params)[metric],
+                "latency_ms": latencies[name].model_dump(),
+                "against": None if name == names[0] else _against(metric, test, found, scores[names[0]], params),
+            }
+            for name, found in scores.items()
         ],
         "stored_mb": {name: cost.size_mb([candidate.folder / FORM_FILES[name]]) for name in _present(candidate)},
     }
@@ -74,26 +76,7 @@ def _open(candidate: OpenedModel, name: Form) -> OpenedModel:
     return scoring.open_model(name, candidate.version, candidate.folder, name)
 
 
-def _row(
-    candidate: OpenedModel,
-    name: Form,
-    metric: str,
-    test: TestSet,
-    scores: Floats,
-    reference: Floats,
-    latency: Latency,
-    params: Params,
-) -> dict[str, object]:
-    found: dict[str, object] = {
-        "form": name,
-        "size_mb": cost.size_mb([candidate.folder / FORM_FILES[name]]),
-        # The same resamples as everywhere, of the gated metric alone.
-        "quality": bootstrap(resampling.statistics(test.target, scores, ranking=False), test.rows, params)[metric],
-        "latency_ms": asdict(latency),
-        "against": None,
-    }
-    if scores is reference:
-        return found
+def _against(metric: str, test: TestSet, scores: Floats, reference: Floats, params: Params) -> dict[str, object]:
     paired = compare(
         metric,
         test.target,
@@ -103,9 +86,9 @@ def _row(
         confidence=params.evaluation.confidence,
         seed=params.finetuning.seed,
     )
-    against: dict[str, object] = {name: getattr(paired, name) for name in ("difference", "low", "high", "p_value")}
+    against: dict[str, object] = paired.model_dump(include={"difference", "low", "high", "p_value"})
     # Largest difference of a probability, or of a value in units of the target's standard deviation.
     against["maximum_difference"] = float(np.abs(scores - reference).max() / test.scale)
     if test.classification:
         against["disagreement"] = float((scores.argmax(axis=1) != reference.argmax(axis=1)).mean())
-    return found | {"against": against}
+    return against

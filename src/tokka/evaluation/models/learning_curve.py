@@ -1,8 +1,5 @@
 """How much labelled data does the quality need? The same recipe on shares of the training rows, on the same test rows.
 
-    points = learning_curve(prepared, test, "accuracy", params, home)   # one for each share, as plain data
-    reading(points, margin=0.02, higher=True)                        # what they say, in one sentence
-
 The shares are nested (the rows of 10 % are among those of 30 %) and stratified, so that a step of the curve is more
 data and not other data. What was trained is kept by its key, without the models: a second evaluation costs nothing,
 and one that was killed goes on at its last epoch.
@@ -11,9 +8,9 @@ and one that was killed goes on at its last epoch.
 import math
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -23,16 +20,16 @@ from tokka import files, progress, provenance
 from tokka.errors import TokkaError
 from tokka.evaluation.metrics.metrics import Floats
 from tokka.evaluation.metrics.test_set import TestSet
-from tokka.evaluation.metrics.training_spent import spent
 from tokka.evaluation.models.scoring import measure
+from tokka.files import JsonObject, Tree
 from tokka.params import Params
+from tokka.registry.metrics import find_training
 from tokka.settings import Settings
 from tokka.store import StepStore
 
 if TYPE_CHECKING:
     from tokka.model.base import BaseModelFolder
 
-STEP = "evaluate"
 STORE = "learning_curve"
 SCORES = "scores.npy"
 OUTCOME = "outcome.json"
@@ -49,7 +46,7 @@ def learning_curve(prepared: Path, test: TestSet, metric: str, params: Params, h
     """
     points = []
     for share in sorted(set(params.evaluation.learning_curve)):
-        progress.report(STEP, f"learning curve: the recipe on {share:.0%} of the training rows")
+        progress.report("evaluate", f"learning curve: the recipe on {share:.0%} of the training rows")
         points.append(_point(prepared, test, metric, params, home, share))
     return points
 
@@ -68,7 +65,7 @@ def subset(train: pa.Table, share: float, seed: int, classes: bool) -> pa.Table:
     return train.take(pa.array(sorted(kept), pa.int64()))
 
 
-def reading(points: Sequence[Mapping[str, Any]], margin: float, *, higher: bool) -> str:
+def reading(points: Sequence[Tree], margin: float, *, higher: bool) -> str:
     """What the last step of the curve says about more data; empty for fewer than two measured points."""
     known = [point for point in points if not point["problem"]]
     if len(known) < 2:
@@ -85,6 +82,18 @@ def reading(points: Sequence[Mapping[str, Any]], margin: float, *, higher: bool)
     )
 
 
+def spent(outcome: Tree) -> float:
+    """Processor seconds of a finetune outcome; of a resumed training, those of all its parts."""
+    whole = outcome.get("metrics", {}).get("training_cpu_seconds", 0.0)
+    return max(float(outcome.get("cpu_seconds", 0.0)), float(whole))
+
+
+def cpu_seconds(home: Path, digest: str) -> float | None:
+    """What the training of the model with this digest took; None when it was trained elsewhere."""
+    outcome = find_training(home, digest)
+    return None if outcome is None else spent(outcome)
+
+
 def _point(prepared: Path, test: TestSet, metric: str, params: Params, home: Path, share: float) -> dict[str, object]:
     empty = dict.fromkeys(("rows", "value", "low", "high", "seconds", "cpu_seconds"))
     try:
@@ -96,7 +105,7 @@ def _point(prepared: Path, test: TestSet, metric: str, params: Params, home: Pat
     return {"share": share, **cost, **{name: found[name] for name in ("value", "low", "high")}, "problem": ""}
 
 
-def _trained(prepared: Path, test: TestSet, params: Params, home: Path, share: float) -> tuple[dict[str, Any], Floats]:
+def _trained(prepared: Path, test: TestSet, params: Params, home: Path, share: float) -> tuple[JsonObject, Floats]:
     """The outcome and the aligned test scores of one share: from the store, or by training."""
     from tokka.data.preparation.unlabelled import unlabelled_digest
     from tokka.model.base import resolve_base

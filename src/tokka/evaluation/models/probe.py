@@ -2,29 +2,29 @@
 
     python -m tokka.evaluation.models.probe [SCORES.npy] < job.json
 
-A job is {"kind": "specialist" | "general" | "linear", "folder", "texts", "pairs": [...] | null, "country": where its
+A job is {"kind": "specialist" | "general" | "tfidf", "folder", "texts", "pairs": [...] | null, "country": where its
 energy is estimated for, or ""}. A specialist's may name its "form". The others have also "max_tokens", "labels" and,
-for a regression and for every linear one, "known": {"texts", "pairs", "targets"}.
+for a regression and for every one on TF-IDF, "known": {"texts", "pairs", "targets"}.
 """
 
 import gc
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 
 from tokka.errors import TokkaError
+from tokka.files import Tree
 
 if TYPE_CHECKING:
     from tokka.evaluation.metrics.metrics import Floats
 
-Job = Mapping[str, Any]  # JSON from standard input, as described above
 Predict = Callable[[Sequence[str], Sequence[str] | None], "Floats"]
 
 
@@ -35,6 +35,8 @@ class Opened:
     predict: Predict
     fit_seconds: float = 0.0
     fit_cpu_seconds: float = 0.0
+    fitted_mb: float = 0.0
+    fitted_parameters: int = 0
 
 
 def main() -> int:
@@ -48,7 +50,7 @@ def main() -> int:
     return 0
 
 
-def measure(job: Job, scores: Path | None) -> dict[str, object]:
+def measure(job: Tree, scores: Path | None) -> dict[str, object]:
     """Every figure of `cost.Footprint`, from this process; the answers go to `scores`."""
     import numpy as np
 
@@ -61,7 +63,8 @@ def measure(job: Job, scores: Path | None) -> dict[str, object]:
     throughput = len(texts) / max(time.perf_counter() - began, 1e-9)
     if scores is not None:
         np.save(scores, answered)
-    figures = {"cold_start_s": cold_start, "throughput": throughput, "fit_cpu_seconds": opened.fit_cpu_seconds}
+    figures = {"cold_start_s": cold_start, "throughput": throughput}
+    figures |= {name: getattr(opened, name) for name in ("fit_cpu_seconds", "fitted_mb", "fitted_parameters")}
     return {**figures, **_one_by_one(opened.predict, texts, pairs, job.get("country", ""))}
 
 
@@ -82,11 +85,11 @@ def _one_by_one(predict: Predict, texts: Sequence[str], pairs: Sequence[str] | N
     # Last, since its library takes memory of its own.
     places = [(text, pairs[number] if pairs else None) for number, text in enumerate(texts)]
     energy = estimate(lambda number: ask(*places[number % len(places)]), country)
-    figures = {"cpu_ms": cpu_ms, "memory_mb": memory_mb, "latency": {"p50": latency.p50, "p99": latency.p99}}
+    figures = {"cpu_ms": cpu_ms, "memory_mb": memory_mb, "latency": latency.model_dump()}
     return {**figures, "energy": asdict(energy)}
 
 
-def open_model(job: Job) -> Opened:
+def open_model(job: Tree) -> Opened:
     """The job's model, ready to answer."""
     folder = Path(job["folder"])
     if job["kind"] == "specialist":
@@ -94,8 +97,8 @@ def open_model(job: Job) -> Opened:
 
         predictor = load_predictor(folder, job.get("form"))
         return Opened(lambda texts, pairs: predictor.predict(texts, pairs).scores)
-    if job["kind"] == "linear":
-        return _fit_linear(job, folder)
+    if job["kind"] == "tfidf":
+        return _fit_tfidf(job)
     from tokka.evaluation.models.zero_shot import GeneralModel
 
     model = GeneralModel(folder, job["max_tokens"], job["labels"])
@@ -104,14 +107,14 @@ def open_model(job: Job) -> Opened:
     return Opened(model.predict)
 
 
-def _fit_linear(job: Job, folder: Path) -> Opened:
-    from tokka.evaluation.models.linear_probe import LinearModel
-    from tokka.evaluation.models.zero_shot import FrozenEncoder
+def _fit_tfidf(job: Tree) -> Opened:
+    from tokka.evaluation.models.tfidf import TfidfModel
 
-    model = LinearModel(FrozenEncoder(folder, job["max_tokens"]), job["labels"])
+    model = TfidfModel(job["labels"])
     known, began, cpu_began = job["known"], time.perf_counter(), time.process_time()
     model.fit(known["texts"], known["pairs"], known["targets"])
-    opened = Opened(model.predict, time.perf_counter() - began, time.process_time() - cpu_began)
+    seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu_began
+    opened = Opened(model.predict, seconds, cpu_seconds, model.megabytes, model.parameters)
     forget_peak_memory()
     return opened
 

@@ -1,8 +1,5 @@
 """A prompted language model behind an OpenAI-compatible API, asked about a sample of the test rows.
 
-    answers = ask_all(Endpoint.of(params.evaluation.general), questions, labels, examples)
-    answers.labels          # one for each question: a label, or None where the answer was none of them
-
 Texts leave the machine here and nowhere else, and only when evaluation.general.endpoint is set.
 """
 
@@ -10,11 +7,13 @@ import json
 import os
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tokka.errors import TokkaError
+from tokka.files import Json
 from tokka.sections import General
 
 if TYPE_CHECKING:
@@ -48,8 +47,7 @@ class Endpoint:
     def of(cls, general: General) -> "Endpoint":
         """From params and the environment variable that they name; without a key none is sent.
 
-        Raises:
-            TokkaError: the endpoint is no http address.
+        TokkaError when the endpoint is no http address.
         """
         url = (general.endpoint or "").rstrip("/")
         if not url.startswith(("http://", "https://")):
@@ -72,12 +70,12 @@ class Answers:
 
 
 def ask_all(
-    endpoint: Endpoint, questions: Sequence[str], labels: Sequence[str], examples: Sequence[tuple[str, str]]
-) -> Answers:
-    """Ask about every question, one at a time, at temperature 0.
+    endpoint: Endpoint, questions: Sequence[str], labels: Sequence[str], examples: Sequence[tuple[str, str]],
+    *, sleep: Callable[[float], object] = time.sleep,
+) -> Answers:  # fmt: skip
+    """Ask about every question, one at a time, at temperature 0; `sleep` waits for so many seconds.
 
-    Raises:
-        TokkaError: the endpoint refuses, or PATIENCE questions in a row went unanswered.
+    TokkaError when the endpoint refuses, or PATIENCE questions in a row went unanswered.
     """
     import httpx
 
@@ -91,7 +89,7 @@ def ask_all(
             if found and time.monotonic() > until:
                 break
             try:
-                reply, milliseconds = _ask(client, endpoint, instruction, question)
+                reply, milliseconds = _ask(client, endpoint, instruction, question, sleep)
             except Unanswered as error:
                 silent, failed = silent + 1, failed + 1
                 if silent == PATIENCE:
@@ -128,7 +126,9 @@ def to_label(answer: str, labels: Sequence[str]) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
-def _ask(client: "httpx.Client", endpoint: Endpoint, instruction: str, question: str) -> tuple[object, float]:
+def _ask(
+    client: "httpx.Client", endpoint: Endpoint, instruction: str, question: str, sleep: Callable[[float], object]
+) -> tuple[object, float]:
     """The reply and the milliseconds of the attempt that brought it."""
     import httpx
 
@@ -141,7 +141,9 @@ def _ask(client: "httpx.Client", endpoint: Endpoint, instruction: str, question:
             response = client.post(f"{endpoint.url}/chat/completions", json=body)
             milliseconds = (time.perf_counter() - began) * 1e3
             if response.status_code == 200:
-                return _read(response), milliseconds
+                with suppress(ValueError):
+                    return response.json(), milliseconds
+                return None, milliseconds
             problem = f"{endpoint.url} answered {response.status_code}: {' '.join(response.text.split())[:160]}"
             if response.status_code not in RETRIED:
                 raise TokkaError(problem, "check evaluation.general.endpoint, .model and the key")
@@ -149,7 +151,7 @@ def _ask(client: "httpx.Client", endpoint: Endpoint, instruction: str, question:
         except httpx.HTTPError as error:
             problem = f"{endpoint.url} does not answer: {type(error).__name__}"
         if attempt + 1 < ATTEMPTS:
-            time.sleep(_pause(attempt, wanted))
+            sleep(_pause(attempt, wanted))
     raise Unanswered(problem, "check evaluation.general.endpoint and the network")
 
 
@@ -160,14 +162,7 @@ def _pause(attempt: int, wanted: str) -> float:
     return min(LONGEST_PAUSE_S, max(asked, own))
 
 
-def _read(response: "httpx.Response") -> object:
-    try:
-        return response.json()
-    except ValueError:
-        return None
-
-
-def _content(reply: Any) -> str:  # JSON of a server that may be any
+def _content(reply: Json) -> str:
     """What the model said; empty for a reply of another shape, which then is a wrong answer."""
     try:
         content = reply["choices"][0]["message"]["content"]
@@ -176,7 +171,7 @@ def _content(reply: Any) -> str:  # JSON of a server that may be any
     return content if isinstance(content, str) else ""
 
 
-def _usage(reply: Any) -> list[tuple[int, int]]:  # as above
+def _usage(reply: Json) -> list[tuple[int, int]]:
     try:
         counts = reply["usage"]["prompt_tokens"], reply["usage"]["completion_tokens"]
     except (KeyError, TypeError):

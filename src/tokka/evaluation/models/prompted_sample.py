@@ -1,8 +1,4 @@
-"""Which test rows a prompted language model is asked about, with which examples, and its answers as scores.
-
-asked = ask_sample(data, test, params)
-asked.scores            # (rows, classes): one where it answered; an unreadable answer stands on a wrong class
-"""
+"""Which test rows a prompted language model is asked about, with which examples, and its answers as scores."""
 
 import json
 from collections.abc import Sequence
@@ -13,10 +9,9 @@ import pyarrow as pa
 
 from tokka.data.preparation.prepared import Prepared
 from tokka.errors import TokkaError
-from tokka.evaluation.metrics.cost import Latency, summarise
 from tokka.evaluation.metrics.metrics import Floats, Integers
 from tokka.evaluation.metrics.test_set import TestSet, pairs
-from tokka.evaluation.models.prompted import Endpoint, ask_all
+from tokka.evaluation.models.prompted import Answers, Endpoint, ask_all
 from tokka.params import Params
 
 EXAMPLES = 8
@@ -25,23 +20,23 @@ EXAMPLE_CHARACTERS = 500
 
 @dataclass(frozen=True, eq=False)
 class Sampled:
-    """`rows` are numbers of test rows, in the order asked; tokens are means of one prediction."""
+    """`rows` are numbers of test rows, in the order asked; `examples` is how many stood in the prompt."""
 
     rows: Integers
     scores: Floats
-    latency: Latency | None
-    input_tokens: float | None
-    output_tokens: float | None
-    unreadable: int
-    failed: int
+    answers: Answers
     examples: int
+
+    @property
+    def unreadable(self) -> int:
+        """How many answers were no label."""
+        return sum(label is None for label in self.answers.labels)
 
 
 def ask_sample(data: Prepared, test: TestSet, params: Params) -> Sampled:
     """Ask about a seeded sample of evaluation.general.rows test rows.
 
-    Raises:
-        TokkaError: the task is a regression, or the endpoint cannot be used.
+    TokkaError when the task is a regression, or the endpoint cannot be used.
     """
     general, seed = params.evaluation.general, params.finetuning.seed
     if not test.classification:
@@ -53,16 +48,8 @@ def ask_sample(data: Prepared, test: TestSet, params: Params) -> Sampled:
     rows = chosen[: len(answers.labels)]
     if not answers.milliseconds:
         raise TokkaError(f"none of {len(rows)} questions was answered")
-    return Sampled(
-        rows=rows,
-        scores=_scores(answers.labels, test.target[rows].astype(np.int64), test.classes),
-        latency=summarise(answers.milliseconds),
-        input_tokens=answers.input_tokens,
-        output_tokens=answers.output_tokens,
-        unreadable=sum(label is None for label in answers.labels),
-        failed=answers.failed,
-        examples=len(shown),
-    )
+    scores = _scores(answers.labels, test.target[rows].astype(np.int64), test.classes)
+    return Sampled(rows, scores, answers, len(shown))
 
 
 def examples(train: pa.Table, seed: int) -> list[tuple[str, str]]:

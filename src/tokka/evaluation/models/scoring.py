@@ -1,25 +1,22 @@
-"""The models that are measured: the candidate, the champion and the general baseline, each on the same test rows.
-
-candidate = open_model("candidate", "", folder)
-scored = score(candidate, test)                       # scores over the test's classes, and what the model costs
-summarise(scored, test, latency, params)              # ModelScores of evaluation.json
-"""
+"""The models that are measured: the candidate, the champion and the general baseline, each on the same test rows."""
 
 import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 
 from tokka.data.preparation.prepared import Prepared
+from tokka.evaluation.gate.schema import Latency
 from tokka.evaluation.metrics import cost, metrics, resampling
-from tokka.evaluation.metrics.cost import Footprint, Latency
+from tokka.evaluation.metrics.cost import Footprint
 from tokka.evaluation.metrics.intervals import Bounds, bootstrap, mean_interval, share_interval
 from tokka.evaluation.metrics.metrics import Floats, Integers
 from tokka.evaluation.metrics.test_set import TestSet, pairs, sample_rows
-from tokka.evaluation.models import linear_probe, zero_shot
+from tokka.evaluation.models import tfidf, zero_shot
+from tokka.files import JsonObject
 from tokka.model.base import resolve_base, weight_files
 from tokka.model.folder import FORM_FILES, Form
 from tokka.model.predictor import Predictor, load_predictor
@@ -37,6 +34,16 @@ class OpenedModel:
     version: str
     folder: Path
     predictor: Predictor
+    # What became of its classes since (data.labels); one that is retired keeps its name.
+    renamed: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What it can answer, as it is called now."""
+        return tuple(dict.fromkeys(self._spelled()))
+
+    def _spelled(self) -> list[str]:
+        return [self.renamed.get(label) or label for label in self.predictor.labels]
 
     @property
     def data_digest(self) -> str:
@@ -50,12 +57,11 @@ class OpenedModel:
     def scores(self, test: TestSet) -> Floats:
         """Every test row's scores over the test's classes.
 
-        Raises:
-            TokkaError: a score is not finite, or the model does not take such rows.
+        TokkaError when a score is not finite, or the model does not take such rows.
         """
         found = self.predictor.predict(test.texts, test.pairs).scores
         metrics.check_scores(found, test.rows, f"the {self.name}")
-        return test.align(found, self.predictor.labels)
+        return test.align(found, self._spelled())
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,13 +77,13 @@ class Scored:
     footprint: Footprint
     size_mb: float
     parameters: int
+    strategy: str = ""
 
 
 def open_model(name: str, version: str, folder: Path, form: Form | None = None) -> OpenedModel:
     """Open a model folder in the form that it is served in, or in the form named.
 
-    Raises:
-        TokkaError: the folder is damaged or was altered.
+    TokkaError when the folder is damaged or was altered.
     """
     return OpenedModel(name, version, folder, load_predictor(folder, form))
 
@@ -85,11 +91,8 @@ def open_model(name: str, version: str, folder: Path, form: Form | None = None) 
 def score(model: OpenedModel, test: TestSet, country: str = "") -> Scored:
     """Predict every test row, and measure the model alone in a process.
 
-    Args:
-        country: whose electricity the estimate of energy assumes; empty: no estimate.
-
-    Raises:
-        TokkaError: a score is not finite, or the model cannot be measured.
+    `country`: whose electricity the estimate of energy assumes; empty: no estimate. TokkaError when a score is not
+    finite, or the model cannot be measured.
     """
     scores, form = model.scores(test), model.predictor.form
     job = _job("specialist", model.folder, test.texts[:PROBE_TEXTS], test.pairs)
@@ -98,64 +101,50 @@ def score(model: OpenedModel, test: TestSet, country: str = "") -> Scored:
         name=model.name,
         version=model.version,
         form=form,
-        labels=tuple(model.predictor.labels),
+        labels=model.labels,
         data_digest=model.data_digest,
         scores=scores,
         footprint=cost.probe(job | {"form": form, "country": country}),
         size_mb=cost.size_mb([model.folder / name for name in served if (model.folder / name).is_file()]),
         parameters=cost.parameter_count([model.folder / "model.safetensors"]),
+        strategy=model.predictor.config.strategy,
     )
 
 
-def score_general(test: TestSet, data: Prepared, params: Params, cache: Path) -> Scored:
-    """The un-tuned encoder on the same rows; everything happens in a process of its own, torch included.
+def score_base(kind: Literal["general", "tfidf"], test: TestSet, data: Prepared, params: Params, cache: Path) -> Scored:
+    """The un-tuned encoder as it is, or a linear model on TF-IDF, in a process of its own.
 
-    Raises:
-        TokkaError: the base model is missing, or the process failed.
+    TokkaError when the base model is missing, the process failed, or a score is not finite.
     """
-    known = None if test.classification else _known(data, zero_shot.MAXIMUM_NEIGHBOUR_ROWS, params)
-    return _score_base("general", zero_shot.NAMES[data.task], known, test, data, params, cache)
-
-
-def score_linear(test: TestSet, data: Prepared, params: Params, cache: Path) -> Scored:
-    """The un-tuned encoder with a linear head fitted on the training rows, in a process of its own.
-
-    Raises:
-        TokkaError: as `score_general`.
-    """
-    known = _known(data, linear_probe.MAXIMUM_ROWS, params)
-    return _score_base("linear", linear_probe.NAME, known, test, data, params, cache)
-
-
-def _score_base(
-    kind: str, form: str, known: dict[str, object] | None, test: TestSet, data: Prepared, params: Params, cache: Path
-) -> Scored:
-    base = resolve_base(params.model, cache)
-    job = _job(kind, base.path, test.texts, test.pairs)
-    job |= {"max_tokens": params.model.max_tokens, "labels": list(data.labels), "known": known}
-    job |= {"country": params.evaluation.country}
+    form, most, base = zero_shot.NAMES[data.task], zero_shot.MAXIMUM_NEIGHBOUR_ROWS, resolve_base(params.model, cache)
+    if kind == "tfidf":
+        form, most = tfidf.NAME, tfidf.MAXIMUM_ROWS
+    known = None if kind == "general" and test.classification else _known(data, most, params)
+    job = _job(kind, base.path, test.texts, test.pairs) | {"labels": list(data.labels), "known": known}
+    job |= {"max_tokens": params.model.max_tokens, "country": params.evaluation.country}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "scores.npy"
         footprint = cost.probe(job, path)
         scores = np.load(path, allow_pickle=False)
     metrics.check_scores(scores, test.rows, f"the {kind} baseline")
-    weights = weight_files(base.path)
+    weights = [] if kind == "tfidf" else weight_files(base.path)
+    read = [*weights, base.path / "tokenizer.json", base.path / "config.json"] if weights else []
     return Scored(
         name=kind,
-        version=base.name,
+        version=base.name if weights else "",
         form=form,
         labels=tuple(data.labels),
         data_digest="",
         scores=test.align(scores, data.labels),
         footprint=footprint,
-        size_mb=cost.size_mb([*weights, base.path / "tokenizer.json", base.path / "config.json"]),
-        parameters=cost.parameter_count(weights),
+        size_mb=cost.size_mb(read) + footprint.fitted_mb,
+        parameters=cost.parameter_count(weights) + footprint.fitted_parameters,
     )
 
 
-def summarise(scored: Scored, test: TestSet, latency: Latency, params: Params) -> dict[str, Any]:
+def summarise(scored: Scored, test: TestSet, latency: Latency, params: Params) -> JsonObject:
     """ModelScores of evaluation.json: every metric with its interval, slices and cost."""
-    described = ("name", "version", "form", "data_digest", "size_mb", "parameters")
+    described = ("name", "version", "form", "data_digest", "size_mb", "parameters", "strategy")
     spent = ("throughput", "memory_mb", "cold_start_s", "cpu_ms")
     return {
         **{name: getattr(scored, name) for name in described},
@@ -165,7 +154,7 @@ def summarise(scored: Scored, test: TestSet, latency: Latency, params: Params) -
         "rows": len(scored.scores),
         "metrics": measure(test, scored.scores, params),
         "slices": slice_metrics(test, scored.scores, params.evaluation.confidence),
-        "latency_ms": asdict(latency),
+        "latency_ms": latency.model_dump(),
     }
 
 

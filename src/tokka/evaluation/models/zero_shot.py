@@ -3,11 +3,8 @@
 Classification is zero-shot: a text gets the label whose name, read as words, has the nearest embedding; no row of
 the data is used. Regression has no such thing as a label's name: the mean target of the nearest training texts in
 the frozen encoder's space, which reads training rows and tunes no weight.
-
-    scores = zero_shot(encoder.embed(texts), encoder.embed([label_words(name) for name in labels]))
 """
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tokka.evaluation.metrics.metrics import Floats, Integers
+from tokka.training.setup.few_rows import label_words
 
 if TYPE_CHECKING:
     from tokka.model.tokenising import Encoded
@@ -31,12 +29,6 @@ NAMES = {
     "classification": "zero-shot by label names, un-tuned encoder",
     "regression": f"{NEIGHBOURS} nearest neighbours, un-tuned encoder",
 }
-
-
-def label_words(label: str) -> str:
-    """A label's name as words: "cardArrival_late" becomes "card arrival late"; a name without letters stays."""
-    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", label)
-    return re.sub(r"[\W_]+", " ", spaced).strip().lower() or label
 
 
 def zero_shot(texts: Floats, labels: Floats) -> Floats:

@@ -1,13 +1,10 @@
-"""Two figures of an evaluation as SVG: quality over training rows, and how the training went.
-
-curve_figure(points, rows, "accuracy")
-training_figures(outcome["curves"], "classification")     # {"losses": svg, "metric": svg}
-"""
+"""Figures of an evaluation as SVG: quality over training rows, what a threshold costs, how the training went."""
 
 from collections.abc import Mapping, Sequence
 
 from tokka.evaluation.report.figures import CANDIDATE, CARD, GENERAL, INK, Canvas
-from tokka.evaluation.report.wording import Tree, interval, is_share, metric_name
+from tokka.evaluation.report.wording import interval, is_share, metric_name
+from tokka.files import Tree
 from tokka.training.fit.validation import STEERING
 
 COMPARED = {"linear": "linear head, un-tuned", "general": "un-tuned"}
@@ -33,6 +30,25 @@ def curve_figure(points: Sequence[Tree], rows: Sequence[Tree], metric: str) -> s
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         canvas.grid(percent=is_share(metric), labels=INK)
         return canvas.svg("learning curve")
+
+
+def risk_figure(curve: Sequence[Tree]) -> str:
+    """The share of wrong answers over the share of rows that are answered, by threshold."""
+    known = [point for point in curve if point["risk"] is not None]
+    with Canvas(340, 270, scale=1.2) as canvas:
+        axes = canvas.axes
+        shares = [(point["coverage"], point["risk"]) for point in known]
+        axes.plot(*zip(*shares, strict=True), color=CANDIDATE, linewidth=1.8, alpha=0.8)
+        for point in known:
+            tip = (
+                f"threshold {point['threshold']:g}: {point['coverage']:.1%} answered, {point['risk']:.1%} of them wrong"
+            )
+            canvas.dot(point["coverage"], point["risk"], 5, CANDIDATE, tip)
+        axes.set(xlabel="share of rows answered", ylabel="share of these wrong", xlim=(0.0, 1.02))
+        axes.set_ylim(bottom=0.0)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        canvas.grid(percent=True)
+        return canvas.svg("risk over coverage")
 
 
 def _label_line(canvas: Canvas, row: Tree, known: Sequence[Tree], most: int) -> None:
@@ -75,18 +91,13 @@ def _by_epoch(
     with Canvas(340, 240, scale=1.2) as canvas:
         axes = canvas.axes
         for key, (title, colour) in lines.items():
-            _draw_line(canvas, [(row["epoch"], row[key]) for row in curves if key in row], title, colour)
+            points = [(row["epoch"], row[key]) for row in curves if key in row]
+            axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.8, alpha=0.8)
+            for epoch, value in points:
+                canvas.dot(epoch, value, 5, colour, f"epoch {epoch:.0f}, {title}: {value:.4f}")
+            for last in points[-1:]:
+                axes.annotate(title, last, (-2, 5), textcoords="offset points", color=colour, ha="right", fontsize=9)
         axes.set(xlabel="epoch", ylabel=label)
         axes.locator_params(axis="x", integer=True, nbins=8)
         canvas.grid(percent=percent)
         return canvas.svg(name)
-
-
-def _draw_line(canvas: Canvas, points: Sequence[tuple[float, float]], title: str, colour: str) -> None:
-    if not points:
-        return
-    epochs, values = zip(*points, strict=True)
-    canvas.axes.plot(epochs, values, color=colour, linewidth=1.8, alpha=0.8)
-    canvas.axes.annotate(title, points[-1], (-2, 5), textcoords="offset points", color=colour, ha="right", fontsize=9)
-    for epoch, value in points:
-        canvas.dot(epoch, value, 5, colour, f"epoch {epoch:.0f}, {title}: {value:.4f}")

@@ -1,7 +1,5 @@
 """The report's figures: SVG text that takes its colours from the page, so that light and dark both work.
 
-    svg = reliability(details["calibration"])
-
 matplotlib draws with stand-in colours, which are replaced by CSS variables afterwards; what a reader may point at
 gets a <title>, which browsers show without any script.
 """
@@ -73,14 +71,12 @@ class Line(NamedTuple):
     marks: Sequence[Mark]
 
 
-def forest(lines: Sequence[Line], *, percent: bool, zero: bool = False, margin: float | None = None) -> str:
-    """Intervals under each other; `zero` draws the line of no difference, `margin` the most that may be lost."""
+def forest(lines: Sequence[Line], *, percent: bool, zero: bool = False) -> str:
+    """Intervals under each other; `zero` draws the line of no difference."""
     with Canvas(640, 46 + 32 * len(lines), scale=1.3) as canvas:
         axes = canvas.axes
         if zero:
             axes.axvline(0, color=SOFT, linewidth=1)
-        if margin is not None:
-            axes.axvline(-margin, color=BAD, linewidth=1, linestyle=(0, (4, 3)))
         for number, line in enumerate(lines):
             axes.axhline(number, color=LINE, linewidth=0.6, zorder=0)
             for place, mark in enumerate(line.marks):
@@ -103,30 +99,25 @@ def reliability(calibration: Mapping[str, Sequence[Mapping[str, float]]]) -> str
     """
     with Canvas(340, 320, scale=1.2) as canvas:
         axes = canvas.axes
-        axes.plot([0, 1], [0, 1], color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
-        before = calibration.get("before", [])
-        axes.plot(
-            [part["confidence"] for part in before], [part["accuracy"] for part in before],
-            color=CANDIDATE, linewidth=1.4, linestyle=(0, (1, 2)), alpha=0.8,
-        )  # fmt: skip
-        for name in ("champion", "candidate"):
-            bins = calibration.get(name, [])
-            axes.plot(
-                [part["confidence"] for part in bins], [part["accuracy"] for part in bins],
-                color=SUBJECT_COLOURS[name], linewidth=1.6, alpha=0.8,
-            )  # fmt: skip
+        canvas.diagonal(0, 1)
+        for name, style in {"before": (0, (1, 2)), "champion": "-", "candidate": "-"}.items():
+            bins, colour = calibration.get(name, []), SUBJECT_COLOURS.get(name, CANDIDATE)
+            points = [[part[axis] for part in bins] for axis in ("confidence", "accuracy")]
+            axes.plot(*points, color=colour, linewidth=1.6, linestyle=style, alpha=0.8)
+            if name == "before":
+                continue
             total = sum(part["rows"] for part in bins) or 1
             for part in bins:
                 sure, right = part["confidence"], part["accuracy"]
                 tip = f"{name}: sure by {sure:.0%}, right in {right:.0%} of {part['rows']} rows"
-                canvas.dot(sure, right, 3 + 9 * (part["rows"] / total) ** 0.5, SUBJECT_COLOURS[name], tip)
+                canvas.dot(sure, right, 3 + 9 * (part["rows"] / total) ** 0.5, colour, tip)
         return _unit_square(canvas, "confidence", "share right", "calibration")
 
 
 def roc(curve: Mapping[str, Sequence[float]]) -> str:
     """The micro-averaged ROC curve of the candidate."""
     with Canvas(340, 320, scale=1.2) as canvas:
-        canvas.axes.plot([0, 1], [0, 1], color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
+        canvas.diagonal(0, 1)
         canvas.axes.plot(curve["fpr"], curve["tpr"], color=CANDIDATE, linewidth=2)
         return _unit_square(canvas, "false positives", "true positives", "ROC curve")
 
@@ -136,7 +127,7 @@ def scatter(residuals: Mapping[str, Sequence[float]]) -> str:
     with Canvas(460, 420, scale=1.2) as canvas:
         axes = canvas.axes
         both = [*residuals["target"], *residuals["value"]]
-        axes.plot([min(both), max(both)], [min(both), max(both)], color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
+        canvas.diagonal(min(both), max(both))
         axes.plot(residuals["target"], residuals["value"], "o", color=CANDIDATE, markersize=3.5, alpha=0.45)
         axes.set(xlabel="truth", ylabel="predicted")
         axes.xaxis.set_major_formatter(plain_tick)
@@ -151,10 +142,8 @@ def confusion(labels: Sequence[str], matrix: Sequence[Sequence[int]]) -> str:
     """
     shown = _worst_classes(matrix)
     cell = max(10.5, min(34.0, 640.0 / len(shown)))
-    margin, side = (
-        7.0 * min(30, max(len(labels[number]) for number in shown)) * min(1.0, cell / 15 + 0.25),
-        cell * len(shown),
-    )
+    longest, side = max(len(labels[number]) for number in shown), cell * len(shown)
+    margin = 7.0 * min(30, longest) * min(1.0, cell / 15 + 0.25)
     with Canvas(margin + side + 8, margin + side + 8, edges=(margin, 4, 4, margin)) as canvas:
         from matplotlib.patches import Rectangle
 
@@ -258,6 +247,10 @@ class Canvas:
         self.axes.yaxis.set_major_formatter(percent_tick if percent else plain_tick)
         self.axes.tick_params(labelcolor=labels)
         self.axes.grid(color=LINE, linewidth=0.6)
+
+    def diagonal(self, low: float, high: float) -> None:
+        """The dashed line on which both coordinates are the same."""
+        self.axes.plot([low, high], [low, high], color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
 
     def dot(
         self, x: float, y: float, size: float, colour: str, tip: str, edge: str | None = None, zorder: float = 2

@@ -1,7 +1,5 @@
 """report.html: one self-contained page, verdict first, without scripts, readable in light and dark.
 
-    html = render(evaluation, details, decision)
-
 Pure: the page follows from evaluation.json, details.json and the gate's decision.
 """
 
@@ -9,11 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tokka.evaluation.gate.rules import MAIN
+from tokka.evaluation.metrics.metrics import METRICS
 from tokka.evaluation.report import charts, figures, sections
 from tokka.evaluation.report.figures import Line, Mark
 from tokka.evaluation.report.wording import (
-    METRICS,
-    Tree,
     difference,
     interval,
     is_share,
@@ -21,6 +18,7 @@ from tokka.evaluation.report.wording import (
     p_value,
     subject_title,
 )
+from tokka.files import Tree
 
 SUBJECTS = ("candidate", "champion", "general")
 FOLDER = Path(__file__).parent
@@ -28,14 +26,8 @@ DRAWN = ("accuracy", "precision_macro", "recall_macro", "f1_macro", "roc_auc", "
 DRAWN_REGRESSION = ("r2", "pearson", "spearman")
 
 
-def render(evaluation: Tree, details: Tree, decision: Tree) -> str:
-    """The page, as HTML text.
-
-    Args:
-        evaluation: evaluation.json.
-        details: details.json.
-        decision: `gate.Decision.as_dict()`.
-    """
+def render(evaluation: Tree, details: Tree, decision: Tree | None) -> str:
+    """The page, as HTML text, of evaluation.json, details.json and `gate.Decision.as_dict()`, if decided."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -117,45 +109,39 @@ def draw(evaluation: Tree, details: Tree, subjects: Mapping[str, Tree]) -> dict[
     """Every figure of the page as SVG; one that has nothing to show is left out."""
     found: dict[str, str] = {"metrics": _metric_forest(subjects, evaluation["task"])}
     if evaluation["comparison"]["champion"]:
-        found["differences"] = _difference_forest(evaluation)
+        found["differences"] = _slice_forest(evaluation)
     elif evaluation["candidate"]["slices"]:
         found["slices"] = _slice_forest(evaluation)
     if "residuals" in details:
         return found | {"scatter": figures.scatter(details["residuals"])}
     before = (details.get("temperature") or {}).get("before", {}).get("bins", [])
     found["calibration"] = figures.reliability({**details["calibration"], "before": before})
+    if details.get("abstention"):
+        found["risk"] = charts.risk_figure(details["abstention"]["curve"])
     if details["roc"]["fpr"]:
         found["roc"] = figures.roc(details["roc"])
     return found | {"confusion": figures.confusion(**details["confusion"])}
 
 
 def _metric_forest(subjects: Mapping[str, Tree], task: str) -> str:
-    names = DRAWN if task == "classification" else DRAWN_REGRESSION
     lines = []
-    for metric in names:
-        marks = [
-            _mark(name, metric, found["metrics"][metric])
-            for name, found in subjects.items()
-            if metric in found["metrics"]
-        ]
-        if marks:
-            lines.append(Line(metric_name(metric), marks))
+    for metric in DRAWN if task == "classification" else DRAWN_REGRESSION:
+        found = {name: subject["metrics"][metric] for name, subject in subjects.items() if metric in subject["metrics"]}
+        if found:
+            lines.append(Line(metric_name(metric), [_mark(name, metric, part) for name, part in found.items()]))
     return figures.forest(lines, percent=task == "classification")
 
 
 def _slice_forest(evaluation: Tree) -> str:
-    main = MAIN[evaluation["task"]]
-    parts = sorted(evaluation["candidate"]["slices"], key=lambda part: part["metric"]["value"])
-    lines = [Line(f"{part['slice']}: {part['value']}", [_mark("candidate", main, part["metric"])]) for part in parts]
-    return figures.forest(lines, percent=is_share(main))
-
-
-def _difference_forest(evaluation: Tree) -> str:
-    metric, compared = evaluation["metric"], evaluation["comparison"]["champion"]
-    main = MAIN[evaluation["task"]]
-    lines = [Line("all rows", [_difference_mark(metric, compared)])]
-    lines += [Line(f"{part['slice']}: {part['value']}", [_difference_mark(main, part)]) for part in compared["slices"]]
-    return figures.forest(lines, percent=is_share(metric), zero=True)
+    """The candidate's figure on each slice or, where there is a champion, the differences to it."""
+    main, compared = MAIN[evaluation["task"]], evaluation["comparison"]["champion"]
+    parts, lines = sorted(evaluation["candidate"]["slices"], key=lambda part: part["metric"]["value"]), []
+    if compared:
+        parts, lines = compared["slices"], [Line("all rows", [_difference_mark(evaluation["metric"], compared)])]
+    for part in parts:
+        mark = _difference_mark(main, part) if compared else _mark("candidate", main, part["metric"])
+        lines.append(Line(f"{part['slice']}: {part['value']}", [mark]))
+    return figures.forest(lines, percent=is_share(evaluation["metric"] if compared else main), zero=bool(compared))
 
 
 def _mark(subject: str, metric: str, found: Tree) -> Mark:

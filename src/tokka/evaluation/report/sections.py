@@ -1,13 +1,10 @@
-"""The sections of the report that show details: ways and learning curve, forms, calibration, behaviour, data insight.
-
-decision_view(details)["rows"][0]["cells"]       # (name of the column, value, small print) of each cell
-behaviour_view(details)["headline"]              # None for details without the section
-"""
+"""The sections of the report that show details: ways, learning curve, forms, calibration, behaviour, data insight."""
 
 from collections.abc import Sequence
 
 from tokka.evaluation.report.charts import curve_figure
-from tokka.evaluation.report.wording import Tree, difference, interval, metric_name, p_value
+from tokka.evaluation.report.wording import difference, interval, metric_name, p_value
+from tokka.files import Tree
 
 Cell = tuple[str, str, str]
 UNKNOWN = "not recorded"
@@ -41,6 +38,7 @@ def headline(recommendation: Tree, rows: Sequence[Tree]) -> str:
     title = next((row["title"] for row in rows if row["name"] == recommendation["name"]), "")
     return {
         "specialise": f"Specialised: {title}",
+        "stay simple": f"Stay simple: {title.removeprefix('Simple: ')}",
         "stay general": f"Stay general: {title.removeprefix('General: ')}",
         "undecided": "No answer: figures are missing",
     }[recommendation["verdict"]]

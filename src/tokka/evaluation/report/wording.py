@@ -1,34 +1,8 @@
-"""Figures as people read them: names of metrics, percent where a share is meant, intervals, signed differences.
-
-interval("accuracy", {"value": 0.941, "low": 0.93, "high": 0.95})      # ("94.1 %", "93.0 to 95.0")
-"""
+"""Figures as people read them: names of metrics, percent where a share is meant, intervals, signed differences."""
 
 from collections.abc import Mapping
-from typing import Any
 
-# evaluation.json, details.json, or a part of one, read back: the gate has checked the one, this program wrote both.
-Tree = Mapping[str, Any]
-
-# Name, whether more is better, and whether it is a share that reads best as a percentage; in the report's order.
-METRICS: dict[str, tuple[str, bool, bool]] = {
-    "accuracy": ("Accuracy", True, True),
-    "f1_macro": ("F1, macro", True, True),
-    "f1_weighted": ("F1, weighted", True, True),
-    "precision_macro": ("Precision, macro", True, True),
-    "precision_weighted": ("Precision, weighted", True, True),
-    "recall_macro": ("Recall, macro", True, True),
-    "recall_weighted": ("Recall, weighted", True, True),
-    "roc_auc": ("ROC-AUC, one against the rest", True, True),
-    "average_precision": ("Average precision", True, True),
-    "ece": ("Calibration error (ECE)", False, True),
-    "log_loss": ("Log loss", False, False),
-    "brier": ("Brier score", False, False),
-    "mae": ("Mean absolute error", False, False),
-    "rmse": ("Root mean squared error", False, False),
-    "r2": ("R²", True, False),
-    "pearson": ("Pearson correlation", True, False),
-    "spearman": ("Spearman correlation", True, False),
-}
+from tokka.evaluation.metrics.metrics import METRICS
 
 
 def metric_name(metric: str) -> str:

@@ -1,58 +1,45 @@
 """What drift is looked for in: the same few columns from held-out rows and from a window of traffic.
 
-    reference = from_table({"prediction": […], "length": […], …}, regression=False)
-    current = from_window(window.rows)
-    pair = comparable(reference, current)          # pair.numbers, pair.classes
-
 `new_words` is the share of a text's words that the reference does not know. A row is scored by the words of one half
-of the reference, and a reference row never by its own half: so a clean row of traffic and a held-out row are scored
-alike, where scoring by the whole reference would call every new row odd.
+of the reference, and a reference row never by its own half: scored by the whole, every new row would look odd.
 """
 
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Required, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tokka.request_log.framing import LogRecord
+
 Floats = NDArray[np.float64]
 NUMBERS = ("confidence", "length", "unknown", "value")
-
-
-class Record(TypedDict, total=False):
-    """What is read here of a record of the request log (`request_log.framing.LogRecord`)."""
-
-    kind: Required[str]
-    prediction_id: Required[str]
-    time: Required[float]
-    version: str
-    replayed: bool
-    shadow: bool
-    label: str | None
-    score: float | None
-    value: float | None
-    text: str
-    text_pair: str | None
-    length: int
-    unknown: float
-    source: str
+Cells = Sequence[str | float | None]
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Columns of equal length; `classes` are predicted labels, `texts` is empty when texts are not stored."""
+    """Columns of equal length; `classes` are predicted labels, `texts` is empty when texts are not stored.
+
+    `origin` says in words whose rows a reference holds.
+    """
 
     numbers: Mapping[str, Floats]
     classes: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
+    origin: str = ""
 
     @property
     def rows(self) -> int:
         """How many rows."""
         return len(next(iter(self.numbers.values()), ()))
+
+    @property
+    def described(self) -> str:
+        """How many rows of what, for people."""
+        return f"{self.rows} rows: {self.origin or 'held-out rows'}"
 
 
 @dataclass(frozen=True)
@@ -63,22 +50,24 @@ class Pair:
     classes: tuple[Sequence[str], Sequence[str]] | None
 
 
-def from_table(table: Mapping[str, Sequence[Any]], *, regression: bool) -> Columns:
+def from_table(table: Mapping[str, Cells], *, regression: bool) -> Columns:
     """The columns of held-out rows with `prediction`, length, unknown, and where known confidence and text."""
-    texts, skipped = _texts(table), ("confidence", "value") if regression else ()
+    texts = tuple(str(text or "") for text in table.get("text", ()))
+    skipped = ("confidence", "value") if regression else ()
     numbers = {name: _floats(table[name]) for name in NUMBERS if name in table and name not in skipped}
     if regression:
         return Columns({**numbers, "value": _floats(table["prediction"])}, (), texts)
     return Columns(numbers, tuple(map(str, table["prediction"])), texts)
 
 
-def from_window(rows: Sequence[Record]) -> Columns:
+def from_window(rows: Sequence[LogRecord]) -> Columns:
     """The same columns of logged predictions."""
-    found = {name: [row.get(name) for row in rows] for name in ("length", "unknown", "value", "text")}
-    numbers = {name: _floats(found[name]) for name in ("length", "unknown")}
-    texts = _texts(found) if all(isinstance(text, str) for text in found["text"]) else ()
-    if any(value is not None for value in found["value"]):
-        return Columns({**numbers, "value": _floats(found["value"])}, (), texts)
+    numbers = {"length": _floats([row.get("length") for row in rows])}
+    numbers["unknown"] = _floats([row.get("unknown") for row in rows])
+    texts = tuple(row["text"] for row in rows) if all(isinstance(row.get("text"), str) for row in rows) else ()
+    values = [row.get("value") for row in rows]
+    if any(value is not None for value in values):
+        return Columns({**numbers, "value": _floats(values)}, (), texts)
     numbers["confidence"] = _floats([row.get("score") for row in rows])
     return Columns(numbers, tuple(str(row.get("label")) for row in rows), texts)
 
@@ -116,9 +105,5 @@ def _half(text: str) -> int:
     return hashlib.sha256(text.encode(errors="replace")).digest()[0] & 1
 
 
-def _floats(values: Sequence[Any]) -> Floats:
+def _floats(values: Cells) -> Floats:
     return np.array([0.0 if value is None else float(value) for value in values], dtype=np.float64)
-
-
-def _texts(found: Mapping[str, Sequence[Any]]) -> tuple[str, ...]:
-    return tuple(str(text or "") for text in found["text"]) if "text" in found else ()

@@ -1,9 +1,7 @@
 """Does a window of traffic still look like the held-out rows that the champion was tested on?
 
-    found = detect(window, reference, params.monitoring)
-    found.verdict         # drifted | clean | insufficient_data
-
-The reference is held-out rows: against training rows, on which every model is surer, all clean traffic looks drifted.
+The reference is test rows: against training rows, on which every model is surer, all clean traffic looks drifted, and
+so it does against validation rows of a training file whose classes are not as frequent as the traffic's.
 """
 
 import math
@@ -17,9 +15,11 @@ from tokka.errors import UsageError
 from tokka.monitoring.drift import permutation, quality
 from tokka.monitoring.drift.columns import Columns, Pair, comparable, from_window
 from tokka.monitoring.drift.windows import Window
-from tokka.params import Monitoring
+from tokka.sections_serving import Monitoring
 
 Verdict = Literal["drifted", "clean", "insufficient_data"]
+# A reference of fewer rows than the window says less of clean traffic than the window itself: its own chance deviations
+# would alarm window after window.
 MINIMUM_REFERENCE = 50
 MINIMUM_PERMUTATIONS, MAXIMUM_PERMUTATIONS = 999, 4999
 
@@ -36,7 +36,7 @@ class Column:
 
 @dataclass(frozen=True)
 class WindowDrift:
-    """What was found in one window; `p` holds for all columns together."""
+    """What was found in one window; `p` holds for all columns together, `reason` says why nothing can be told."""
 
     number: int
     verdict: Verdict
@@ -46,20 +46,17 @@ class WindowDrift:
     columns: tuple[Column, ...] = ()
     quality: tuple[str, ...] = ()
     window: Mapping[str, object] = field(default_factory=dict)
+    reason: str = ""
 
 
 def detect(window: Window, reference: Columns, monitoring: Monitoring) -> WindowDrift:
-    """Compare one window with the reference.
-
-    Raises:
-        UsageError: monitoring.alpha is finer than permutations can resolve.
-    """
+    """Compare one window with the reference; UsageError when alpha is finer than permutations can resolve."""
     current = from_window(window.rows)
     blank = WindowDrift(
         window.number, "insufficient_data", 1.0, current.rows, window.replayed, window=window.describe()
     )
-    if current.rows < monitoring.window_rows or reference.rows < MINIMUM_REFERENCE:
-        return blank
+    if lacking := _lacking(current.rows, reference, monitoring.window_rows):
+        return replace(blank, reason=lacking)
     pair = comparable(reference, current)
     found = permutation.compare(pair, permutations=permutations(monitoring.alpha), seed=int(window.digest[:8], 16))
     return replace(
@@ -71,12 +68,19 @@ def detect(window: Window, reference: Columns, monitoring: Monitoring) -> Window
     )
 
 
-def permutations(alpha: float) -> int:
-    """Enough shuffles that a p-value below alpha can be told from alpha.
+def _lacking(rows: int, reference: Columns, window_rows: int) -> str:
+    """What there is too little of for any statement; empty when there is enough."""
+    needed = max(MINIMUM_REFERENCE, window_rows)
+    if reference.rows < needed:
+        return (
+            f"cannot tell: the reference has {reference.described}, and {needed} are needed; "
+            "name a larger data.test, or lower monitoring.window_rows"
+        )
+    return f"cannot tell: the window has {rows} rows, {window_rows} are needed" if rows < window_rows else ""
 
-    Raises:
-        UsageError: it would take more than MAXIMUM_PERMUTATIONS.
-    """
+
+def permutations(alpha: float) -> int:
+    """Enough shuffles that a p-value below alpha can be told from alpha; UsageError beyond MAXIMUM_PERMUTATIONS."""
     wanted = max(MINIMUM_PERMUTATIONS, math.ceil(5 / alpha))
     if wanted > MAXIMUM_PERMUTATIONS:
         finest = 5 / MAXIMUM_PERMUTATIONS

@@ -26,7 +26,7 @@ from typing import Literal, NamedTuple, get_args
 
 from tokka.errors import UsageError
 from tokka.monitoring.drift.drift import WindowDrift
-from tokka.params import Monitoring, Retraining
+from tokka.sections_serving import Monitoring, Retraining
 
 Cause = Literal["drift", "schedule", "git", "person"]
 Outcome = Literal["running", "promoted", "refused", "rolled_back", "held", "failed"]
@@ -67,6 +67,11 @@ class Facts:
     trigger_key: str = ""
     champion: bool = True
 
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """What is wrong with the newest window's traffic itself."""
+        return self.windows[-1].quality if self.windows else ()
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -78,17 +83,16 @@ class Decision:
 
 
 def decide(facts: Facts, monitoring: Monitoring, retraining: Retraining) -> Decision:
-    """Apply the table above; every objection is a reason, and one that alerts outweighs those that wait.
-
-    Raises:
-        UsageError: the cause is none of drift, schedule, git and person.
-    """
+    """Apply the table above; every objection is a reason, and one that alerts outweighs those that wait."""
     if facts.cause not in get_args(Cause):
         raise UsageError(f"cause {facts.cause!r} is unknown", f"one of: {', '.join(get_args(Cause))}")
     state, seen = confirm(facts, monitoring)
     found = [one for one in _objections(facts, state, monitoring, retraining) if facts.cause in one.causes]
     verdict: Verdict = "retrain" if not found else "alert" if any(one.verdict == "alert" for one in found) else "wait"
-    return Decision(verdict, state, (seen, *_asked(facts), *(one.reason for one in found)))
+    asked = [] if facts.cause == "drift" else [f"asked for by {facts.cause}"]
+    if facts.cause in ("git", "person"):
+        asked += [f"the traffic may be broken: {problem}" for problem in facts.broken]
+    return Decision(verdict, state, (seen, *asked, *(one.reason for one in found)))
 
 
 def confirm(facts: Facts, monitoring: Monitoring) -> tuple[State, str]:
@@ -96,7 +100,9 @@ def confirm(facts: Facts, monitoring: Monitoring) -> tuple[State, str]:
     if not facts.champion:
         return "no_champion", "nothing serves yet, so there is nothing to compare traffic with"
     if not facts.windows or facts.windows[-1].verdict == "insufficient_data":
-        return "insufficient_data", f"no full window of {monitoring.window_rows} predictions: drift is unknown"
+        why = facts.windows[-1].reason if facts.windows else ""
+        why = why or f"cannot tell: no full window of {monitoring.window_rows} predictions"
+        return "insufficient_data", f"{why}: drift is unknown"
     last = facts.windows[-monitoring.of_windows :]
     drifted = sum(window.verdict == "drifted" for window in last)
     found = (
@@ -104,24 +110,9 @@ def confirm(facts: Facts, monitoring: Monitoring) -> tuple[State, str]:
     )
     if last[-1].verdict != "drifted":
         return "clean", found
-    found += _where(last[-1])
+    shown = [f"{one.name} {one.reference:.3g} to {one.window:.3g}" for one in last[-1].columns if one.p < SHOWN_P]
+    found += f"; what differs: {', '.join(shown)}" if shown else ""
     return ("drifted", found) if drifted >= monitoring.drifted_windows else ("suspected", found)
-
-
-def _where(window: WindowDrift) -> str:
-    """The columns that differ by themselves, with their means before and now."""
-    shown = [f"{one.name} {one.reference:.3g} to {one.window:.3g}" for one in window.columns if one.p < SHOWN_P]
-    return f"; what differs: {', '.join(shown)}" if shown else ""
-
-
-def _asked(facts: Facts) -> list[str]:
-    asked = [] if facts.cause == "drift" else [f"asked for by {facts.cause}"]
-    noted = _broken(facts) if facts.cause in ("git", "person") else ()
-    return asked + [f"the traffic may be broken: {problem}" for problem in noted]
-
-
-def _broken(facts: Facts) -> tuple[str, ...]:
-    return facts.windows[-1].quality if facts.windows else ()
 
 
 class _Objection(NamedTuple):
@@ -131,8 +122,7 @@ class _Objection(NamedTuple):
 
 
 def _objections(facts: Facts, state: State, monitoring: Monitoring, retraining: Retraining) -> Iterator[_Objection]:
-    """Every row of the table that objects, whatever the cause."""
-    for problem in _broken(facts):
+    for problem in facts.broken:
         yield _Objection("alert", LOOP, f"the traffic is broken, which no training mends: {problem}")
     if facts.trigger_key and any(attempt.trigger_key == facts.trigger_key for attempt in facts.attempts):
         reason = "this very retraining was started before: same champion, reference, labels and params"
@@ -148,7 +138,6 @@ def _objections(facts: Facts, state: State, monitoring: Monitoring, retraining: 
 
 
 def _too_early(facts: Facts, state: State, monitoring: Monitoring, retraining: Retraining) -> Iterator[str]:
-    """What drift alone has to wait for."""
     if state != "drifted":
         yield f"drift is not confirmed: {monitoring.drifted_windows} of {monitoring.of_windows} windows and the newest"
     if facts.labelled_rows < retraining.minimum_labels:

@@ -1,25 +1,22 @@
 """Windows of live traffic, cut from the request log, and the labelled feedback in it.
 
-    found = cut(records, window_rows=250, version="3")
-    found.windows[-1].rows           # predictions of version 3, oldest first, each with its feedback or None
-
 A window is fixed once it is full: it is cut from the start of the log and never shifts, so that looking more often
-does not test more often. A window holds the predictions of one version only, since another version answers otherwise
-to the same traffic.
+does not test more often. It holds the predictions of one version only, since another answers otherwise.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import NotRequired, TypedDict
 
 from tokka import files
-from tokka.monitoring.drift.columns import Record
+from tokka.request_log.framing import LogRecord
 
 
-class Predicted(Record):
+class Predicted(LogRecord):
     """A prediction that a user got, with the last feedback on it."""
 
-    feedback: Record | None
+    feedback: LogRecord | None
 
 
 class Labelled(TypedDict):
@@ -68,44 +65,46 @@ class Cut:
     rest: tuple[Predicted, ...] = ()
 
 
-def cut(records: Iterable[Record], window_rows: int, version: str = "", known: frozenset[str] = frozenset()) -> Cut:
-    """Cut the predictions of one version (empty: of all) into windows of `window_rows`.
+def cut(
+    records: Iterable[LogRecord], window_rows: int, version: str = "", known: frozenset[str] = frozenset(),
+    before: int = 0,
+) -> Cut:  # fmt: skip
+    """Cut the predictions of one version (empty: of all) into windows, whatever the order of the records.
 
-    Args:
-        records: the request log, in any order.
-        window_rows: rows of a window.
-        version: the champion's; predictions of a challenger on trial are not the champion's traffic.
-        known: texts that the pipeline replays out of the test set during a rollout; such rows are no traffic.
+    `before`: how many full windows there are whose rows are not among the records. `known`: texts that the pipeline
+    replays out of the test set during a rollout: such rows are no traffic.
     """
     rows = [row for row in predictions(records) if not version or str(row.get("version")) == version]
     rows = [row for row in rows if not is_own_replay(row, known)]
     full = len(rows) // window_rows
     slices = [rows[index * window_rows : (index + 1) * window_rows] for index in range(full)]
-    windows = tuple(Window(number + 1, tuple(part)) for number, part in enumerate(slices))
+    windows = tuple(Window(before + number + 1, tuple(part)) for number, part in enumerate(slices))
     return Cut(windows, tuple(rows[full * window_rows :]))
 
 
-def predictions(records: Iterable[Record]) -> list[Predicted]:
+def predictions(records: Iterable[LogRecord]) -> list[Predicted]:
     """One row per prediction that a user got, oldest first, with the last feedback on it under `feedback`.
 
     A retried request is logged twice under one id and counts once; shadow predictions, which no user saw, never.
     """
-    rows: dict[str, Record] = {}
-    truths: dict[str, Record] = {}
-    for record in sorted(records, key=_time):
-        name = str(record.get("prediction_id", ""))
+    rows: dict[str, LogRecord] = {}
+    truths: dict[str, LogRecord] = {}
+    for record in sorted(records, key=itemgetter("time")):
+        name = record["prediction_id"]
         if record.get("kind") == "prediction" and not record.get("shadow"):
             rows.setdefault(name, record)
-        elif record.get("kind") == "feedback" and is_a_persons(record):
+        elif is_truth(record):
             truths[name] = record
     return [{**row, "feedback": truths.get(name)} for name, row in rows.items()]
 
 
-def labelled(records: Iterable[Record], known: frozenset[str] = frozenset()) -> list[Labelled]:
-    """Rows to learn from, in order of time, each text once with the last truth about it.
+def is_truth(record: LogRecord) -> bool:
+    """Whether it is feedback of others: of a model's own feedback a model learns nothing but its mistakes."""
+    return record["kind"] == "feedback" and record.get("source") not in ("model", "self")
 
-    The label is never the model's own: rows without feedback, and rows without their text, are left out.
-    """
+
+def labelled(records: Iterable[LogRecord], known: frozenset[str] = frozenset()) -> list[Labelled]:
+    """Rows to learn from, in order of time, each text once with the last truth about it, never the model's own."""
     found: dict[tuple[str, str | None], Labelled] = {}
     for row in predictions(records):
         feedback, text = row["feedback"], str(row.get("text") or "")
@@ -121,12 +120,7 @@ def labelled(records: Iterable[Record], known: frozenset[str] = frozenset()) -> 
     return sorted(found.values(), key=lambda entry: (entry["time"], entry["text"]))
 
 
-def is_a_persons(feedback: Record) -> bool:
-    """Whether the feedback is no model's own: of that a model learns nothing but its mistakes."""
-    return str(feedback.get("source", "person")) not in ("model", "self")
-
-
-def is_own_replay(row: Record, known: frozenset[str]) -> bool:
+def is_own_replay(row: LogRecord, known: frozenset[str]) -> bool:
     """A row of the test set that a rollout sent in order to have any traffic."""
     return bool(row.get("replayed")) and str(row.get("text", "")) in known
 
@@ -134,7 +128,3 @@ def is_own_replay(row: Record, known: frozenset[str]) -> bool:
 def count_since(rows: Sequence[Labelled], moment: float) -> int:
     """How many labelled rows came after a moment (seconds since 1970)."""
     return sum(row["time"] > moment for row in rows)
-
-
-def _time(record: Record) -> float:
-    return float(record["time"])

@@ -6,7 +6,7 @@ The learning rate has to reach zero: a schedule that is cut off in the middle is
 from dataclasses import dataclass
 
 from tokka.errors import UsageError
-from tokka.params import Finetuning
+from tokka.sections import Finetuning
 
 UNITS = {"s": 1, "m": 60, "h": 3600}
 # Kept back for what the measurement did not see.
@@ -41,10 +41,9 @@ def budget_seconds(params: Finetuning) -> float | None:
 def plan_steps(
     *, epochs: int, batches: int, seconds: float, batch_seconds: float, validation_seconds: float, accumulate: int = 1
 ) -> Plan:
-    """The longest training of at most `epochs` times `batches` batches that fits into `seconds`, validations included.
+    """The longest training of at most `epochs` times `batches` that fits into `seconds`, validations included.
 
-    Raises:
-        UsageError: not even one step fits.
+    UsageError when not even one step fits.
     """
     usable, full_epoch = seconds * (1 - RESERVE), batches * batch_seconds + validation_seconds
     if epochs * full_epoch <= usable:
@@ -62,9 +61,6 @@ def plan_steps(
 
 
 def remaining_batches(*, plan_batches: int, epochs_left: int, seconds_left: float, epoch_seconds: float) -> int:
-    """Steps per epoch for what is left, fewer than planned when the machine became slower; at least one.
-
-    epoch_seconds: what the last epoch of `plan_batches` steps took, validation included.
-    """
+    """Batches per epoch for what is left, at least one; the last epoch took `epoch_seconds` for `plan_batches`."""
     affordable = seconds_left / epochs_left / epoch_seconds * plan_batches
     return max(1, min(plan_batches, int(affordable)))

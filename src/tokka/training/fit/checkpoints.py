@@ -1,15 +1,13 @@
 """Training state on disk: the last epoch's end, and the best weights; each whole or absent."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
-from torch import Tensor
 
 from tokka import files
-from tokka.model.network import as_safetensors
 
 LAST = "last.ckpt"
 BEST = "best.safetensors"
@@ -21,7 +19,9 @@ class WholeOrAbsent(TorchCheckpointIO):  # type: ignore[misc]  # Lightning ships
     Lightning stages in /tmp and moves: across file systems that is a copy, and a SIGKILL leaves a truncated file.
     """
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: Mapping[str, object], path: str | Path, storage_options: object = None
+    ) -> None:
         """Write so that a kill leaves the old checkpoint or the new one."""
         target = Path(path)
         temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
@@ -46,16 +46,3 @@ def find_checkpoint(work: Path) -> Path | None:
         path.unlink()
         return None
     return path
-
-
-def save_best(work: Path, state: dict[str, Tensor]) -> None:
-    """Keep the weights of the best epoch so far."""
-    files.write_bytes(work / BEST, as_safetensors(state))
-
-
-def load_best(work: Path) -> dict[str, Tensor]:
-    """The weights of the best epoch."""
-    from safetensors.torch import load_file
-
-    found: dict[str, Tensor] = load_file(work / BEST)
-    return found

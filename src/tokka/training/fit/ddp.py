@@ -1,8 +1,5 @@
 """Several devices: one process for each, whose gradients are averaged after every batch (DistributedDataParallel).
 
-    with launched(setup, work):        # starts ranks 1 … devices - 1; this process is rank 0
-        trainer.fit(...)               # Lightning finds its place in the group in the environment
-
 Every rank prepares the same training from the same files and takes its part of each batch, so that batches, schedule
 and number of steps are those of one device. Rank 0 alone decides, writes and reports.
 """
@@ -45,11 +42,7 @@ class Ranks:
     folder: Path
 
     def wait_ready(self) -> None:
-        """Wait until every process is about to join the group: inside, a process that has ended is not noticed.
-
-        Raises:
-            TokkaError: one ended before.
-        """
+        """Wait until all are about to join the group: inside, one that has ended (TokkaError) is not noticed."""
         while missing := [rank for rank in self.processes if not (self.folder / f"{rank}.{READY}").exists()]:
             for rank in missing:
                 if self.processes[rank].poll() is not None:
@@ -78,7 +71,7 @@ class Ranks:
 
 @contextlib.contextmanager
 def launched(setup: TrainingSetup, work: Path) -> Iterator[None]:
-    """The group, for as long as the training lasts; nothing for one device, or in a rank that was launched itself.
+    """Start ranks 1 … devices - 1 for as long as the training lasts; nothing for one device, or in such a rank.
 
     Raises:
         OutOfMemory: a device's memory ran out.
@@ -88,13 +81,19 @@ def launched(setup: TrainingSetup, work: Path) -> Iterator[None]:
     if count == 1 or RANK in os.environ:
         yield
         return
-    _require_devices(count)
+    # The processors of a machine without a GPU are shared.
+    if choose_device() == "cuda" and torch.cuda.device_count() < count:
+        raise TokkaError(
+            f"finetuning.devices is {count}, and this machine has {torch.cuda.device_count()} GPU(s)",
+            "set finetuning.devices to what is there",
+        )
     # In the work folder: what a kill leaves there, the next attempt removes.
     folder = work / FOLDER
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     port, before = find_free_network_port(), dict(os.environ)
-    ranks = _start(setup, work, folder, port)
+    files.write_json(folder / SPECIFICATION, {**setup.specification(), "work": str(work)})
+    ranks = Ranks({rank: _start_rank(folder, rank, count, port) for rank in range(1, count)}, folder)
     os.environ.update(_place(0, count, port))
     try:
         ranks.wait_ready()
@@ -113,21 +112,6 @@ def launched(setup: TrainingSetup, work: Path) -> Iterator[None]:
 def own_rank() -> int:
     """This process's place in the group; 0 outside of one."""
     return int(os.environ.get(RANK, "0"))
-
-
-def _require_devices(count: int) -> None:
-    """See that there are so many GPUs; the processors of a machine without one are shared."""
-    if choose_device() == "cuda" and torch.cuda.device_count() < count:
-        raise TokkaError(
-            f"finetuning.devices is {count}, and this machine has {torch.cuda.device_count()} GPU(s)",
-            "set finetuning.devices to what is there",
-        )
-
-
-def _start(setup: TrainingSetup, work: Path, folder: Path, port: int) -> Ranks:
-    files.write_json(folder / SPECIFICATION, {**setup.specification(), "work": str(work)})
-    count = setup.params.finetuning.devices
-    return Ranks({rank: _start_rank(folder, rank, count, port) for rank in range(1, count)}, folder)
 
 
 def _start_rank(folder: Path, rank: int, count: int, port: int) -> subprocess.Popen[bytes]:

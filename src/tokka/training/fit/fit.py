@@ -5,16 +5,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
+from safetensors.torch import load_file
 
 from tokka import files, progress
 from tokka.model.engines import Floats
+from tokka.progress import silent
 from tokka.training.fit import checkpoints
 from tokka.training.fit.budget import Plan, budget_seconds, plan_steps
 from tokka.training.fit.callbacks import Averaging, OnEpoch, ProgressCallback, TrainingCallback
@@ -26,7 +27,6 @@ from tokka.training.fit.signals import RestoreSignalHandlers, keyboard_interrupt
 from tokka.training.fit.trial_steps import seconds_per_token
 from tokka.training.setup.datamodule import inputs_of
 from tokka.training.setup.precision import LIGHTNING, choose_device
-from tokka.training.setup.silence import silent
 from tokka.training.setup.training_setup import TrainingSetup
 
 # A forward pass over a validation token, as a share of a training token.
@@ -36,14 +36,8 @@ VALIDATION_COST = 0.35
 def fit(setup: TrainingSetup, work: Path, began: float, on_epoch: OnEpoch | None = None) -> TrainingCallback:
     """Train `setup.model` in place, from `work`'s checkpoint where there is one.
 
-    Args:
-        setup: the model and its rows.
-        work: a folder that outlives this process.
-        began: `time.monotonic()` when the fine-tuning started: the time budget counts from there.
-        on_epoch: as in `train`.
-
-    Raises:
-        TokkaError: the loss is not finite, memory ran out, or the budget does not allow one step.
+    The time budget counts from `began` on `time.monotonic()`. Raises TokkaError when the loss is not finite, memory ran
+    out, or the budget does not allow one step.
     """
     resolve_learning_rate(setup, work)
     setup.model.to(choose_device())
@@ -74,7 +68,7 @@ def _fit(setup: TrainingSetup, work: Path, began: float, on_epoch: OnEpoch | Non
     if own_rank():
         return training  # what is done with the weights is rank 0's affair
     if training.use_best():
-        setup.model.load_state_dict(checkpoints.load_best(work))
+        setup.model.load_state_dict(load_file(work / checkpoints.BEST))
     elif averaging:
         setup.model.load_state_dict(training.weights())
     return training
@@ -98,7 +92,7 @@ def predict_outputs(setup: TrainingSetup) -> Floats:
 def _make_trainer(setup: TrainingSetup, plan: Plan, callbacks: list[pl.Callback]) -> pl.Trainer:
     """A trainer that does nothing on the side: no logger, no bars, no sanity check, no summary."""
     devices, device = setup.params.finetuning.devices, choose_device()
-    strategy: Any = "auto"
+    strategy: str | DDPStrategy = "auto"
     if devices > 1:
         # Gradients are averaged over the processes; a layer that is still frozen gives none, and is not waited for.
         gradual = setup.params.finetuning.strategy == "gradual"

@@ -1,7 +1,5 @@
 """The training step as Lightning calls it."""
 
-from typing import Any
-
 import lightning.pytorch as pl
 import numpy as np
 import torch
@@ -10,12 +8,15 @@ from torch.nn import functional
 
 from tokka.errors import TokkaError
 from tokka.model.network import Specialist, encoder_layers
-from tokka.params import Finetuning
+from tokka.sections import Finetuning
 from tokka.training.fit.validation import validation_metrics
-from tokka.training.setup.augmentation import drop_words, mixing
+from tokka.training.setup.augmentation import drop_words, mixing, training_dropout
 from tokka.training.setup.datamodule import Batch, inputs_of
 from tokka.training.setup.optimisation import Schedule, known_rate, make_optimizer
 from tokka.training.setup.strategies import unfreeze, unfrozen_layers
+
+# Of the supervised contrastive loss.
+TEMPERATURE = 0.07
 
 
 class FinetuningModule(pl.LightningModule):  # type: ignore[misc]  # Lightning ships no types that we read
@@ -49,17 +50,14 @@ class FinetuningModule(pl.LightningModule):  # type: ignore[misc]  # Lightning s
             for group in optimizer.param_groups:
                 group["lr"] = group["base_rate"] * factor
 
-    def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
+    def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: object, **__: object) -> None:
         """Clip here: the trainer refuses to with a fused optimizer, though bf16 scales no gradients."""
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.params.gradient_clip)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of one batch.
-
-        Raises:
-            TokkaError: it is NaN or infinite; nothing has been written by then.
-        """
-        loss = self.loss(batch)
+        """The loss of one batch; TokkaError when it is NaN or infinite: nothing has been written by then."""
+        with training_dropout(self.params.compile):
+            loss = self.loss(batch)
         if not bool(torch.isfinite(loss)):
             raise TokkaError(
                 f"the loss is {float(loss.detach())} at step {self.global_step + 1}: training diverged",
@@ -80,13 +78,19 @@ class FinetuningModule(pl.LightningModule):  # type: ignore[misc]  # Lightning s
         target, (outputs, embedding) = batch["target"], self.model(**inputs_of({**batch, "attention_mask": mask}))
         mix = mixing(len(target), self.params.augmentation.mixup)
         if mix is None:
-            return self._loss(outputs, target)
+            return self._loss(outputs, target) + self._pairs(embedding, target)
         share, partners = mix
         outputs = self.model.classify(share * embedding + (1 - share) * embedding[partners])
         if self.task == "regression":
             return self._loss(outputs, share * target + (1 - share) * target[partners])
         # Cross-entropy is linear in the target: this is the one with soft, smoothed labels.
         return share * self._loss(outputs, target) + (1 - share) * self._loss(outputs, target[partners])
+
+    def _pairs(self, embedding: Tensor, target: Tensor) -> Tensor:
+        """The supervised contrastive loss of strategy contrastive, over the pairs of a class within the batch."""
+        if self.params.strategy != "contrastive":
+            return embedding.new_zeros(())
+        return supervised_contrastive(embedding, target)
 
     def _loss(self, outputs: Tensor, target: Tensor) -> Tensor:
         if self.task == "classification":
@@ -116,6 +120,20 @@ class FinetuningModule(pl.LightningModule):  # type: ignore[misc]  # Lightning s
         mean = float(torch.stack(self.losses).mean()) if self.losses else 0.0
         self.losses.clear()
         return mean
+
+
+def supervised_contrastive(embedding: Tensor, target: Tensor) -> Tensor:
+    """How far rows of a class are from each other, as a softmax over all other rows (Khosla et al., 2020).
+
+    embedding: (rows, hidden) of unit length; target: (rows,) class numbers. 0 where no class has two rows.
+    """
+    itself = torch.eye(len(target), dtype=torch.bool, device=target.device)
+    near = (target[:, None] == target[None]) & ~itself
+    likeness = (embedding.float() @ embedding.float().T / TEMPERATURE).masked_fill(itself, -1e9).log_softmax(dim=1)
+    count = near.sum(dim=1)
+    if not bool(count.any()):
+        return embedding.new_zeros(())
+    return -((likeness * near).sum(dim=1)[count > 0] / count[count > 0]).mean()
 
 
 def step_seed(seed: int, step: int, part: int = 0, rank: int = 0) -> int:

@@ -20,12 +20,9 @@ DIVERGED = 3.0
 
 
 def resolve_learning_rate(setup: TrainingSetup, work: Path) -> None:
-    """Put a number in the place of `auto` in the setup's params: the one found before, or by a sweep now.
+    """Put a number in the place of `auto` in the setup's params: the one kept in `work`, or by a sweep now.
 
-    The sweep depends on the seed and the rows alone; its result is kept in `work`, so that a resumed training uses it.
-
-    Raises:
-        OutOfMemory: a batch did not fit.
+    The sweep depends on the seed and the rows alone. OutOfMemory when a batch did not fit.
     """
     if setup.params.finetuning.learning_rate != "auto":
         return
@@ -59,8 +56,8 @@ def pick_rate(rates: list[float], losses: list[float]) -> float:
     end = len(losses) if finite.all() else int(np.argmin(finite))
     if end < 2:
         return BOUNDS[0]
-    smooth, mean = [], 0.0
-    for step, loss in enumerate(losses[:end], start=1):
-        mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
-        smooth.append(mean / (1 - SMOOTHING**step))
+    import pandas as pd
+
+    # The first losses weigh no more than others: the mean is divided by the weights that it has so far.
+    smooth = pd.Series(losses[:end]).ewm(alpha=1 - SMOOTHING, adjust=True).mean()
     return float(np.clip(rates[int(np.argmin(smooth))] / 10, *BOUNDS))

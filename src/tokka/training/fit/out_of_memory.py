@@ -27,10 +27,7 @@ def with_smaller_batches(setup: TrainingSetup, work: Path, attempt: Callable[[],
     """The result of `attempt`; when memory runs out, it starts anew with half the batch, twice as often a step.
 
     It starts from the first weights, so that the outcome is that of a training which was asked for these batches. The
-    size is kept in `work`: a resumed training does not try the larger one again.
-
-    Raises:
-        OutOfMemory: one row at a time does not fit either.
+    size is kept in `work`. OutOfMemory when one row at a time does not fit either.
     """
     asked = setup.params.finetuning.learning_rate
     initial = {name: value.detach().cpu().clone() for name, value in setup.model.state_dict().items()}
@@ -52,21 +49,20 @@ def with_smaller_batches(setup: TrainingSetup, work: Path, attempt: Callable[[],
 
 
 @contextmanager
-def translate_errors(setup: TrainingSetup) -> Iterator[None]:
-    """Turn an exhausted memory, a failing compiler or a full disk into a sentence.
-
-    Raises:
-        OutOfMemory: memory ran out.
-        TokkaError: torch.compile failed, or the checkpoint could not be written.
-    """
+def translate_errors(
+    setup: TrainingSetup, section: Literal["finetuning", "adaptation"] = "finetuning"
+) -> Iterator[None]:
+    """Turn an exhausted memory (OutOfMemory), a failing compiler or a full disk (TokkaError) into a sentence."""
     try:
         yield
     except (MemoryError, RuntimeError, OSError) as error:
-        if is_out_of_memory(error):
-            raise OutOfMemory(
-                f"memory ran out with finetuning.batch_size {setup.params.finetuning.batch_size}",
-                "a smaller model.max_tokens, finetuning.strategy partial or lora, or a smaller base model needs less",
-            ) from None
+        # In the words of Python, CUDA or torch's processor allocator.
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error):
+            size = getattr(setup.params, section).batch_size
+            hint = "a smaller model.max_tokens, finetuning.strategy partial or lora, or a smaller base model needs less"
+            if section == "adaptation":  # nobody halves its batches
+                hint = f"try --set adaptation.batch_size={max(2, size // 2)}"
+            raise OutOfMemory(f"memory ran out with {section}.batch_size {size}", hint) from None
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             raise TokkaError(
                 f"torch.compile failed: {str(error).splitlines()[0]}", "set finetuning.compile: false"
@@ -76,15 +72,10 @@ def translate_errors(setup: TrainingSetup) -> Iterator[None]:
         raise
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error says that memory ran out, in the words of Python, CUDA or torch's processor allocator."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
-
-
 def _halve(setup: TrainingSetup, work: Path, rate: float | Literal["auto"]) -> None:
     """Forget what was done with the large batches, then note the smaller ones: a kill in between loses nothing.
 
-    The learning rate is again the one that was asked for: what a sweep found, it found with the large batches.
+    The learning rate is the one that was asked for: what a sweep found, it found with the large batches.
     """
     params = setup.params.finetuning
     size, accumulate = params.batch_size // 2, params.accumulate * 2

@@ -1,7 +1,7 @@
 """`finetuning.precision: auto`: a few optimizer steps in bf16 and in float32 are timed once per training.
 
-A processor or GPU without bf16 arithmetic is not timed: float32. What was chosen is kept in the work folder, so that a
-resumed training goes on with it, and in tokka.json, from where `tokka reproduce` takes it.
+Without bf16 arithmetic it is float32. What was chosen is kept in the work folder, so that a resumed training goes on
+with it, and in tokka.json, from where `tokka reproduce` takes it.
 """
 
 import math
@@ -27,10 +27,7 @@ Seconds = dict[Precision, float]
 
 
 def resolve_precision(setup: TrainingSetup, work: Path) -> None:
-    """Put bf16 or 32 in the place of `auto` in the setup's params: what was found before, or what is faster now.
-
-    Model, random state and data stay as they are.
-    """
+    """Put bf16 or 32 in the place of `auto` in the setup's params: what was found before, or what is faster now."""
     if setup.params.finetuning.precision != "auto":
         return
     if not (work / KEPT).is_file():

@@ -15,11 +15,7 @@ from tokka.training.setup.training_setup import own_randomness_and_threads, prep
 
 
 def main(specification: Path) -> None:
-    """Prepare the training that `TrainingSetup.specification` describes, and fit it in step with the other ranks.
-
-    Raises:
-        SystemExit: with EXIT_OUT_OF_MEMORY, or with the message of a TokkaError.
-    """
+    """Prepare the training that `TrainingSetup.specification` describes, and fit it in step with the other ranks."""
     given = files.read_json(specification)
     params, base = Params.model_validate(given["params"]), given["base"]
     unlabelled = Path(given["unlabelled"]) if given["unlabelled"] else None

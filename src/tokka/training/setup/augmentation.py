@@ -1,46 +1,51 @@
 """Noise on the texts that are trained on, so that a model learns what stays the same under it.
 
 A text's noise is a function of seed, epoch, row and text alone: a resumed training reads what an uninterrupted one
-reads. Validation and test texts pass through here only as what a noisy text must not become. Words are dropped and
-representations are mixed later, in the batch, by torch's generator, which is seeded for each step.
+reads. Words are dropped and representations mixed later, in the batch, by torch's generator, seeded for each step; so
+is dropout within the network.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 from tokka.data import normalising
 from tokka.data.preparation.prepared import Prepared
 from tokka.model.tokenising import Encoded, Ids, TextEncoder
 from tokka.sections import Augmentation, Finetuning
+from tokka.training.setup.precision import choose_device
 
 # One slip of the fingers in so many characters, at least one in a text.
 CHARACTERS_PER_TYPO = 20
 # For more epochs than these, looking ahead costs more than an embedding table that is not trimmed.
 SCANNED_EPOCHS = 16
 ROWS_OF_KEYS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
+# The keys left and right of a letter; none for other scripts.
+NEIGHBOURS = {row[i]: row[max(0, i - 1) : i] + row[i + 1 : i + 2] for row in ROWS_OF_KEYS for i in range(len(row))}
 SIDES = ("text", "text_pair")
 # Most weights near 0 or 1: rows that keep a meaning of their own.
 MIXUP_CONCENTRATION = 0.4
+# Dropout draws 16 bits for each place: a rate is kept to 1 in 65,536.
+DRAWS = 1 << 16
 
 
 class AugmentedEpochs:
-    """The training texts of every epoch, made when the epoch begins and tokenised at once.
-
-    Args:
-        prepared: the splits; only the training texts are changed, in memory.
-        encoder: the tokenizer with its truncation.
-        params: seed, number of epochs, and the shares.
-    """
+    """The training texts of every epoch, made when the epoch begins and tokenised at once."""
 
     def __init__(self, prepared: Prepared, encoder: TextEncoder, params: Finetuning) -> None:
         self._encoder, self._seed, self._epochs = encoder, params.seed, params.epochs
         self._settings = params.augmentation
         sides = [side for side in SIDES if side in prepared.train.column_names]
         self._texts: list[list[str]] = [prepared.train.column(side).to_pylist() for side in sides]
-        self._held_out = [held_out_keys(prepared, side) for side in sides]
+        tables = (prepared.validation, prepared.test)
+        held_out = [[text for table in tables for text in table.column(side).to_pylist()] for side in sides]
+        self._held_out = [frozenset(map(normalising.key, texts)) for texts in held_out]
 
     def texts(self, epoch: int) -> list[list[str]]:
         """The texts, and for pairs the second texts, as they are read in an epoch, from 0."""
@@ -66,23 +71,10 @@ class AugmentedEpochs:
             yield np.unique(np.concatenate(self.encoded(epoch).ids))
 
 
-def changes_texts(settings: Augmentation) -> bool:
-    """Whether any share is above zero that touches texts."""
-    return max(settings.typos, settings.case) > 0
-
-
-def held_out_keys(prepared: Prepared, side: str) -> frozenset[str]:
-    """The normalised keys of the validation and test texts of one column."""
-    tables = (prepared.validation, prepared.test)
-    return frozenset(normalising.key(text) for table in tables for text in table.column(side).to_pylist())
-
-
 def augment(text: str, settings: Augmentation, place: Sequence[int], held_out: frozenset[str] = frozenset()) -> str:
     """The text with its noise: never empty, and never a held-out text that it was not before.
 
-    Args:
-        place: seed, epoch, row and side: what the noise depends on beside the text.
-        held_out: normalised keys (`normalising.key`) of texts that training must not see.
+    `place` (seed, epoch, row, side) is what the noise depends on beside the text; `held_out` are normalised keys.
     """
     generator = np.random.default_rng([*place])
     noisy = make_typos(text, generator) if generator.random() < settings.typos else text
@@ -105,10 +97,9 @@ def make_typos(text: str, generator: np.random.Generator) -> str:
 
 
 def drop_words(mask: Tensor, share: float) -> Tensor:
-    """The attention mask (rows, tokens) without that share of the word pieces, each dropped by its own draw.
+    """The attention mask (rows, tokens) without that share of the word pieces; a row's first token always stays.
 
-    A dropped piece is neither attended to nor pooled, and the others keep their places: the text needs no second
-    tokenising. A row's first token always stays. Draws from torch's generator, which is seeded for each step.
+    A dropped piece is neither attended to nor pooled, and the others keep their places: no second tokenising.
     """
     if not share:
         return mask
@@ -118,11 +109,10 @@ def drop_words(mask: Tensor, share: float) -> Tensor:
 
 
 def mixing(rows: int, share: float) -> tuple[float, Tensor] | None:
-    """How a batch is mixed: the weight of a row's own representation, and the rows (rows,) that it is mixed with.
+    """How a batch is mixed, or None: the weight of a row's own representation, and its partners (rows,).
 
-    Draws from torch's generator, which is seeded for each step; None for a batch that stays as it is. Representations
-    and targets are mixed alike: Manifold Mixup (Verma et al., 2019) at the encoder's output, as in Mixup-Transformer
-    (Sun et al., 2020).
+    Representations and targets are mixed alike: Manifold Mixup (Verma et al., 2019) at the encoder's output, as in
+    Mixup-Transformer (Sun et al., 2020).
     """
     if not share or rows < 2 or float(torch.rand(())) >= share:
         return None
@@ -140,15 +130,40 @@ def _slip(characters: list[str], place: int, generator: np.random.Generator) -> 
     elif kind == 2:
         characters.insert(place, character)
     else:
-        near = _neighbours(character.lower())
+        near = NEIGHBOURS.get(character.lower(), "")
         wrong = near[generator.integers(len(near))] if near else character
         characters[place] = wrong.upper() if character.isupper() else wrong
 
 
-def _neighbours(letter: str) -> str:
-    """The keys left and right of a letter on a QWERTY keyboard; none for other scripts."""
-    for row in ROWS_OF_KEYS:
-        if letter in row:
-            place = row.index(letter)
-            return row[max(0, place - 1) : place] + row[place + 1 : place + 2]
-    return ""
+class QuickDropout(TorchFunctionMode):
+    """Within it, every `functional.dropout`, also a module's, takes its mask from SFC64 (Doty-Humphrey, 2010).
+
+    torch draws a mask on a processor one number after the other, which is nearly half of a small encoder's step.
+    Each mask is seeded by one draw of torch's generator, so that who seeds that one repeats the mask.
+    """
+
+    # torch's own signature; what it passes is whatever the function takes.
+    def __torch_function__(
+        self, func: Callable[..., object], types: object, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> object:
+        """Call `func`, or what stands in the place of dropout."""
+        return (quick_dropout if func is functional.dropout else func)(*args, **(kwargs or {}))
+
+
+def quick_dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """`functional.dropout`, with its signature; never in place."""
+    dropped = round(p * DRAWS)
+    if not training or not dropped:
+        return input
+    if dropped >= DRAWS:
+        return input * 0.0
+    generator = np.random.Generator(np.random.SFC64(int(torch.randint(2**62, ()))))
+    # Signed, which torch compares by; the lowest values are the dropped ones.
+    draws = generator.integers(-DRAWS // 2, DRAWS // 2, input.numel(), dtype=np.int16)
+    kept = torch.from_numpy(draws).view(input.shape) >= dropped - DRAWS // 2
+    return input * kept.to(input.dtype).mul_(DRAWS / (DRAWS - dropped))
+
+
+def training_dropout(compiled: bool = False) -> AbstractContextManager[object]:
+    """The dropout of a training step: the quick one on a processor, unless torch compiles the step with its own."""
+    return nullcontext() if compiled or choose_device() == "cuda" else QuickDropout()

@@ -15,14 +15,8 @@ BUCKET_BATCHES = 50
 class LengthBatches(Sampler[list[int]]):
     """Batches of row numbers for one epoch; each row exactly once, in an order that seed and epoch decide.
 
-    Args:
-        lengths: (rows,) tokens of each row.
-        batch_size: rows in a batch; the last one of a bucket may hold fewer.
-        seed: of the whole training.
-        epoch: its number, from 0.
-        limit: yield only so many batches of the epoch, when the time budget says so.
-        rank: which of the processes that share every batch this is.
-        ranks: how many they are.
+    `lengths` (rows,) in tokens; `limit` yields only so many batches, when the time budget says so; process `rank` of
+    `ranks` takes its part of every batch.
     """
 
     def __init__(

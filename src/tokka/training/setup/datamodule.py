@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader
 
 from tokka.data.preparation.prepared import Prepared
 from tokka.errors import TokkaError
-from tokka.model.tokenising import Encoded, TextEncoder, pad
-from tokka.params import Finetuning
+from tokka.model.tokenising import Encoded, TextEncoder
+from tokka.sections import Finetuning
 from tokka.training.setup.augmentation import AugmentedEpochs
 from tokka.training.setup.batches import LengthBatches
 from tokka.training.setup.vocabulary import TrimmedVocabulary
@@ -35,8 +35,7 @@ class Rows(Encoded):
 def read_rows(prepared: Prepared, split: str, encoder: TextEncoder) -> Rows:
     """Tokenise one split and number its targets.
 
-    Raises:
-        TokkaError: the split is empty, or a target is no known label or no finite number.
+    TokkaError when it is empty, or a target is no known label or no finite number.
     """
     table = prepared.split(split)
     if not table.num_rows:
@@ -63,9 +62,8 @@ def _numbers(prepared: Prepared, split: str) -> Targets:
 class PreparedRows(pl.LightningDataModule):  # type: ignore[misc]  # Lightning ships no types that we read
     """Train and validation rows in the numbers of the trimmed vocabulary, batched by length.
 
-    The trainer asks for `train_dataloader` at the start of every epoch, so that the order depends on seed and
-    epoch alone, also after a resume. `limit` is the number of batches of an epoch; None means all. `train` are the
-    rows as they were given; `noise` gives their texts in each epoch when augmentation changes them.
+    The trainer asks for `train_dataloader` at every epoch, so that the order depends on seed and epoch alone, also
+    after a resume. `limit` is the number of batches of an epoch; `noise` gives its texts under augmentation.
     """
 
     def __init__(
@@ -117,10 +115,8 @@ class PreparedRows(pl.LightningDataModule):  # type: ignore[misc]  # Lightning s
 
     def collate(self, rows: Rows, numbers: list[int]) -> Batch:
         """A padded batch: input_ids, attention_mask [, token_type_ids] (rows, tokens), target, row (rows,)."""
-        ids, mask = pad([rows.ids[number] for number in numbers], self.padding)
-        batch = {"input_ids": ids, "attention_mask": mask, "target": rows.targets[numbers], "row": np.asarray(numbers)}
-        if self.token_types:
-            batch["token_type_ids"] = pad([rows.types[number] for number in numbers])[0]
+        inputs = rows.padded(numbers, self.padding, self.token_types)
+        batch = {**inputs, "target": rows.targets[numbers], "row": np.asarray(numbers)}
         return {name: torch.from_numpy(value) for name, value in batch.items()}
 
     def _loader(self, rows: Rows, batches: Iterable[list[int]]) -> DataLoader[int]:

@@ -1,16 +1,17 @@
 """What the optimizer is told: which parameters move, at which rate, and how the rate runs over the steps."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tokka.model.network import Specialist, encoder_layers
-from tokka.params import Finetuning
+from tokka.sections import Finetuning
+from tokka.training.setup.augmentation import training_dropout
 from tokka.training.setup.precision import Precision, autocast
 
 # Straight pieces of a falling cosine: with 64 the factor is at most 2e-4 from the curve.
@@ -19,10 +20,7 @@ COSINE_PIECES = 64
 
 @dataclass(frozen=True)
 class Schedule:
-    """The learning rate's factor as straight lines between points (step, factor).
-
-        schedule = Schedule.linear(total=600, warmup_share=0.06)
-        schedule.factor(1), schedule.factor(600)        # steps count from 1
+    """The learning rate's factor as straight lines between points (step, factor); steps count from 1.
 
     `shortened` bends what is left of it so that it still ends at zero, when time runs out sooner than planned.
     """
@@ -75,25 +73,41 @@ def known_rate(params: Finetuning) -> float:
     return params.learning_rate
 
 
-def is_decayed(name: str, parameter: nn.Parameter) -> bool:
-    """Whether weight decay applies: not to biases, norms and embeddings, where it only moves the function."""
-    return parameter.ndim > 1 and "embedding" not in name.lower()
+class Group(TypedDict):
+    """Parameters that AdamW moves alike; `base_rate` is their full rate."""
+
+    params: list[nn.Parameter]
+    base_rate: float
+    lr: float
+    weight_decay: float
 
 
-def parameter_groups(model: Specialist, params: Finetuning) -> list[dict[str, Any]]:
-    """AdamW's groups: rates fall by `layer_decay` per layer from the head down; `base_rate` is a group's full rate."""
-    groups: dict[tuple[int, bool], dict[str, Any]] = {}
-    for name, parameter, depth in _with_depths(model):
-        rate = known_rate(params) * params.layer_decay**depth
-        decay = params.weight_decay if is_decayed(name, parameter) else 0.0
-        group = {"params": [], "base_rate": rate, "lr": 0.0, "weight_decay": decay}
-        groups.setdefault((depth, is_decayed(name, parameter)), group)["params"].append(parameter)
+def grouped(named: Iterable[tuple[str, nn.Parameter, int]], rate: float, fall: float, decay: float) -> list[Group]:
+    """AdamW's groups of parameters with name and depth: the rate changes by the factor `fall` per depth.
+
+    Weight decay is not for biases, norms and embeddings, where it only moves the function.
+    """
+    groups: dict[tuple[int, bool], Group] = {}
+    for name, parameter, depth in named:
+        decayed = parameter.ndim > 1 and "embedding" not in name.lower()
+        group = Group(params=[], base_rate=rate * fall**depth, lr=0.0, weight_decay=decay if decayed else 0.0)
+        groups.setdefault((depth, decayed), group)["params"].append(parameter)
     return [groups[key] for key in sorted(groups)]
 
 
+def parameter_groups(model: Specialist, params: Finetuning) -> list[Group]:
+    """AdamW's groups: rates fall by `layer_decay` per layer from the head down."""
+    return grouped(_with_depths(model), known_rate(params), params.layer_decay, params.weight_decay)
+
+
 def make_optimizer(model: Specialist, params: Finetuning) -> torch.optim.AdamW:
+    """The optimizer of a fine-tuning."""
+    return adamw(parameter_groups(model, params))
+
+
+def adamw(groups: list[Group]) -> torch.optim.AdamW:
     """AdamW, fused: one pass over the memory of each parameter."""
-    return torch.optim.AdamW(parameter_groups(model, params), fused=True)
+    return torch.optim.AdamW([{**group} for group in groups], fused=True)
 
 
 def optimizer_step(
@@ -103,7 +117,7 @@ def optimizer_step(
     for group in optimizer.param_groups:
         group["lr"] = group["base_rate"] * factor
     optimizer.zero_grad()
-    with autocast(precision):
+    with autocast(precision), training_dropout():
         loss = loss_of()
     torch.autograd.backward(loss)
     moved = [parameter for group in optimizer.param_groups for parameter in group["params"]]

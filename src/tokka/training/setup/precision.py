@@ -1,20 +1,15 @@
-"""Which arithmetic and how many threads training uses on this machine."""
+"""Which arithmetic and device training uses on this machine."""
 
-import os
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal
 
 import torch
 
-from tokka.params import Finetuning
-
 # As `finetuning.precision` names them, once `auto` is resolved.
 Precision = Literal["bf16", "32"]
 PRECISIONS: tuple[Precision, ...] = ("bf16", "32")
 LIGHTNING = {"bf16": "bf16-mixed", "32": "32-true"}
-# More threads than this gain little at the batch sizes of a small encoder, and cost processor seconds.
-USEFUL_THREADS = 4
 
 
 def has_fast_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
@@ -36,8 +31,3 @@ def choose_device() -> Literal["cuda", "cpu"]:
 def autocast(precision: Precision) -> AbstractContextManager[object]:
     """Compute the forward pass in this precision, on the device of the training."""
     return torch.autocast(choose_device(), dtype=torch.bfloat16, enabled=precision == "bf16")
-
-
-def choose_threads(params: Finetuning) -> int:
-    """`finetuning.threads`, or as many processors as this process may use, up to what is useful."""
-    return params.threads or min(USEFUL_THREADS, len(os.sched_getaffinity(0)))

@@ -15,11 +15,8 @@ UNFREEZING_SHARE = 0.5
 
 
 def freeze(model: Specialist, params: Finetuning) -> None:
-    """Leave only what the strategy trains with gradients: everything, the last layers, or the head.
-
-    Gradual unfreezing starts with everything, so that the optimizer knows all of it. Adapters free themselves.
-    """
-    if params.strategy not in {"full", "gradual"}:
+    """Leave only what the strategy trains with gradients; gradual starts with everything, for the optimizer's sake."""
+    if params.strategy not in {"full", "contrastive", "gradual"}:
         layers = min(params.layers, len(encoder_layers(model.encoder)))
         unfreeze(model, layers if params.strategy == "partial" else 0)
 
@@ -27,8 +24,7 @@ def freeze(model: Specialist, params: Finetuning) -> None:
 def add_adapters(encoder: nn.Module, params: Lora) -> "LoraModel":
     """Put low-rank adapters (Hu et al., 2021) beside every linear layer of the transformer layers, and freeze the rest.
 
-    They start at zero: the encoder computes what it did. `merge_and_unload` of what is returned puts what they learned
-    into the weights beside them, in place.
+    They start at zero; `merge_and_unload` of what is returned puts what they learned into the weights, in place.
     """
     from peft import LoraConfig
     from peft.tuners.lora import LoraModel
@@ -40,13 +36,9 @@ def add_adapters(encoder: nn.Module, params: Lora) -> "LoraModel":
 
 
 def unfrozen_layers(step: int, total: int, layers: int) -> int:
-    """How many layers learn beside the head in this step (from 1), the embeddings being the last of them.
+    """How many layers, 0 to layers + 1, learn beside the head in this step (from 1), the embeddings being the last.
 
-    Gradual unfreezing (Howard & Ruder, 2018): none at first, then one more from the top per equal share of the first
-    half of `total` steps. A function of its arguments alone, so that a resumed training goes on where it was.
-
-    Returns:
-        0 up to layers + 1.
+    Gradual unfreezing (Howard & Ruder, 2018): one more from the top per equal share of the first half of `total` steps.
     """
     groups = layers + 1
     return min(groups, int((step - 1) * groups / (UNFREEZING_SHARE * total)))

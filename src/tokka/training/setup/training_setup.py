@@ -1,11 +1,13 @@
 """All that one fine-tuning works on, put together in the order in which it is needed."""
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,11 +21,12 @@ from tokka.model import profile
 from tokka.model.base import BaseModelFolder
 from tokka.model.configuration import EncoderConfig, has_token_types, read_encoder_config, token_capacity
 from tokka.model.network import Specialist, load_encoder
-from tokka.model.tokenising import Ids, TextEncoder
+from tokka.model.tokenising import TextEncoder
 from tokka.params import Params
-from tokka.training.setup.augmentation import AugmentedEpochs, changes_texts
+from tokka.training.setup.augmentation import AugmentedEpochs
 from tokka.training.setup.datamodule import PreparedRows, Rows, Targets, read_rows
-from tokka.training.setup.precision import Precision, choose_device, choose_threads, has_fast_bf16
+from tokka.training.setup.few_rows import resolved, with_names
+from tokka.training.setup.precision import Precision, choose_device, has_fast_bf16
 from tokka.training.setup.strategies import add_adapters, freeze
 from tokka.training.setup.unlabelled import Unlabelled, read_unlabelled
 from tokka.training.setup.vocabulary import TrimmedVocabulary
@@ -34,14 +37,17 @@ if TYPE_CHECKING:
 # On a processor, with dropout and texts of message length, plain attention trains 10 % faster than SDPA, and its
 # ONNX form answers 10 % faster; longer texts need SDPA's small memory.
 PLAIN_ATTENTION_TOKENS = 128
+# More threads than this gain little at the batch sizes of a small encoder, and cost processor seconds.
+USEFUL_THREADS = 4
 
 
 @dataclass
 class TrainingSetup:
     """The model on its trimmed vocabulary, the rows in the same numbers, and the facts that export writes down.
 
-    validation: the rows in the numbers of the full vocabulary. adapters: those of strategy lora, until they are
-    merged. class_weights: (labels,). unlabelled: texts to practise on first, and the table that they came from.
+    validation: the rows in the numbers of the full vocabulary. adapters: those of strategy lora, until they are merged.
+    class_weights: (labels,). competes: the linear head is kept where it is better. unlabelled: texts to practise on
+    first, and the table that they came from.
     """
 
     params: Params
@@ -55,6 +61,7 @@ class TrainingSetup:
     max_tokens: int
     adapters: "LoraModel | None" = None
     class_weights: Tensor | None = None
+    competes: bool = False
     unlabelled: Unlabelled = field(default_factory=Unlabelled)
     unlabelled_file: Path | None = None
 
@@ -71,7 +78,7 @@ class TrainingSetup:
         assert asked != "auto", "the timing comes first"
         return asked
 
-    def specification(self) -> dict[str, Any]:
+    def specification(self) -> dict[str, object]:
         """What another process makes the same training of, as plain data."""
         return {
             "params": self.params.model_dump(mode="json", exclude_none=True),
@@ -87,39 +94,35 @@ def prepare_training(
     """Tokenise, load the encoder, trim its vocabulary; `unlabelled` is the table behind `adaptation.source`.
 
     Raises:
-        UsageError: params that contradict each other.
-        TokkaError: a split is empty, a class has no training row, there is one class only, targets are constant.
+        TokkaError, UsageError: a split is empty, nothing can be learned, or params contradict each other.
         Refused: the base model's weights do not fit its configuration.
     """
-    finetuning, balanced = params.finetuning, params.finetuning.class_weights == "balanced"
-    if balanced and prepared.task == "regression":
-        raise UsageError("finetuning.class_weights: balanced needs classes, the task is regression", "set it to none")
+    balanced, competes = params.finetuning.class_weights == "balanced", params.finetuning.strategy == "auto"
     config = read_encoder_config(base.path / "config.json")
     max_tokens = _bounded_tokens(params, config)
     encoder = TextEncoder(base.path / "tokenizer.json", max_tokens)
     train, validation = read_rows(prepared, "train", encoder), read_rows(prepared, "validation", encoder)
-    check_targets(prepared, train)
+    check_targets(prepared, train, balanced)
+    finetuning = resolved(params.finetuning, len(train.ids), len(prepared.labels))
+    params = params.model_copy(update={"finetuning": finetuning})
     model, adapters = _build(prepared, params, base, train, max_tokens)
-    noise = AugmentedEpochs(prepared, encoder, finetuning) if changes_texts(finetuning.augmentation) else None
+    changed = max(finetuning.augmentation.typos, finetuning.augmentation.case) > 0
+    noise = AugmentedEpochs(prepared, encoder, finetuning) if changed else None
+    train = train if changed else with_names(train, prepared.labels, params, encoder)
     practice = read_unlabelled(prepared, params, encoder, unlabelled)
-    vocabulary = _trim(model, noise, [*train.ids, *validation.ids, *practice.ids, practice.special])
+    # The embeddings of these tokens stay, and of those that noise may make of them.
+    noisy_ids = noise.used_ids(model.encoder.get_input_embeddings().num_embeddings) if noise else ()  # type: ignore[operator]
+    used = (train.ids, validation.ids, practice.ids, [practice.special], noisy_ids)
+    vocabulary = TrimmedVocabulary(model.encoder, chain.from_iterable(used))
     # Token types tell the texts of a pair apart; for single texts they are all zero and left out.
     token_types = params.task.text_pair is not None and has_token_types(config)
     setup = TrainingSetup(
-        params=params,
-        base=base,
-        prepared=prepared,
-        config=config,
-        model=model,
+        params=params, base=base, prepared=prepared, config=config, model=model,
         data=PreparedRows(train, validation, finetuning, vocabulary, token_types=token_types, noise=noise),
-        validation=validation,
-        vocabulary=vocabulary,
-        max_tokens=max_tokens,
-        adapters=adapters,
+        validation=validation, vocabulary=vocabulary, max_tokens=max_tokens, adapters=adapters,
         class_weights=balanced_weights(train.targets) if balanced else None,
-        unlabelled=practice.translated(vocabulary),
-        unlabelled_file=unlabelled,
-    )
+        competes=competes, unlabelled=practice.translated(vocabulary), unlabelled_file=unlabelled,
+    )  # fmt: skip
     # There is nothing to time without bf16 arithmetic, or without a training step.
     steps = finetuning.strategy != "frozen" or params.adaptation.method != "none"
     if finetuning.precision == "auto" and not (steps and has_fast_bf16()):
@@ -135,13 +138,12 @@ def balanced_weights(targets: Targets) -> Tensor:
     return torch.from_numpy(weights.astype(np.float32))
 
 
-def check_targets(prepared: Prepared, train: Rows) -> None:
-    """Refuse targets from which nothing can be learned.
-
-    Raises:
-        TokkaError: fewer than two classes, a class without training rows, or a constant value.
-    """
+def check_targets(prepared: Prepared, train: Rows, balanced: bool) -> None:
+    """Refuse (TokkaError) fewer than two classes, a class without training rows, or a constant value."""
     if prepared.task == "regression":
+        if balanced:
+            hint = "set it to none"
+            raise UsageError("finetuning.class_weights: balanced needs classes, the task is regression", hint)
         if float(np.ptp(train.targets)) == 0.0:
             raise TokkaError("every training target has the same value", "check task.target")
         return
@@ -161,7 +163,8 @@ def check_targets(prepared: Prepared, train: Rows) -> None:
 @contextmanager
 def own_randomness_and_threads(params: Params) -> Iterator[int]:
     """Seed and thread count for one training; the caller's are as before afterwards."""
-    before, threads = torch.get_num_threads(), choose_threads(params.finetuning)
+    before = torch.get_num_threads()
+    threads = params.finetuning.threads or min(USEFUL_THREADS, len(os.sched_getaffinity(0)))
     torch.set_num_threads(threads)
     try:
         with torch.random.fork_rng(), threadpool_limits(threads, user_api="blas"):
@@ -169,14 +172,6 @@ def own_randomness_and_threads(params: Params) -> Iterator[int]:
             yield threads
     finally:
         torch.set_num_threads(before)
-
-
-def _trim(model: Specialist, noise: AugmentedEpochs | None, used: list[Ids]) -> TrimmedVocabulary:
-    """Keep the embeddings of these tokens, and of those that noise may make of them."""
-    noisy_ids = noise.used_ids(model.encoder.get_input_embeddings().num_embeddings) if noise else ()  # type: ignore[operator]
-    vocabulary = TrimmedVocabulary(model.encoder, [*used, *noisy_ids])
-    vocabulary.trim(model.encoder)
-    return vocabulary
 
 
 def _bounded_tokens(params: Params, config: EncoderConfig) -> int:
@@ -189,7 +184,6 @@ def _bounded_tokens(params: Params, config: EncoderConfig) -> int:
 def _build(
     prepared: Prepared, params: Params, base: BaseModelFolder, train: Rows, max_tokens: int
 ) -> tuple[Specialist, "LoraModel | None"]:
-    """The network with what the strategy freezes, the attention that is fastest for these lengths, and the adapters."""
     outputs, finetuning = max(1, len(prepared.labels)), params.finetuning
     model = Specialist(load_encoder(base.path), outputs=outputs, pooling=params.model.pooling)
     if prepared.task == "regression":

@@ -31,11 +31,7 @@ class Unlabelled:
 
 
 def read_unlabelled(prepared: Prepared, params: Params, encoder: TextEncoder, path: Path | None) -> Unlabelled:
-    """Tokenise what `adaptation` practises on; nothing when its method is none.
-
-    Raises:
-        TokkaError, UsageError: as `unlabelled_texts`.
-    """
+    """Tokenise what `adaptation` practises on; nothing when its method is none. Raises what `unlabelled_texts` does."""
     if params.adaptation.method == "none":
         return Unlabelled()
     texts = unlabelled_texts(prepared, params, path)

@@ -15,7 +15,7 @@ from tokka.model.tokenising import Ids
 
 
 class TrimmedVocabulary:
-    """The used token ids, and the maps between them and their places in the trimmed table."""
+    """The used token ids, whose small table the encoder gets, and the maps between them and their places in it."""
 
     def __init__(self, encoder: nn.Module, used: Iterable[Ids]) -> None:
         self._full: nn.Embedding = encoder.get_input_embeddings()  # type: ignore[operator]
@@ -23,9 +23,6 @@ class TrimmedVocabulary:
         # RoBERTa and its kin count positions by comparing ids with the padding id: it must keep its number.
         kept = np.arange(self.padding + 1)
         self.ids: NDArray[np.int64] = np.unique(np.concatenate([*used, kept]))
-
-    def trim(self, encoder: nn.Module) -> None:
-        """Put the small table into the encoder."""
         rows = self._full.weight.detach()[torch.from_numpy(self.ids)].clone()
         small = nn.Embedding(rows.shape[0], rows.shape[1], padding_idx=self.padding, _weight=rows)
         small.weight.requires_grad_(self._full.weight.requires_grad)

@@ -1,76 +1,41 @@
 import random
+import tempfile
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tests.unit.data.corpus import params_for, texts
+from tokka import files
 from tokka.data import normalising
-from tokka.data.preparation import deduplication, prepared, preprocessing, splitting
+from tokka.data import rows as canonical
+from tokka.data.preparation import near, ordering, prepared, preprocessing
 from tokka.data.rows import Row
 from tokka.errors import Refused
+from tokka.params import Params
 
 PARAMS = params_for("x.csv", preprocessing={"minimum_class_size": 2})
-words = st.text(alphabet="abcdeéAB .!?\u200b\n", min_size=1, max_size=12).filter(lambda text: text.strip(" \u200b\n"))
-row = st.builds(lambda text, target: Row(text, target=target), words, st.sampled_from(["a", "b", "c"]))
-rows_of = st.lists(row, min_size=1, max_size=40)
-SHARES = {"validation_share": 0.2, "test_share": 0.3}
 
 
 def corpus(count: int, labels: str = "abc") -> list[Row]:
     return [Row(text, target=labels[number % len(labels)]) for number, text in enumerate(texts(count))]
 
 
-@given(st.text(max_size=60))
-def test_normalising_twice_changes_nothing(text: str) -> None:
-    assert normalising.normalise(normalising.normalise(text)) == normalising.normalise(text)
-    assert normalising.key(normalising.normalise(text)) == normalising.key(text)
+class Result(NamedTuple):
+    splits: dict[str, list[Row]]
+    labels: list[str]
+    summary: dict[str, Any]
 
 
-@given(rows_of, rows_of)
-def test_a_row_stays_in_its_split_as_data_grows(old: list[Row], new: list[Row]) -> None:
-    before = {one.text: splitting.membership(one, **SHARES) for one in old}
-    after = {one.text: splitting.membership(one, **SHARES) for one in [*new, *old]}
-    assert before == {text: after[text] for text in before}
-
-
-@given(rows_of, rows_of)
-def test_what_was_trained_on_never_becomes_test(old: list[Row], new: list[Row]) -> None:
-    """Lent rows included, for classes with two training texts; a conflict would change a text's class, so none here."""
-    labels = {normalising.key(one.text): one.target for one in [*new, *old]}
-    first = sorted({Row(one.text, target=labels[normalising.key(one.text)]) for one in old})
-    second = sorted({Row(one.text, target=labels[normalising.key(one.text)]) for one in [*old, *new]})
-    training = [one for one in first if splitting.membership(one, **SHARES) == "train"]
-    large = {
-        label for label in "abc" if len({normalising.key(one.text) for one in training if one.target == label}) > 1
-    }
-    trained = {one for one, split in zip(first, splitting.split(first, **SHARES), strict=True) if split == "train"}
-    tested = {one for one, split in zip(second, splitting.split(second, **SHARES), strict=True) if split == "test"}
-    assert not {one for one in trained & tested if one.target in large}
-
-
-@given(rows_of)
-def test_merging_twice_changes_nothing_and_order_does_not_matter(rows: list[Row]) -> None:
-    once = deduplication.merge(rows)
-    assert deduplication.merge(once.rows).rows == once.rows
-    assert deduplication.merge(list(reversed(rows))).rows == once.rows
-    assert once.duplicates == len(rows) - len({one.text for one in rows})
-
-
-@settings(max_examples=30, deadline=None)
-@given(rows_of)
-def test_no_text_stands_in_two_splits(rows: list[Row]) -> None:
-    merged = deduplication.merge(rows).rows
-    splits = splitting.split(merged, **SHARES)
-    stays = deduplication.across_splits(merged, splits, 0.8)
-    keys: dict[str, set[str]] = {}
-    for one, split, stay in zip(merged, splits, stays, strict=True):
-        assert stay or split != "test"
-        if stay:
-            keys.setdefault(normalising.key(one.text), set()).add(split)
-    assert all(len(found) == 1 for found in keys.values())
+def decide(rows: list[Row], official_test: list[Row] | None, params: Params) -> Result:
+    """What `prepare` wrote."""
+    with tempfile.TemporaryDirectory() as place:
+        out = Path(place) / "out"
+        summary = preprocessing.prepare(rows, official_test, params, out)
+        names = ("train", "validation", "test")
+        splits = {name: list(canonical.stream(out / f"{name}.parquet", params.task)) for name in names}
+        return Result(splits, files.read_json(out / "labels.json")["labels"], summary)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -97,42 +62,30 @@ def test_prepared_folder_and_its_loader(tmp_path: Path) -> None:
 
 def test_near_duplicate_of_a_test_row_leaves_training_and_the_test_row_stays() -> None:
     base = corpus(150)
-    tested = {one.text for one in preprocessing.decide(base, None, PARAMS).splits["test"]}
+    tested = {one.text for one in decide(base, None, PARAMS).splits["test"]}
     copies = [Row(f"{text} {end}", target="a") for text in sorted(tested) for end in ("!", "x")]
-    grown = preprocessing.decide([*base, *copies], None, params_for("x", preprocessing={"near_threshold": 0.8}))
+    grown = decide([*base, *copies], None, params_for("x", preprocessing={"near_threshold": 0.8}))
     assert tested <= {one.text for one in grown.splits["test"]}
-    held = [deduplication.shingles(normalising.key(one.text)) for one in grown.splits["test"]]
+    held = [near.shingles(normalising.key(one.text)) for one in grown.splits["test"]]
     for one in [*grown.splits["train"], *grown.splits["validation"]]:
-        found = deduplication.shingles(normalising.key(one.text))
-        assert max(deduplication.similarity(found, other) for other in held) < 0.8
-
-
-def test_conflicting_labels_majority_then_most_recent_then_alphabet() -> None:
-    def kept(*members: tuple[str, str]) -> str:
-        return str(deduplication.merge(Row("x", target=label, time=time) for label, time in members).rows[0].target)
-
-    assert kept(("a", "9"), ("b", "1"), ("b", "2")) == "b"
-    assert kept(("a", "2026-02-01"), ("b", "2026-01-01")) == "a"
-    assert kept(("b", ""), ("a", "")) == "a"
-    assert deduplication.merge([Row("x", target="a"), Row("x", target="b")]).conflicts == 1
-
-
-def test_conflicting_numbers_give_their_mean() -> None:
-    assert deduplication.merge([Row("x", target=1.0), Row("x", target=2.0)]).rows == [Row("x", target=1.5)]
+        found = near.shingles(normalising.key(one.text))
+        assert max(near.similarity(found, other) for other in held) < 0.8
 
 
 def test_rows_of_a_group_stay_together() -> None:
     rows = [one._replace(group=f"customer {number % 20}") for number, one in enumerate(corpus(200))]
-    found = preprocessing.decide(rows, None, PARAMS).splits
+    found = decide(rows, None, params_for("x.csv", task={"group": "customer"})).splits
     groups = [{one.group for one in members} for members in found.values()]
     assert not (groups[0] & groups[1] or groups[0] & groups[2] or groups[1] & groups[2])
 
 
 def test_a_group_of_the_official_test_leaves_training() -> None:
-    params = params_for("x.csv", data={"test": "test.csv"}, preprocessing={"deduplicate": "none"})
+    params = params_for(
+        "x.csv", task={"group": "customer"}, data={"test": "test.csv"}, preprocessing={"deduplicate": "none"}
+    )
     rows = [one._replace(group=f"customer {number % 20}") for number, one in enumerate(corpus(200))]
     official = [one._replace(text=f"quite another matter {number}") for number, one in enumerate(rows[:3])]
-    result = preprocessing.decide(rows, official, params)
+    result = decide(rows, official, params)
     assert sorted(result.splits["test"]) == sorted(official)
     trained = [*result.splits["train"], *result.splits["validation"]]
     assert {one.group for one in trained} == {f"customer {number}" for number in range(3, 20)}
@@ -142,13 +95,13 @@ def test_a_group_of_the_official_test_leaves_training() -> None:
 
 def test_rows_without_groups_share_none_with_the_official_test() -> None:
     params = params_for("x.csv", data={"test": "test.csv"})
-    result = preprocessing.decide(corpus(200), [Row("quite another matter", target="a")], params)
+    result = decide(corpus(200), [Row("quite another matter", target="a")], params)
     assert result.summary["rows_of_test_groups"] == 0
     assert result.summary["rows"]["train"] > 100
 
 
 def test_an_empty_name_of_a_test_file_is_none() -> None:
-    with_none, with_empty = (preprocessing.decide(corpus(200), None, params_for("x.csv", data={"test": test}))
+    with_none, with_empty = (decide(corpus(200), None, params_for("x.csv", data={"test": test}))
                              for test in (None, ""))  # fmt: skip
     assert with_empty == with_none
 
@@ -156,14 +109,14 @@ def test_an_empty_name_of_a_test_file_is_none() -> None:
 def test_every_class_has_rows_in_every_split() -> None:
     rows = [one._replace(target=f"class {number % 30:02}") for number, one in enumerate(corpus(300))]
     params = params_for("x", preprocessing={"minimum_class_size": 5, "deduplicate": "exact"})
-    result = preprocessing.decide(rows, None, params)
+    result = decide(rows, None, params)
     assert result.summary["classes_absent"] == {}
     assert len(result.labels) == 30
 
 
 def test_small_classes_are_dropped_counted_and_named() -> None:
     rows = [*corpus(120), Row("a rare one", target="rare"), Row("another rare one", target="rare")]
-    result = preprocessing.decide(rows, None, params_for("x"))
+    result = decide(rows, None, params_for("x"))
     assert result.summary["dropped_classes"] == {"rare": 2}
     assert result.summary["dropped_rows"] == 2
     assert "rare" not in result.labels
@@ -173,7 +126,7 @@ def test_official_test_is_taken_as_it_is_and_leaves_training() -> None:
     params = params_for("x.csv", data={"test": "test.csv"}, preprocessing={"minimum_class_size": 2})
     rows = corpus(150)
     official = [*rows[:10], rows[0], Row("something else entirely", target="a")]
-    result = preprocessing.decide(rows, official, params)
+    result = decide(rows, official, params)
     assert sorted(result.splits["test"]) == sorted(official)
     trained = {one.text for name in ("train", "validation") for one in result.splits[name]}
     assert not trained & {one.text for one in official}
@@ -190,7 +143,7 @@ def test_official_test_is_taken_as_it_is_and_leaves_training() -> None:
 )
 def test_too_few_classes_are_refused(rows: list[Row], words: str) -> None:
     with pytest.raises(Refused) as error:
-        preprocessing.decide(rows, None, params_for("x"))
+        decide(rows, None, params_for("x"))
     assert words in error.value.message
     assert "\n" not in error.value.message
 
@@ -198,7 +151,7 @@ def test_too_few_classes_are_refused(rows: list[Row], words: str) -> None:
 def test_official_test_with_a_class_of_its_own_is_refused() -> None:
     params = params_for("x.csv", data={"test": "test.csv"})
     with pytest.raises(Refused, match=r"data\.source lacks, such as 'alien'"):
-        preprocessing.decide(corpus(100), [Row("new", target="alien")], params)
+        decide(corpus(100), [Row("new", target="alien")], params)
 
 
 def test_regression_rows(tmp_path: Path) -> None:
@@ -209,4 +162,28 @@ def test_regression_rows(tmp_path: Path) -> None:
     assert pq.read_table(tmp_path / "train.parquet")["target"].type == "double"
     assert summary["classes"] == {}
     with pytest.raises(Refused, match="one value only"):
-        preprocessing.decide([one._replace(target=1.0) for one in rows], None, params)
+        decide([one._replace(target=1.0) for one in rows], None, params)
+
+
+@pytest.mark.parametrize("settings", [{}, {"deduplicate": "exact"}, {"deduplicate": "none"}, {"near_threshold": 0.6}])
+def test_batches_of_any_size_give_the_same(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator, base = random.Random(1), corpus(200)
+    copies = [Row(one.text + generator.choice(["", "!", " x"]), target=generator.choice("abc")) for one in base * 2]
+    params = params_for("x.csv", data={"test": "test.csv"}, preprocessing={"minimum_class_size": 2, **settings})
+    rows, official = [*base, *copies, Row("rare", target="d")], base[3:30:9]
+    whole = preprocessing.prepare(rows, official, params, tmp_path / "whole")
+    monkeypatch.setattr(canonical, "BATCH_ROWS", 37)
+    monkeypatch.setattr(ordering, "RUN_ROWS", 5)
+    monkeypatch.setattr(near, "COMPARED", 11)
+    monkeypatch.setattr(near, "SKETCHED", 3)
+    monkeypatch.setattr(near, "REMEMBERED", 20)
+    assert preprocessing.prepare(rows, official, params, tmp_path / "parts") == whole
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"whole", "parts"}
+
+
+def test_a_batch_of_long_texts_is_a_short_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(canonical, "BATCH_CHARACTERS", 100)
+    assert [len(batch) for batch in canonical.batches([Row("x" * 60, target="a")] * 5)] == [2, 2, 1]

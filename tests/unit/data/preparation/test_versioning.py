@@ -18,7 +18,8 @@ def validated(folder: Path, params: Params, labels: str = "ab") -> Path:
     """A folder as `validate_source` leaves it, without Great Expectations."""
     made = [Row(text, target=labels[number % len(labels)]) for number, text in enumerate(texts(90))]
     rows.write(folder / "rows.parquet", rows.to_table(made, params.task))
-    rows.write(folder / "test.parquet", rows.to_table([], params.task))
+    for name in rows.OFFICIAL:
+        rows.write(folder / f"{name}.parquet", rows.to_table([], params.task))
     return folder
 
 
@@ -92,3 +93,16 @@ def test_changed_rows_do_not_verify(tmp_path: Path, write: Write) -> None:
     rows.write(made / "train.parquet", table.set_column(2, "target", [column]))
     with pytest.raises(TokkaError, match="has digest"):
         versioning.verify(made, params)
+
+
+def test_a_remote_in_s3_gives_what_it_was_sent(tmp_path: Path, bucket: str) -> None:
+    params = params_for("x.csv")
+    source = validated(tmp_path / "rows", params)
+
+    def at(name: str) -> Settings:
+        return home(tmp_path, name).model_copy(update={"remote": f"{bucket}/dvc"})
+
+    first = versioning.preprocess(source, params, at("one"), tmp_path / "a")
+    second = versioning.preprocess(source, params, at("two"), tmp_path / "b")
+    assert (first["origin"], second["origin"]) == ("computed", "fetched")
+    assert (first["digest"], first["lock"]) == (second["digest"], second["lock"])

@@ -6,13 +6,11 @@ import pytest
 
 from tests.unit.data.corpus import ROOT, Write, csv_of, params_for
 from tokka.data import rows
-from tokka.data.validation import suite as suites
 from tokka.data.validation import validation
 from tokka.errors import Refused, TokkaError, UsageError
 from tokka.settings import Settings
 
 SUITE = ROOT / "data/expectations/messages.json"
-COLUMNS = ["text", "target"]
 
 
 def changed_suite(tmp_path: Path, change: Any) -> Path:
@@ -21,58 +19,6 @@ def changed_suite(tmp_path: Path, change: Any) -> Path:
     path = tmp_path / "suite.json"
     path.write_text(json.dumps(tree))
     return path
-
-
-def empty(tree: dict[str, Any]) -> None:
-    tree["expectations"] = []
-
-
-def no_row_count(tree: dict[str, Any]) -> None:
-    tree["expectations"] = [entry for entry in tree["expectations"] if entry["type"] != suites.ROW_COUNT]
-
-
-def only_warnings(tree: dict[str, Any]) -> None:
-    for entry in tree["expectations"]:
-        entry["severity"] = "warning"
-
-
-def no_target(tree: dict[str, Any]) -> None:
-    tree["expectations"] = [entry for entry in tree["expectations"] if entry["kwargs"].get("column") != "target"]
-
-
-@pytest.mark.parametrize("change", [empty, no_row_count, only_warnings, no_target])
-def test_suite_that_could_stop_nothing_is_refused(tmp_path: Path, change: Any) -> None:
-    found = suites.load(changed_suite(tmp_path, change))
-    with pytest.raises(Refused) as error:
-        suites.applicable(found, params_for("x.csv"), COLUMNS)
-    assert "\n" not in error.value.message
-
-
-def test_nothing_critical_in_params_is_wrong_use() -> None:
-    with pytest.raises(UsageError, match=r"validation\.critical is empty"):
-        suites.applicable(suites.load(SUITE), params_for("x.csv", validation={"critical": []}), COLUMNS)
-
-
-@pytest.mark.parametrize("content", ["", "[]", '{"expectations": [{}]}', '{"expectations": 1}'])
-def test_suite_that_is_none_is_wrong_use(tmp_path: Path, content: str) -> None:
-    (tmp_path / "suite.json").write_text(content)
-    with pytest.raises(UsageError, match=r"suite\.json"):
-        suites.load(tmp_path / "suite.json")
-
-
-def test_severity_must_exist(tmp_path: Path) -> None:
-    path = changed_suite(tmp_path, lambda tree: tree["expectations"][0].update(severity="deadly"))
-    with pytest.raises(UsageError, match="'deadly', allowed are critical, warning, info"):
-        suites.load(path)
-
-
-def test_the_task_chooses_its_expectations() -> None:
-    found = suites.load(SUITE)
-    regression = params_for("x.csv", task={"type": "regression", "target": "score"})
-    notes = [str(entry.meta["notes"]) for entry in suites.applicable(found, regression, COLUMNS)]
-    assert "The target has more than one value" in notes
-    assert not any("class" in note for note in notes)
-    assert not any("time" in note for note in notes)
 
 
 @pytest.mark.slow
@@ -169,3 +115,38 @@ def test_missing_source_and_empty_source(settings: Settings, tmp_path: Path) -> 
         validation.validate_source(params_for("nowhere.csv"), settings, tmp_path / "out")
     with pytest.raises(UsageError, match=r"data\.source is empty"):
         validation.validate_source(params_for(""), settings, tmp_path / "out")
+
+
+def test_markup_in_rows_is_text_in_the_docs(write: Write, tmp_path: Path, settings: Settings) -> None:
+    odd = '"<script>x</script><meta http-equiv=refresh content=0></table> $x ${y}",<b>none</b>\n'
+    path = write("a.csv", csv_of(100) + "".join(odd.replace("$x", str(number)) for number in range(30)))
+    validation.validate_source(params_for(path), settings, tmp_path / "out")
+    page = (tmp_path / "out/docs.html").read_text(encoding="utf-8")
+    assert "content=0" in page
+    assert not [tag for tag in ("<meta http-equiv=refresh", "<script", "<b>none</b>") if tag in page]
+
+
+@pytest.mark.slow
+def test_batches_of_any_size_leave_the_same(
+    write: Write, tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = csv_of(90).splitlines()
+    lines[40:40] = ["broken", "?! ?!,pay", "old,gone"]
+    data = {"labels": {"gone": None, "ship": "send"}, "test": str(write("test.csv", csv_of(30)))}
+    params = params_for(write("a.csv", "\n".join([*lines, "broken"]) + "\n"), data=data)
+    feedback = write("feedback.jsonl", '{"text": "new words", "label": "ship"}\n{"text": "one more", "label": "pay"}\n')
+    whole = validation.validate_source(params, settings, tmp_path / "whole", feedback)
+    monkeypatch.setattr(rows, "BATCH_ROWS", 8)
+    elsewhere = settings.model_copy(update={"home": tmp_path / "another"})
+    assert validation.validate_source(params, elsewhere, tmp_path / "parts", feedback) == whole
+    for name in ("rows", "test", "validation"):
+        assert rows.load(tmp_path / f"parts/{name}.parquet") == rows.load(tmp_path / f"whole/{name}.parquet")
+    quarantine = (tmp_path / "parts/quarantine.jsonl").read_text()
+    assert quarantine == (tmp_path / "whole/quarantine.jsonl").read_text()
+    assert [json.loads(line)["line"] for line in quarantine.splitlines()] == [41, 95]
+
+
+def test_refused_rows_leave_the_quarantine_and_nothing_else(write: Write, tmp_path: Path, settings: Settings) -> None:
+    with pytest.raises(Refused, match="rows are quarantined"):
+        validation.validate_source(params_for(write("a.csv", csv_of(5) + "one\n")), settings, tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["quarantine.jsonl"]

@@ -13,7 +13,7 @@ from tokka.deployment.judge import e_processes
 from tokka.deployment.judge.evidence import Traffic
 from tokka.deployment.judge.live_judge import is_calm, judge_traffic, judge_watch
 from tokka.deployment.judge.verdict import METRICS
-from tokka.params import Canary
+from tokka.sections_serving import Canary
 
 CANARY = Canary()
 SHARE = 0.25
@@ -30,34 +30,6 @@ def traffic(n: int, rate: float, on_canary: float, seed: int, share: float = SHA
     columns = {name: np.zeros(n) for name in ("failed", "slow", "wrong", "replayed", "refused")} | {column: event}
     order = np.arange(n, dtype=float)
     return Traffic(canary=canary, share=np.full(n, share), key=order, told=order, **columns)
-
-
-def test_the_excess_process_is_the_published_formula():
-    share, x = np.array([0.05, 0.05, 0.25, 0.5]), np.array([1.0, 0.0, 1.0, 1.0])
-    expected = 0.0
-    for ratio in (1.5, 2, 3, 5, 8, 12):
-        p = ratio * share / (ratio * share + 1 - share)
-        expected += np.prod((p / share) ** x * ((1 - p) / (1 - share)) ** (1 - x)) / 6
-    assert math.exp(e_processes.excess_on_canary(x, share)[-1]) == pytest.approx(expected)
-
-
-def test_the_bets_are_the_published_formulas():
-    d, x, delta = np.array([1.0, -1, 0, -1, 0.5]), np.array([0.0, 1, 0.5]), 0.03
-    back = np.mean([np.prod(1 - stake * d) for stake in e_processes.STAKES])
-    good = np.mean([np.prod(1 + stake * (d + delta) / (1 + delta)) for stake in e_processes.STAKES])
-    apart = np.mean([np.prod(1 + stake * (delta - x)) for stake in e_processes.STAKES])
-    assert math.exp(e_processes.against_no_worse(d)[-1]) == pytest.approx(back)
-    assert math.exp(e_processes.against_worse_by(d, delta)[-1]) == pytest.approx(good)
-    assert math.exp(e_processes.against_disagreement(x, delta)[-1]) == pytest.approx(apart)
-
-
-def test_equal_models_are_certified_without_labels_as_fast_as_the_notes_measured():
-    random = np.random.default_rng(0)
-    needed = []
-    for _ in range(200):
-        log_e = e_processes.against_disagreement((random.random(3000) < 0.005).astype(float), 0.02)
-        needed.append(int(np.argmax(log_e >= math.log(20))) + 1)
-    assert 450 <= np.median(needed) <= 530  # the notes: 489
 
 
 def test_long_evidence_does_not_overflow():
@@ -103,22 +75,6 @@ def test_the_last_step_asks_for_proof(n, on_canary, verdict):
     assert (last.values["errors_proof"] >= last.values["errors_proof_limit"]) == (verdict == "promote")
 
 
-def test_the_proof_is_the_formula_it_says_it_is():
-    w, x, y = np.array([0.05, 0.5, 0.25, 0.25]), np.array([1.0, 0, 1, 0]), np.array([1.0, 1, 0, 0])
-    z = y * x / w - y * (1 - x) / (1 - w)
-    expected = np.mean([np.prod(1 + stake * w * (0.02 - z)) for stake in e_processes.STAKES])
-    assert math.exp(e_processes.against_excess_of(0.02, y, x, w)[-1]) == pytest.approx(expected)
-
-
-def test_an_excess_of_the_margin_is_promoted_on_less_often_than_alpha():
-    promoted = 0
-    for seed in range(200):
-        requests = traffic(3000, 0.02, 0.04, seed, share=0.5)
-        log_e = e_processes.against_excess_of(0.02, requests.failed, requests.canary, requests.share)
-        promoted += e_processes.highest(log_e) >= math.log(1 / CANARY.alpha)
-    assert promoted / 200 <= CANARY.alpha
-
-
 def test_after_a_promotion_a_rate_far_above_the_usual_one_rolls_back():
     before, after = traffic(500, 0.01, 0.01, 7), traffic(300, 0.2, 0.2, 8, share=0.0)
     assert judge_watch(before, after, CANARY).verdict == "roll_back"
@@ -146,6 +102,27 @@ def test_replayed_requests_do_not_outvote_live_ones(column):
     assert doubtful.verdict == "hold" and "live requests" in doubtful.reasons[0]
     both = traffic(60, 0.5, 0.5, 6, share=0.5, column=column)
     assert "live requests" not in judge_traffic(with_replayed(both, good), 0.5, CANARY, last=True).reasons[0]
+
+
+@pytest.mark.parametrize("column", ["failed", "slow"])
+def test_one_caller_s_good_requests_do_not_outvote_what_fails_for_the_others(column):
+    """It may send as many as fill every step, each as another user: the others' failures hold the rollout."""
+
+    def by(caller, found):
+        return Traffic(**{**vars(found), "caller": np.broadcast_to(np.asarray(caller, dtype=float), found.size)})
+
+    good, few = traffic(3000, 0.0, 0.0, 3, share=0.5), traffic(30, 0.0, 1.0, 4, share=0.5, column=column)
+    few = Traffic(**{**vars(few), "key": np.arange(30.0) % 3})
+
+    def judged(others, flood):
+        both = with_replayed(others, flood)
+        return judge_traffic(Traffic(**{**vars(both), "replayed": both.replayed * 0}), 0.5, CANARY, last=True)
+
+    doubtful = judged(by(1 + np.arange(30) % 3, few), by(9, good))
+    assert doubtful.verdict == "hold" and "live requests" in doubtful.reasons[0]
+    # Where nobody else asks there is nobody to be outvoted, and a calm few change nothing.
+    calm = traffic(30, 0.0, 0.0, 4, share=0.5)
+    assert judged(by(9, calm), by(9, good)).verdict == judged(by(1, calm), by(9, good)).verdict == "promote"
 
 
 def test_a_watch_is_not_calm_half_the_way_to_a_rollback():

@@ -10,7 +10,7 @@ from tokka.deployment.judge.live_judge import judge_ab
 from tokka.deployment.judge.phases import Evidence, next_action
 from tokka.deployment.record.state import Revision, State
 from tokka.deployment.record.target import Answer, Observed
-from tokka.params import Canary
+from tokka.sections_serving import Canary
 
 ONE, TWO = Revision(version="1", digest="a" * 64), Revision(version="2", digest="b" * 64)
 CANARY = Canary(steps=(0.1, 0.5), step_requests=50, shadow_rows=100, error_margin=0.3, slow_margin=0.3)
@@ -47,6 +47,16 @@ def test_warm_up_waits_for_a_worker_a_split_and_sound_predictions():
     assert topic(seen(WARM, TWO), SOUND) == "warm"
     by_version = seen(WARM).model_copy(update={"ready": ("2",)})
     assert next_action(WARM, Evidence(by_version, smoke=SOUND), CANARY, 101.0).changes == {"phase": "shadow"}
+
+
+def test_a_version_that_cannot_start_says_why_to_the_end():
+    told = seen(WARM, ONE, problems={TWO.digest: "its model is not signed"})
+    waits = next_action(WARM, Evidence(told), CANARY, 101.0)
+    assert (waits.topic, waits.reasons) == ("cannot start", ("version 2 is not ready: its model is not signed",))
+    ends = next_action(WARM, Evidence(told), CANARY, 100 + CANARY.warm_up_s)
+    assert ends.reasons[-1] == waits.reasons[0]
+    lost = Evidence(seen(LAST, ONE, problems={"2": "out of memory"}), lost_s=CANARY.lost_s + 1)
+    assert next_action(LAST, lost, CANARY, 101.0).reasons[0].endswith("30 s: out of memory")
 
 
 def test_warm_up_has_its_own_limit():

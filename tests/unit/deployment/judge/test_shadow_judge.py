@@ -14,7 +14,7 @@ from tokka.deployment.judge import e_processes
 from tokka.deployment.judge.evidence import Pairs
 from tokka.deployment.judge.shadow_judge import judge_pairs
 from tokka.deployment.judge.verdict import METRICS
-from tokka.params import Canary
+from tokka.sections_serving import Canary
 
 CANARY = Canary()
 SHARE = 0.25

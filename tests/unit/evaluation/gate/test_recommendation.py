@@ -31,6 +31,16 @@ def test_it_stays_general_when_the_general_one_is_not_worse_and_cheaper():
     assert "not worse than the best, Candidate," in found.reason
 
 
+def test_a_specialist_that_beats_nothing_simple_is_not_recommended_however_good_its_point():
+    simple = row("linear", 0.88, "simple", cpu_ms=3.0)
+    close = row("candidate", 0.9, unbeaten=["Linear"])
+    found = recommend([close, simple], PRICES, RULE)
+    assert (found.verdict, found.name, found.good_enough) == ("stay simple", "linear", ("linear",))
+    assert "Candidate does not beat Linear beyond chance, and so is not recommended" in found.reason
+    assert recommend([replace(close, unbeaten=[]), simple], PRICES, RULE).verdict == "specialise"
+    assert recommend([close], PRICES, RULE).verdict == "undecided"
+
+
 def test_the_paired_difference_counts_before_the_own_interval():
     near = row("linear", 0.899, "general", gap_low=-0.03, cpu_ms=1.0)
     assert recommend([row("candidate"), near], PRICES, RULE).name == "candidate"
@@ -77,7 +87,7 @@ values, prices = st.floats(0.05, 0.95), st.floats(0.1, 50.0)
 def tables(draw):
     count = draw(st.integers(1, 6))
     return [
-        row(f"way{number}", draw(values), draw(st.sampled_from(["specialist", "general"])),
+        row(f"way{number}", draw(values), draw(st.sampled_from(["specialist", "simple", "general"])),
             reach=draw(st.floats(0.0, 0.05)), cpu_ms=draw(st.one_of(st.none(), prices)), p99_ms=draw(st.floats(1, 200)),
             gap_low=draw(st.one_of(st.none(), st.floats(-0.2, 0.0))))
         for number in range(count)
@@ -104,7 +114,8 @@ def test_the_chosen_one_keeps_the_rule(rows):
     assert chosen.p99_ms <= RULE.latency_budget_ms
     assert per_month(chosen, PRICES) <= per_month(leader, PRICES)
     assert leader.name in found.good_enough
-    assert found.verdict == ("specialise" if chosen.kind == "specialist" else "stay general")
+    words = {"specialist": "specialise", "simple": "stay simple", "general": "stay general"}
+    assert found.verdict == words[chosen.kind]
 
 
 @settings(deadline=None)

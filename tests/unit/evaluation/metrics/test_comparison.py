@@ -6,8 +6,10 @@ import pytest
 from scipy import stats
 
 from tokka.evaluation.metrics import comparison
-from tokka.evaluation.metrics.comparison import compare, compare_slices, mcnemar
-from tokka.evaluation.metrics.slices import Slice, find_slices
+from tokka.evaluation.metrics.comparison import compare, compare_on, compare_slices, mcnemar
+from tokka.evaluation.metrics.slices import Slice
+from tokka.evaluation.metrics.test_set import TestSet
+from tokka.params import parse_params
 
 
 def answers(right, classes=2):
@@ -124,31 +126,6 @@ def test_share_intervals_hold_their_mean_at_the_extremes(differences):
     assert -1 <= low <= mean <= high <= 1
 
 
-def table(rows=300):
-    return pa.table(
-        {
-            "text": ["word " * (1 + number % 9) for number in range(rows)],
-            "slice_channel": [("mail", "chat", None)[number % 3] for number in range(rows)],
-            "slice_tiny": ["x" if number < 5 else "y" for number in range(rows)],
-        }
-    )
-
-
-def test_slices_are_columns_length_and_rare_classes_with_enough_rows():
-    classes = ["big"] * 200 + ["mid"] * 60 + ["small"] * 25 + ["smaller"] * 15
-    found = find_slices(table(), classes, minimum_rows=20)
-    named = {(part.slice, part.value): len(part.rows) for part in found}
-    assert named[("channel", "mail")] == named[("channel", "(empty)")] == 100
-    assert ("tiny", "x") not in named
-    assert named[("class size", "rare classes (2)")] == 40
-    assert {name for name, _ in named} == {"channel", "tiny", "length", "class size"}
-
-
-def test_no_slice_is_the_whole_set_and_regression_has_no_classes():
-    same = pa.table({"text": ["three little words"] * 100, "slice_only": ["a"] * 100})
-    assert find_slices(same, None, minimum_rows=10) == []
-
-
 def test_the_p_value_of_a_slice_is_mcnemars_times_the_number_of_slices():
     """Twelve rows lost and two won of thirty: 2 * P(at most 2 of 14 | 0.5) = 212 / 16384, for each of two slices."""
     lost = np.array([-1.0] * 12 + [1.0] * 2 + [0.0] * 16)
@@ -157,3 +134,17 @@ def test_the_p_value_of_a_slice_is_mcnemars_times_the_number_of_slices():
     worst, other = compare_slices(np.concatenate([lost, same]), parts, 0.95, shares=True)
     assert worst.p_value == pytest.approx(2 * 212 / 16384)
     assert other.p_value == 1.0
+
+
+def test_rows_of_a_class_that_the_other_does_not_know_are_left_out():
+    """A gain on a class that is new must not hide a loss on those that both know."""
+    target = np.array([0, 1] * 40 + [2] * 40)
+    right, wrong = np.eye(3)[target], np.eye(3)[(target + 1) % 3]
+    older = np.where((target == 2)[:, None], wrong, right)
+    older[:, 2] = 0.0
+    newer = np.where((target == 2)[:, None], right, wrong)
+    parts = [Slice("channel", "mail", np.arange(60, 100)), Slice("channel", "chat", np.arange(90, 120))]
+    test = TestSet(pa.table({}), [""] * 120, None, target, ("a", "b", "new"), "d", 1.0, parts)
+    found = compare_on(test, "accuracy", (newer, older), parse_params({"evaluation": {"bootstrap": 100}}))
+    assert (found.rows, found.difference) == (80, -1.0)
+    assert [(part.value, part.rows) for part in found.slices] == [("mail", 20)]

@@ -7,9 +7,8 @@ from hypothesis import strategies as st
 from tokka.data.preparation.prepared import load
 from tokka.errors import TokkaError
 from tokka.evaluation.metrics.test_set import open_test
-from tokka.evaluation.metrics.training_spent import cpu_seconds, spent
 from tokka.evaluation.models import learning_curve as module
-from tokka.evaluation.models.learning_curve import learning_curve, reading, subset
+from tokka.evaluation.models.learning_curve import cpu_seconds, learning_curve, reading, spent, subset
 
 
 def table(counts):

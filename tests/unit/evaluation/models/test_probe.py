@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tokka.evaluation.metrics import energy
-from tokka.evaluation.models import linear_probe, probe, zero_shot
+from tokka.evaluation.models import probe, tfidf
 
 MEGABYTES = 400
 
@@ -22,18 +22,19 @@ def test_processor_time_is_that_of_one_answer(monkeypatch):
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").is_file(), reason="this system cannot forget its peak")
-def test_the_memory_of_a_linear_head_leaves_its_fitting_out(monkeypatch):
+def test_the_memory_of_what_is_fitted_leaves_its_fitting_out(monkeypatch):
     class Hungry:
-        def __init__(self, encoder, labels):
+        megabytes, parameters = 1.0, 1
+
+        def __init__(self, labels):
             self.predict = None
 
         def fit(self, texts, pairs, targets):
             np.ones(MEGABYTES * 125_000).sum()
 
-    monkeypatch.setattr(linear_probe, "LinearModel", Hungry)
-    monkeypatch.setattr(zero_shot, "FrozenEncoder", lambda folder, tokens: None)
+    monkeypatch.setattr(tfidf, "TfidfModel", Hungry)
     probe.forget_peak_memory()
     before = probe.peak_memory_mb()
-    job = {"kind": "linear", "folder": ".", "max_tokens": 8, "labels": ["a"]}
+    job = {"kind": "tfidf", "folder": ".", "max_tokens": 8, "labels": ["a"]}
     probe.open_model({**job, "known": {"texts": [], "pairs": None, "targets": []}})
     assert probe.peak_memory_mb() < before + MEGABYTES / 2

@@ -1,5 +1,8 @@
 """Clean windows alarm as rarely as alpha says; new intents, words and shares are seen; broken traffic is told apart."""
 
+import tracemalloc
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,7 +14,7 @@ from tokka.errors import UsageError
 from tokka.monitoring.drift import columns, drift, permutation
 from tokka.monitoring.drift.columns import Columns, Pair, new_words
 from tokka.monitoring.drift.drift import detect
-from tokka.params import Monitoring
+from tokka.sections_serving import Monitoring
 
 SMALL = Monitoring(window_rows=100, alpha=0.05)
 
@@ -52,7 +55,20 @@ def test_clean_traffic_of_many_classes_is_clean(traffic: Traffic) -> None:
 def test_too_few_rows_are_insufficient_and_never_clean(traffic: Traffic) -> None:
     reference = traffic.reference(800)
     assert detect(traffic.window(249), reference, Monitoring()).verdict == "insufficient_data"
-    assert detect(traffic.window(250), traffic.reference(49), Monitoring()).verdict == "insufficient_data"
+    small = replace(traffic.reference(249), origin="rows of test.csv")
+    found = detect(traffic.window(250), small, Monitoring())
+    assert found.verdict == "insufficient_data"
+    assert found.reason.startswith("cannot tell: the reference has 249 rows: rows of test.csv, and 250 are needed")
+    assert detect(traffic.window(49), traffic.reference(49), Monitoring(window_rows=20)).reason.endswith("window_rows")
+
+
+def test_alpha_by_default_is_rarer_than_one_window_of_a_hundred() -> None:
+    """Of 20 clean windows of 20 references, at alpha 0.002, two or more alarm in 1 of 1000 worlds."""
+    alarms = 0
+    for seed in range(20):
+        traffic, small = Traffic(seed), Monitoring(window_rows=100)
+        alarms += detect(traffic.window(100), traffic.reference(100), small).verdict == "drifted"
+    assert alarms <= 1
 
 
 def test_the_same_window_has_the_same_p(traffic: Traffic) -> None:
@@ -76,6 +92,17 @@ def test_unreadable_empty_and_repeated_texts_are_broken_traffic(traffic: Traffic
         row["text"] = "Dear {name}"
     assert "one and the same" in drift.quality.inspect(reference, columns.from_window(rows))[0]
     assert drift.quality.inspect(reference, columns.from_window(traffic.rows(250))) == ()
+
+
+def test_one_long_text_costs_its_own_bytes_alone() -> None:
+    texts = ("x" * 500_000, *map(str, range(249)))
+    side = Columns({"unknown": np.zeros(250), "length": np.full(250, 9.0)}, (), texts)
+    tracemalloc.start()
+    try:
+        assert drift.quality.inspect(side, side) == ()
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_new_words_score_both_sides_alike() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tokka.errors import UsageError
 from tokka.monitoring.drift.drift import WindowDrift
 from tokka.monitoring.drift.policy import HOUR, Attempt, Facts, decide, learned_until, unhelpful_in_a_row
-from tokka.params import Monitoring, Retraining
+from tokka.sections_serving import Monitoring, Retraining
 
 NOW = 10_000_000.0
 MONITORING, RETRAINING = Monitoring(), Retraining()

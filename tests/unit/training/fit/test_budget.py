@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tokka.errors import UsageError
-from tokka.params import Finetuning
+from tokka.sections import Finetuning
 from tokka.training.fit.budget import Plan, budget_seconds, plan_steps, remaining_batches
 
 

@@ -6,16 +6,28 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.fixtures.tiny_model import make_tiny_base
 from tests.fixtures.training import MakeParams
 from tests.unit.training.fit.test_checkpoints import kill_after_checkpoint
 from tokka.errors import TokkaError
-from tokka.training.finetuning import finetune
+from tokka.training.finetuning import Outcome, finetune
 from tokka.training.fit import ddp
-from tokka.training.fit.lightning_module import step_seed
+from tokka.training.fit.lightning_module import FinetuningModule, step_seed
 from tokka.training.setup.batches import LengthBatches
+
+# A rank that notes what it learns from, and is else as it always is.
+NOTING = """
+import sys
+from pathlib import Path
+from tests.unit.training.fit.test_ddp import note_rows
+from tokka.training.fit.rank_process import main
+note_rows(Path({folder!r}))
+main(Path(sys.argv[1]))
+"""
 
 
 @given(rows=st.integers(1, 300), batch=st.integers(1, 40), count=st.integers(1, 5), seed=st.integers(0, 99))
@@ -33,6 +45,59 @@ def test_the_ranks_share_every_batch(rows: int, batch: int, count: int, seed: in
 
 def test_every_rank_draws_its_own_noise() -> None:
     assert len({step_seed(7, 3, part, rank) for part in range(3) for rank in range(3)}) == 9
+
+
+def test_two_processes_learn_from_each_row_once_per_epoch_what_one_learns(
+    prepared: Path, make_params: MakeParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without noise, which each rank draws for itself, the mean of two halves is the gradient of the whole batch."""
+    monkeypatch.setattr(FinetuningModule, "training_step", FinetuningModule.training_step)
+    monkeypatch.setattr(ddp, "COMMAND", (sys.executable, "-c", NOTING.format(folder=str(tmp_path))))
+    note_rows(tmp_path)
+    both, alone = (learned(prepared, make_params, tmp_path, devices) for devices in (2, 1))
+    ranks = [noted(tmp_path / f"rank{rank}-of-2-gloo.txt") for rank in (0, 1)]
+    for epoch in range(3):
+        assert sorted(row for rank in ranks for row in rank[epoch]) == list(range(150))
+        assert len(ranks[0][epoch]) == len(ranks[1][epoch])
+    assert sorted(noted(tmp_path / "rank0-of-1.txt")[2]) == list(range(150))
+    assert len(both["curves"]) == len(alone["curves"]) == 3
+    for ours, theirs in zip(both["curves"], alone["curves"], strict=True):
+        assert ours["step"] == theirs["step"]
+        # In the order of a sum: rank 0's training loss is that of its own share, and is not compared.
+        assert ours["validation_loss"] == pytest.approx(theirs["validation_loss"], rel=1e-5)
+        assert ours["validation_accuracy"] == theirs["validation_accuracy"]
+
+
+def learned(prepared: Path, make_params: MakeParams, place: Path, devices: int) -> Outcome:
+    """A training without dropout on so many processes."""
+    quiet = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    base = make_tiny_base(place / f"base{devices}", **quiet)
+    params = make_params(epochs=3, devices=devices, augmentation={"word_dropout": 0.0}, head_warm_start=False)
+    params = params.model_copy(update={"model": params.model.model_copy(update={"base": str(base)})})
+    return finetune(prepared, params, place / f"model{devices}", place / f"work{devices}")
+
+
+def note_rows(folder: Path) -> None:
+    """Let this process write down, epoch by epoch, the rows of the batches that it learns from."""
+    learn = FinetuningModule.training_step
+
+    def noting(self: FinetuningModule, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
+        of = f"-{torch.distributed.get_backend()}" if torch.distributed.is_initialized() else ""
+        place = folder / f"rank{self.global_rank}-of-{self.trainer.world_size}{of}.txt"
+        with place.open("a") as file:
+            print(self.current_epoch, *batch["row"].tolist(), file=file)
+        return learn(self, batch, batch_idx)
+
+    FinetuningModule.training_step = noting  # type: ignore[method-assign]
+
+
+def noted(path: Path) -> dict[int, list[int]]:
+    """What `note_rows` wrote: rows by epoch, repetitions included."""
+    found: dict[int, list[int]] = {}
+    for line in path.read_text().splitlines():
+        epoch, *rows = map(int, line.split())
+        found.setdefault(epoch, []).extend(rows)
+    return found
 
 
 @pytest.mark.parametrize("strategy", ["full", "gradual"])

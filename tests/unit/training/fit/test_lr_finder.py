@@ -1,60 +1,17 @@
 """Cosine beside linear, and a learning rate that a sweep finds without touching the model."""
 
-import math
 from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tests.fixtures.training import MakeParams
 from tests.unit.training.setup.test_strategies import TORCH_ONLY, make_setup
 from tokka import files
 from tokka.errors import TokkaError
-from tokka.params import Finetuning
 from tokka.training.finetuning import finetune
 from tokka.training.fit.lr_finder import BOUNDS, STEPS, pick_rate, resolve_learning_rate, sweep
-from tokka.training.setup.optimisation import Schedule
 from tokka.training.setup.training_setup import own_randomness_and_threads
-
-SHARES = st.floats(0, 1)
-
-
-@given(total=st.integers(1, 5000), share=SHARES)
-def test_cosine_follows_the_curve(total: int, share: float) -> None:
-    schedule = Schedule.of(Finetuning(schedule="cosine", warmup_share=share), total)
-    top = schedule.points[1][0]
-    assert schedule.total == total
-    assert schedule.factor(total + 1) == 0
-    for step in {1, total // 3 + 1, total // 2 + 1, total}:
-        if step >= top:
-            wanted = (1 + math.cos(math.pi * (step - top) / (total + 1 - top))) / 2
-            assert schedule.factor(step) == pytest.approx(wanted, abs=4e-4)
-        else:
-            assert schedule.factor(step) == pytest.approx(step / top)
-
-
-@given(total=st.integers(2, 2000), share=SHARES, data=st.data())
-def test_a_shortened_cosine_keeps_the_past_and_its_shape(total: int, share: float, data: st.DataObject) -> None:
-    schedule = Schedule.cosine(total, share)
-    done = data.draw(st.integers(1, total - 1))
-    sooner = data.draw(st.integers(done, total))
-    bent = schedule.shortened(done, sooner)
-    assert all(bent.factor(step) == pytest.approx(schedule.factor(step)) for step in range(1, done + 1))
-    rest = [bent.factor(step) for step in range(done, sooner + 2)]
-    assert rest == sorted(rest, reverse=True)
-    assert rest[-1] == 0
-    assert all(factor > 0 for factor in rest[:-1])
-    steps = [step for step, _ in bent.points]
-    assert steps == sorted(steps)
-    assert bent.shortened(sooner, sooner).total == sooner
-
-
-def test_shortening_a_cosine_compresses_it() -> None:
-    bent = Schedule.cosine(199, 0.0).shortened(100, 150)
-    # What took 100 steps takes 51: step 125 is where step 149 would have been.
-    assert bent.factor(125) == pytest.approx(Schedule.cosine(199, 0.0).factor(149), abs=2e-3)
 
 
 def test_a_sweep_is_repeatable_and_leaves_the_model_alone(

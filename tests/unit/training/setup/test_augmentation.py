@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 from torch.nn import functional
 
 from tests.fixtures.prepared_rows import make_prepared
@@ -23,7 +24,15 @@ from tokka.training.finetuning import finetune
 from tokka.training.fit import lightning_module
 from tokka.training.fit.lightning_module import FinetuningModule
 from tokka.training.setup import training_setup
-from tokka.training.setup.augmentation import AugmentedEpochs, augment, drop_words, make_typos, mixing
+from tokka.training.setup.augmentation import (
+    AugmentedEpochs,
+    QuickDropout,
+    augment,
+    drop_words,
+    make_typos,
+    mixing,
+    training_dropout,
+)
 from tokka.training.setup.training_setup import prepare_training
 
 EVERYTHING = {"typos": 1.0, "word_dropout": 1.0, "case": 1.0, "mixup": 1.0}
@@ -249,3 +258,57 @@ def test_a_noisy_training_still_learns_and_repeats_itself_after_a_kill(
     assert resumed["weights_sha256"] == whole["weights_sha256"]
     plain = finetune(prepared, make_params(epochs=1), tmp_path / "plain", tmp_path / "plain-work")
     assert plain["weights_sha256"] != whole["weights_sha256"]
+
+
+ONES = torch.ones(200, 500)
+
+
+def drawn(seed: int, p: float = 0.1, values: torch.Tensor = ONES) -> torch.Tensor:
+    torch.manual_seed(seed)
+    with QuickDropout():
+        return functional.dropout(values, p)
+
+
+@pytest.mark.parametrize("p", [0.05, 0.1, 0.5, 0.9])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_so_many_are_dropped_and_the_mean_stays(p: float, dtype: torch.dtype) -> None:
+    found = drawn(7, p, ONES.to(dtype))
+    error = 5 * (p * (1 - p) / ONES.numel()) ** 0.5
+    assert found.dtype == dtype
+    assert abs(float((found == 0).float().mean()) - p) < error
+    assert set(found.unique().tolist()) == {0.0, float(torch.tensor(1 / (1 - round(p * 65536) / 65536)).to(dtype))}
+
+
+def test_the_seed_of_torch_decides_and_two_masks_differ() -> None:
+    assert torch.equal(drawn(7), drawn(7))
+    assert not torch.equal(drawn(7), drawn(8))
+    with QuickDropout():
+        assert not torch.equal(functional.dropout(ONES, 0.1), functional.dropout(ONES, 0.1))
+
+
+def test_neighbours_in_a_mask_are_independent() -> None:
+    kept = (drawn(7, 0.5) > 0).float() - 0.5
+    for moved in (kept.roll(1, 0), kept.roll(1, 1), kept.T.reshape(kept.shape)):
+        assert abs(float((kept * moved).mean())) < 0.25 * 5 / ONES.numel() ** 0.5
+
+
+def test_gradients_are_those_of_what_was_kept() -> None:
+    values = ONES.clone().requires_grad_()
+    torch.manual_seed(7)
+    with QuickDropout():
+        found = functional.dropout(values, 0.3)
+    found.sum().backward()
+    assert torch.equal(values.grad, found.detach())
+
+
+def test_nothing_is_dropped_outside_training_or_at_rate_zero_and_all_at_one() -> None:
+    with QuickDropout():
+        assert nn.Dropout(0.5).eval()(ONES) is ONES
+        assert functional.dropout(ONES, 0.0) is ONES
+        assert not functional.dropout(ONES, 1.0).any()
+        assert (nn.Dropout(0.5).train()(ONES) == 0).any()
+
+
+def test_a_compiled_step_keeps_its_own() -> None:
+    with training_dropout(compiled=True):
+        assert not torch.overrides._get_current_function_mode_stack()

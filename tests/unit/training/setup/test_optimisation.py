@@ -1,5 +1,6 @@
 """The schedule rises, falls and ends at zero; rates fall with the distance from the head."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tokka.model.network import Specialist, load_encoder
-from tokka.params import Finetuning
+from tokka.sections import Finetuning
 from tokka.training.setup.optimisation import Schedule, parameter_groups
-from tokka.training.setup.strategies import freeze
 
 SHARES = st.floats(0, 1)
 
@@ -58,22 +58,6 @@ def test_rates_fall_by_layer_and_only_matrices_decay(model: Specialist) -> None:
     assert all(rate[id(p)]["weight_decay"] == 0 for n, p in named.items() if n.endswith("bias") or "LayerNorm" in n)
 
 
-@pytest.mark.parametrize(
-    ("strategy", "layers", "moves"),
-    [
-        ("full", 2, {"embeddings", "layer.0", "layer.1", "head"}),
-        ("partial", 1, {"layer.1", "head"}),
-        ("frozen", 1, {"head"}),
-    ],
-)
-def test_strategies_train_what_they_say(model: Specialist, strategy: str, layers: int, moves: set[str]) -> None:
-    freeze(model, Finetuning.model_validate({"strategy": strategy, "layers": layers}))
-    free = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-    assert {
-        part for part in ("embeddings", "layer.0", "layer.1", "head") if any(part in name for name in free)
-    } == moves
-
-
 def test_pooling_ignores_padding(model: Specialist) -> None:
     model.eval()
     ids = torch.tensor([[2, 70, 71, 3]])
@@ -83,3 +67,39 @@ def test_pooling_ignores_padding(model: Specialist) -> None:
         beside, embedding = model(padded, mask)
     assert torch.allclose(alone, beside, atol=1e-5)
     assert float(embedding.norm()) == pytest.approx(1.0, abs=1e-5)
+
+
+@given(total=st.integers(1, 5000), share=SHARES)
+def test_cosine_follows_the_curve(total: int, share: float) -> None:
+    schedule = Schedule.of(Finetuning(schedule="cosine", warmup_share=share), total)
+    top = schedule.points[1][0]
+    assert schedule.total == total
+    assert schedule.factor(total + 1) == 0
+    for step in {1, total // 3 + 1, total // 2 + 1, total}:
+        if step >= top:
+            wanted = (1 + math.cos(math.pi * (step - top) / (total + 1 - top))) / 2
+            assert schedule.factor(step) == pytest.approx(wanted, abs=4e-4)
+        else:
+            assert schedule.factor(step) == pytest.approx(step / top)
+
+
+@given(total=st.integers(2, 2000), share=SHARES, data=st.data())
+def test_a_shortened_cosine_keeps_the_past_and_its_shape(total: int, share: float, data: st.DataObject) -> None:
+    schedule = Schedule.cosine(total, share)
+    done = data.draw(st.integers(1, total - 1))
+    sooner = data.draw(st.integers(done, total))
+    bent = schedule.shortened(done, sooner)
+    assert all(bent.factor(step) == pytest.approx(schedule.factor(step)) for step in range(1, done + 1))
+    rest = [bent.factor(step) for step in range(done, sooner + 2)]
+    assert rest == sorted(rest, reverse=True)
+    assert rest[-1] == 0
+    assert all(factor > 0 for factor in rest[:-1])
+    steps = [step for step, _ in bent.points]
+    assert steps == sorted(steps)
+    assert bent.shortened(sooner, sooner).total == sooner
+
+
+def test_shortening_a_cosine_compresses_it() -> None:
+    bent = Schedule.cosine(199, 0.0).shortened(100, 150)
+    # What took 100 steps takes 51: step 125 is where step 149 would have been.
+    assert bent.factor(125) == pytest.approx(Schedule.cosine(199, 0.0).factor(149), abs=2e-3)

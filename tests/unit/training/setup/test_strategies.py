@@ -18,14 +18,16 @@ from tokka import files
 from tokka.data.preparation.prepared import load
 from tokka.errors import UsageError
 from tokka.model.base import resolve_base
+from tokka.model.network import Specialist, load_encoder
 from tokka.params import Params
+from tokka.sections import Finetuning
 from tokka.training.finetuning import finetune
 from tokka.training.fit.callbacks import Averaging, TrainingCallback
 from tokka.training.fit.fit import fit, make_module
 from tokka.training.fit.lightning_module import FinetuningModule
 from tokka.training.setup import strategies
 from tokka.training.setup.optimisation import make_optimizer
-from tokka.training.setup.strategies import unfreeze, unfrozen_layers
+from tokka.training.setup.strategies import freeze, unfreeze, unfrozen_layers
 from tokka.training.setup.training_setup import (
     TrainingSetup,
     balanced_weights,
@@ -260,3 +262,24 @@ def test_a_compiled_encoder_trains_and_leaves_as_it_was(
     assert set(weights(tmp_path / "compiled")) == set(setup.model.state_dict())
     assert outcome["metrics"]["validation_accuracy"] > 0.5
     assert outcome["metrics"]["onnx_fp32_maximum_difference"] < 1e-3
+
+
+@pytest.fixture
+def model(base: Path) -> Specialist:
+    return Specialist(load_encoder(base), outputs=3, pooling="mean")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "layers", "moves"),
+    [
+        ("full", 2, {"embeddings", "layer.0", "layer.1", "head"}),
+        ("partial", 1, {"layer.1", "head"}),
+        ("frozen", 1, {"head"}),
+    ],
+)
+def test_strategies_train_what_they_say(model: Specialist, strategy: str, layers: int, moves: set[str]) -> None:
+    freeze(model, Finetuning.model_validate({"strategy": strategy, "layers": layers}))
+    free = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    assert {
+        part for part in ("embeddings", "layer.0", "layer.1", "head") if any(part in name for name in free)
+    } == moves
