@@ -122,6 +122,10 @@ def test_killed_in_every_step_and_without_its_database_for_a_while_it_makes_one_
     assert tuple(killed) == TASKS and world.database.refused > 0
     assert found["gate"]["Output"] == "pass" and found["review"]["Output"] == "waiting"
     assert world.versions("killed") == 1 and world.champions() == []
+    # The same key without any cache, while its version waits: measured again, and the same version.
+    again = world.run("killed", until="review")
+    assert again["register"] == found["register"] and again["review"]["Output"] == "waiting"
+    assert world.versions("killed") == 1
 
 
 @pytest.mark.timeout(1500)
