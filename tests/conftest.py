@@ -26,6 +26,8 @@ __all__ = ["bucket", "postgres", "record_url", "storage"]
 
 # What is about to end by itself may do so.
 GRACE_S = 30.0
+# Read when torch is loaded: on a busy machine, threads that wait by spinning take the time of those that work.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 # A slow machine makes no example wrong.

@@ -140,15 +140,15 @@ def test_how_slowly_a_client_sends_is_not_the_model_s_time(world):
     with socket.create_connection(("127.0.0.1", world.settings.port)) as client:
         head = f"POST /predict HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {len(body)}\r\n\r\n"
         client.sendall(head.encode() + body[:9])
-        # The client takes longer than many answers do; none of that may be in the log.
-        assert {world.ask().status_code for _ in range(30)} == {200}
+        # The client takes longer than some answers do, and less than a request may take; none of that may be in the log.
+        assert {world.ask().status_code for _ in range(5)} == {200}
         sent = time.monotonic()
         client.sendall(body[9:])
         answer = client.recv(4096)
         assert answer.startswith(b"HTTP/1.1 200")
         waited_ms = 1000 * (time.monotonic() - sent)
     name = json.loads(answer.partition(b"\r\n\r\n")[2])["prediction_id"]
-    world.wait(lambda: len(world.logged("request", since)) == 31)
+    world.wait(lambda: len(world.logged("request", since)) == 6)
     (found,) = [one for one in world.logged("request", since) if one["prediction_id"] == name]
     assert 0 < found["latency_ms"] <= waited_ms + 1
 
