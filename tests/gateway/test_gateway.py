@@ -140,7 +140,7 @@ def test_how_slowly_a_client_sends_is_not_the_model_s_time(world):
     with socket.create_connection(("127.0.0.1", world.settings.port)) as client:
         head = f"POST /predict HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {len(body)}\r\n\r\n"
         client.sendall(head.encode() + body[:9])
-        # The client takes longer than some answers do, and less than a request may take; none of that may be in the log.
+        # The client takes longer than some answers do, and less than a request may; none of that may be in the log.
         assert {world.ask().status_code for _ in range(5)} == {200}
         sent = time.monotonic()
         client.sendall(body[9:])
