@@ -1,6 +1,7 @@
 """Write the IR files that Kubeflow, Docker and the laptop all run.
 
-    python -m pipelines.compile build/pipelines
+    python -m pipelines.compile build/pipelines             # all of them
+    python -m pipelines.compile build/pipelines rollout     # one alone, the same bytes
 
 KFP names the parts of nested pipelines in the order of a protobuf map, which in its C implementation changes from
 process to process: the pure Python one keeps the order, so that the same pipelines are the same bytes.
@@ -8,6 +9,7 @@ process to process: the pure Python one keeps the order, so that the same pipeli
 
 import os
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
@@ -21,17 +23,17 @@ from tokka.errors import UsageError
 PIPELINES = ("retrain", "specialise", "rollout", "tune")
 
 
-def compile_all(folder: Path) -> list[Path]:
-    """Compile every pipeline into `<folder>/<name>.yaml` and return the paths; UsageError for a wrong pipeline.yaml."""
+def compile_into(folder: Path, names: Sequence[str] = PIPELINES) -> list[Path]:
+    """Compile pipelines into `<folder>/<name>.yaml` and return the paths; UsageError for a wrong pipeline.yaml."""
     from pipelines.flatten import flatten
 
     folder.mkdir(parents=True, exist_ok=True)
-    paths = {name: folder / f"{name}.yaml" for name in PIPELINES}
+    paths = {name: folder / f"{name}.yaml" for name in names}
     for name, path in paths.items():
         compiler.Compiler().compile(getattr(import_module(f"pipelines.{name}"), name), str(path))
-        ir, *platform = yaml.safe_load_all(path.read_text())
+        ir, *platform = yaml.load_all(path.read_text(), yaml.CSafeLoader)
         documents = [with_choices(flatten(ir)), *platform]
-        path.write_text(yaml.safe_dump_all(documents, sort_keys=True, width=120))
+        path.write_text(yaml.dump_all(documents, Dumper=yaml.CSafeDumper, sort_keys=True, width=120))
     return list(paths.values())
 
 
@@ -47,6 +49,7 @@ def with_choices(ir: dict) -> dict:
 
 if __name__ == "__main__":
     try:
-        print(*compile_all(Path(sys.argv[1] if len(sys.argv) > 1 else "build/pipelines")), sep="\n")
+        into, *named = sys.argv[1:] or ["build/pipelines"]
+        print(*compile_into(Path(into), named or PIPELINES), sep="\n")
     except UsageError as error:
         sys.exit(error.report())

@@ -44,6 +44,13 @@ def test_the_same_pipelines_are_the_same_bytes(compiled, tmp_path, monkeypatch):
         assert read(tmp_path / "1" / f"{name}.yaml") == found
 
 
+def test_one_compiled_alone_is_the_same_bytes(compiled, tmp_path):
+    whole = {path.stem: path.read_bytes() for path in compile_pipelines(ROOT, tmp_path / "all")}
+    for name in NAMES:
+        (alone,) = compile_pipelines(ROOT, tmp_path / "alone", names=[name])
+        assert alone.read_bytes() == whole[name]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_form_can_be_started_as_it_stands(compiled, name):
     ir, _ = compiled[name]

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tokka import files
@@ -25,15 +25,17 @@ PIPELINES = ("retrain", "specialise", "rollout", "tune")
 PASSED = ("TOKKA_", "MLFLOW_", "AWS_", "HF_", "TMPDIR", "OPENBLAS_", "OMP_", "MKL_", "ATEN_", "ONEDNN_", *QUIET)
 
 
-def compile_pipelines(root: Path, folder: Path, *, profile: str = "", image: str = "") -> list[Path]:
-    """Write `<folder>/<pipeline>.yaml` for each pipeline of the project at `root`.
+def compile_pipelines(
+    root: Path, folder: Path, *, names: Sequence[str] = PIPELINES, profile: str = "", image: str = ""
+) -> list[Path]:  # fmt: skip
+    """Write `<folder>/<name>.yaml` for pipelines of the project at `root`.
 
     `profile`: of infra/kubernetes/pipeline.yaml; `image`: what the tasks run in. UsageError when `root` is no Tokka
     project or that file is wrong, TokkaError when a pipeline does not compile.
     """
     if not (root / "pipelines" / "compile.py").is_file():
         raise UsageError(f"{root} has no pipelines/compile.py", "run from the project's root, or set TOKKA_ROOT")
-    command = [sys.executable, "-m", "pipelines.compile", str(folder)]
+    command = [sys.executable, "-m", "pipelines.compile", str(folder), *names]
     chosen = {"TOKKA_PROFILE": profile} | ({"TOKKA_IMAGE": image} if image else {})
     run = subprocess.run(
         command, cwd=root, capture_output=True, text=True, check=False, env={**os.environ, **chosen}

@@ -78,8 +78,7 @@ class Launch:
 
     def _start(self, held: int) -> subprocess.Popen[bytes]:
         _prune(self.settings, self.folder, self._kept)
-        ir = kubeflow.compile_pipelines(self.settings.root, self.folder / "ir")
-        chosen = next(path for path in ir if path.stem == self.pipeline)
+        (chosen,) = kubeflow.compile_pipelines(self.settings.root, self.folder / "ir", names=[self.pipeline])
         if self.runner == "docker":
             kubeflow.require_image(kubeflow.image(chosen))
         launch = {
