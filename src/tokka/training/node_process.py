@@ -28,7 +28,6 @@ from tokka.model.base import base_digest
 from tokka.settings import Settings
 from tokka.store import StepStore
 from tokka.training.finetuning import training_key
-from tokka.training.fit.callbacks import Curve
 from tokka.training.fit.ddp import FOLDER, SPECIFICATION, Group, GroupBroken, Ranks
 from tokka.training.nodes.exchange import Exchange, Request
 from tokka.training.nodes.rendezvous import LOOK_S, FirstNode, FurtherNode, Place, connect, own_address, serve
@@ -86,7 +85,7 @@ def _train(request: Request, exchange: Exchange, folder: Path, first: FirstNode)
         exchange.paste(contents, work)
     work.mkdir(parents=True, exist_ok=True)
 
-    def keep(curve: Curve) -> None:
+    def keep(curve: dict[str, float]) -> None:
         exchange.keep(work, int(curve["epoch"]))
 
     with own_randomness_and_threads(request.params):

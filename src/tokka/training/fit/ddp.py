@@ -2,7 +2,7 @@
 
 Every rank prepares the same training from the same files and takes its part of each batch, so that batches, schedule
 and number of steps are those of one device. Rank 0 alone decides, writes and reports. The ranks of other machines are
-started there (`TrainingSetup.others`), and join in the same way.
+started there (`TrainingSetup.others`), and join in the same way; what starts them imports no more than torch.
 """
 
 import contextlib
@@ -15,19 +15,23 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from lightning.fabric.plugins.environments.lightning import find_free_network_port
 
 from tokka import files
 from tokka.errors import TokkaError
 from tokka.processes.process import die_with_parent
 from tokka.training.fit.out_of_memory import OutOfMemory
 from tokka.training.setup.precision import choose_device
-from tokka.training.setup.training_setup import OtherNodes, TrainingSetup
+
+if TYPE_CHECKING:
+    from tokka.training.setup.training_setup import OtherNodes, TrainingSetup
 
 HOST = "127.0.0.1"
 RANK = "TOKKA_RANK"
+# Without it Lightning gives each process as many threads as its machine has processors for it, whatever was asked for.
+THREADS = "OMP_NUM_THREADS"
 # Of a rank: its device's memory ran out; the group broke, most often since another rank had ended.
 EXIT_OUT_OF_MEMORY, EXIT_BROKEN = 86, 87
 JOIN_SECONDS = 10
@@ -66,10 +70,10 @@ class Ranks:
 
     processes: dict[int, subprocess.Popen[bytes]]
     folder: Path
-    others: OtherNodes | None = None
+    others: "OtherNodes | None" = None
 
     @classmethod
-    def start(cls, folder: Path, group: Group, node: int, others: OtherNodes | None = None) -> "Ranks":
+    def start(cls, folder: Path, group: Group, node: int, others: "OtherNodes | None" = None) -> "Ranks":
         """Start this node's ranks by the specification in `folder`; rank 0 is there already."""
         own = (group.place(node, device) for device in range(group.devices))
         return cls({int(one[RANK]): _start(folder, one) for one in own if one[RANK] != "0"}, folder, others)
@@ -121,15 +125,19 @@ class Ranks:
 
 
 @contextlib.contextmanager
-def launched(setup: TrainingSetup, work: Path) -> Iterator[None]:
+def launched(setup: "TrainingSetup", work: Path) -> Iterator[None]:
     """Start the ranks above 0 for as long as the training lasts; nothing for one device, or in such a rank.
 
     Raises:
         OutOfMemory: a device's memory ran out.
         TokkaError: the devices or machines asked for are not there, or a process of the group ended.
     """
+    from lightning.fabric.plugins.environments.lightning import find_free_network_port
+
     params = setup.params.finetuning
+    own = {THREADS: str(torch.get_num_threads())}
     if params.ranks == 1 or RANK in os.environ:
+        os.environ.update(own if RANK in os.environ else {})
         yield
         return
     _check(setup)
@@ -143,7 +151,7 @@ def launched(setup: TrainingSetup, work: Path) -> Iterator[None]:
     if setup.others:
         setup.others.begin(specification, work, group.port)
     ranks = Ranks.start(folder, group, 0, setup.others)
-    os.environ.update(group.place(0, 0))
+    os.environ.update({**group.place(0, 0), **own})
     try:
         ranks.wait_ready()
         yield
@@ -166,7 +174,7 @@ def own_rank() -> int:
     return int(os.environ.get(RANK, "0"))
 
 
-def _check(setup: TrainingSetup) -> None:
+def _check(setup: "TrainingSetup") -> None:
     params = setup.params.finetuning
     # The processors of a machine without a GPU are shared.
     if choose_device() == "cuda" and torch.cuda.device_count() < params.devices:
