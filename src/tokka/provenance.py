@@ -132,6 +132,11 @@ def as_trained(params: Params, precision: str) -> Params:
     return params.model_copy(update={"finetuning": finetuning})
 
 
+def on_one_machine(params: Params) -> Params:
+    """The params with `finetuning.nodes: 1`: for what is trained beside the model that is to be made."""
+    return params.model_copy(update={"finetuning": params.finetuning.model_copy(update={"nodes": 1})})
+
+
 def git_commit(root: Path) -> str:
     """The commit of the project's checkout, with `-dirty` when files differ; empty outside git."""
 

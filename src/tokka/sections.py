@@ -170,9 +170,15 @@ class Finetuning(Section):
     threads: Annotated[int, Field(ge=0, le=256)] = 0  # 0: as many as the process may use, up to what is useful
     compile: bool = False
     devices: Count = 1
+    nodes: Count = 1  # machines, each with so many devices: a TrainJob on Kubernetes
     time_budget: Annotated[str, Field(pattern=r"^\d+(s|m|h)$")] | None = None
     early_stopping: EarlyStopping = EarlyStopping()
     seed: Annotated[int, Field(ge=0, le=2**31)] = 7
+
+    @property
+    def ranks(self) -> int:
+        """Processes that share each batch: one for each device of each node."""
+        return self.nodes * self.devices
 
 
 class Edge(Section):

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from tests.fixtures.ports import free_port
-from tokka.deployment.kserve.api import INFERENCE_SERVICES, PODS, Kind, Object
-from tokka.deployment.kserve.connection import Connection
 from tokka.deployment.kserve.inference_service import OWNER
 from tokka.deployment.kserve.predictors import SOURCE
 from tokka.errors import TokkaError
 from tokka.gateway.haproxy import find_haproxy
+from tokka.kubernetes.api import INFERENCE_SERVICES, PODS, Kind, Object
+from tokka.kubernetes.connection import Connection
 
 DEPLOYMENTS = Kind("apps/v1", "deployments")
 CONFIG_MAPS = Kind("v1", "configmaps")

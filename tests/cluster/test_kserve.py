@@ -22,12 +22,12 @@ from tests.cluster.real import RealKServe
 from tests.cluster.rollouts import ENDPOINT, Crowd, Rollouts
 from tests.cluster.standin import CONFIG_MAPS, StandIn, installed
 from tests.manifests.objects import Object
-from tokka.deployment.kserve.api import INFERENCE_SERVICES, PODS
-from tokka.deployment.kserve.connection import Connection
 from tokka.deployment.kserve.inference_service import OWNER
 from tokka.deployment.kserve.predictors import pod_of
 from tokka.deployment.kserve.standard import split_of
 from tokka.deployment.reconcile import rollback
+from tokka.kubernetes.api import INFERENCE_SERVICES, PODS
+from tokka.kubernetes.connection import Connection
 from tokka.registry.model_uri import ModelUri
 
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.fakes.kubernetes_api import FakeApi
-from tokka.deployment.kserve.api import CONFIG_MAPS, DEFINITIONS, INFERENCE_SERVICES, Invalid, Object
 from tokka.deployment.kserve.inference_service import OWNER
 from tokka.deployment.kserve.predictors import SOURCE, Outcome, Pod
 from tokka.deployment.record.target import Answer, Question
+from tokka.kubernetes.api import CONFIG_MAPS, DEFINITIONS, INFERENCE_SERVICES, Invalid, Object
 from tokka.registry.model_uri import ModelUri
 
 AUTOSCALING = {"maxReplicas", "scaleTarget", "scaleMetric", "scaleMetricType", "autoScaling"}

@@ -1,4 +1,4 @@
-"""The Kubernetes API in memory, behind tokka.deployment.kserve.api.Api: resource versions, conflicts, lost answers.
+"""The Kubernetes API in memory, behind tokka.kubernetes.api.Api: resource versions, conflicts, lost answers.
 
 api = FakeApi(); api.faults["patch"] = [Fault.TIMEOUT_AFTER, None, Fault.CONFLICT]
 
@@ -15,7 +15,7 @@ from typing import Any
 
 from kserve import models
 
-from tokka.deployment.kserve.api import INFERENCE_SERVICES, PODS, Conflict, Denied, Invalid, Kind, NoAnswer, Object
+from tokka.kubernetes.api import INFERENCE_SERVICES, PODS, Conflict, Denied, Invalid, Kind, NoAnswer, Object
 
 
 class Fault(enum.Enum):

@@ -14,7 +14,6 @@ from tests.fakes.kubernetes_api import Fault
 from tests.fakes.world import ENDPOINT, Killed, Model, World, digest_of, truth
 from tests.faults.test_rollout_crashes import SHORT, assert_one_champion
 from tokka import objects
-from tokka.deployment.kserve.api import EVENTS, INFERENCE_SERVICES, Invalid
 from tokka.deployment.kserve.endpoint import UNWANTED, Endpoint
 from tokka.deployment.kserve.inference_service import SCALING
 from tokka.deployment.reconcile import rollback
@@ -22,6 +21,7 @@ from tokka.deployment.record.record import Record
 from tokka.deployment.record.wishes import Wishes
 from tokka.deployment.remote import PLAN
 from tokka.errors import TokkaError
+from tokka.kubernetes.api import EVENTS, INFERENCE_SERVICES, Invalid
 from tokka.request_log import archive, segments
 from tokka.request_log.framing import frame
 from tokka.serving.options import WorkerOptions, in_pod

@@ -7,9 +7,12 @@ from tokka.deployment.record.connection import shown
 from tokka.deployment.record.leases import Leases
 from tokka.deployment.record.record import Record
 from tokka.errors import TokkaError, redacted
+from tokka.kubernetes import train_job
+from tokka.kubernetes.api import Api
 from tokka.objects import is_remote, prove
 from tokka.params import Params
-from tokka.registry.connection import Connection
+from tokka.registry.connection import Connection as Registry
+from tokka.sections import Finetuning
 from tokka.settings import Settings
 
 
@@ -54,9 +57,22 @@ def storage(address: str, home: Path) -> str:
     return f"{address} (written, read back, deleted)"
 
 
+def nodes(asked: Finetuning, settings: Settings, api: Api | None = None) -> str:
+    """See that this cluster and this account can train on several machines; outside a pod nothing can."""
+    if not settings.in_pod:
+        raise TokkaError(
+            f"finetuning.nodes is {asked.nodes}, which needs Kubernetes, and this is no pod",
+            f"set finetuning.nodes: 1; finetuning.devices: {asked.ranks} on one machine gives the same weights",
+        )
+    from tokka.kubernetes.connection import Connection, own_namespace
+
+    space = own_namespace()
+    return train_job.check(api or Connection(space), asked, space)
+
+
 def tracking(settings: Settings) -> str:
     """See that MLflow answers and lets these credentials write."""
-    connection, uri = Connection(settings), redacted(settings.tracking_uri)
+    connection, uri = Registry(settings), redacted(settings.tracking_uri)
     connection.check()
     if connection.artifact_root:
         return uri

@@ -246,6 +246,8 @@ def checks(params: Params, settings: Settings) -> Iterator[Check]:
     yield _check("tokenizer", lambda: readable(params, settings))
     yield _check("MLflow", lambda: surroundings.tracking(settings))
     yield _check("deployment record", lambda: surroundings.record(settings, params.registry.model))
+    if params.finetuning.nodes > 1:
+        yield _check("machines of the training", lambda: surroundings.nodes(params.finetuning, settings))
     if settings.in_pod:
         yield _check("public key", lambda: check_public(settings))
     for name, address in (("DVC remote", settings.remote), ("archive", settings.archive)):

@@ -17,6 +17,8 @@ from tokka.model.folder import config_digest, read_model_config
 from tokka.params import Params
 from tokka.settings import Settings
 from tokka.store import StepStore
+from tokka.training.nodes.exchange import Request
+from tokka.training.nodes.submission import discard, train_on_nodes
 
 STEP = "finetune"
 TRAINING = "training"
@@ -47,7 +49,8 @@ class Outcome(TypedDict):
 def finetune_step(prepared: Path, params: Params, settings: Settings, out: Path, data_digest: str) -> Outcome:
     """Put the model folder for these inputs into `out`: from the store when it was made before, else by training.
 
-    Returns what `finetune` does, and `reused`: whether nothing had to be trained; raises what it does.
+    With `finetuning.nodes` above 1 a TrainJob trains, and only the export is made here. Returns what `finetune` does,
+    and `reused`: whether nothing had to be trained; raises what it does.
     """
     base = resolve_base(params.model, settings.home / "base")
     # What is practised on decides the weights as the labelled rows do.
@@ -61,11 +64,17 @@ def finetune_step(prepared: Path, params: Params, settings: Settings, out: Path,
             progress.report(STEP, "this model was made before: reused", fraction=1.0)
             return {**_copy(entry, out), "reused": True}
         work, unlabelled = store.workspace(STEP, training), unlabelled_file(params, settings)
+        on_nodes = params.finetuning.nodes > 1 and store.find(TRAINING, training) is None
+        if on_nodes:
+            train_on_nodes(Request(training, learned, params, prepared, base, unlabelled), settings, store)
         outcome = finetune(prepared, params, out, work, base, unlabelled, store, training)
+        outcome["training_reused"] &= not on_nodes
         with store.entry(STEP, key) as made:
             shutil.copytree(out, made / MODEL)
             files.write_json(made / OUTCOME, outcome)
         store.discard_workspace(STEP, training)
+        if on_nodes:
+            discard(settings, training)
         return {**outcome, "reused": False}
 
 

@@ -171,7 +171,7 @@ class Search:
 
         # Whoever has lost its number may still be at work on it beside this process.
         own = trial.number if self.study.is_shared else number
-        work, params = self.place / f"work-{own}", with_values(self.params, values)
+        work, params = self.place / f"work-{own}", provenance.on_one_machine(with_values(self.params, values))
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
         try:

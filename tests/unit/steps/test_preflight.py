@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.kubernetes_api import FakeApi
 from tests.fixtures import small_project
 from tests.fixtures.tiny_model import make_tiny_base
 from tokka.deployment import surroundings
@@ -257,3 +258,16 @@ def test_a_base_model_that_cannot_read_the_language_is_refused_with_numbers(tmp_
     tree = allowed.model_dump(exclude_none=True)
     tree["model"]["maximum_unknown"] = 1.0
     assert "warning" in readable(parse_params(tree), settings(tmp_path))
+
+
+def test_several_machines_are_refused_before_anything_costs(tmp_path, monkeypatch):
+    """On a laptop, and in a pod whose cluster does not answer; what one machine would take its place is said."""
+    several = parse_params({"finetuning": {"nodes": 2, "devices": 2}})
+    name = "machines of the training"
+    (check,) = [one for one in preflight.checks(several, settings(tmp_path)) if one.name == name]
+    assert not check.well and "needs Kubernetes" in check.found and "finetuning.devices: 4" in check.hint
+    assert name not in [one.name for one in preflight.checks(PARAMS, settings(tmp_path))]
+    monkeypatch.setenv("TOKKA_NAMESPACE", "kubeflow")
+    api = FakeApi(())
+    with pytest.raises(TokkaError, match="no Kubeflow Trainer"):
+        surroundings.nodes(several.finetuning, settings(tmp_path, KUBERNETES_SERVICE_HOST="10.0.0.1"), api)

@@ -7,7 +7,6 @@ from typing import Literal
 
 from tokka.deployment import loop
 from tokka.deployment.judge.phases import Action, roll_back
-from tokka.deployment.kserve.api import Api
 from tokka.deployment.kserve.events import Events
 from tokka.deployment.kserve.evidence import ClusterLog, read_archive
 from tokka.deployment.kserve.inference_service import require_name, whole_percent
@@ -24,6 +23,7 @@ from tokka.deployment.record.wishes import Wish, Wishes
 from tokka.deployment.registry import Registry
 from tokka.deployment.rollout import Rollout
 from tokka.errors import Refused, TokkaError, UsageError
+from tokka.kubernetes.api import Api
 from tokka.params import Params, parse_params
 from tokka.request_log import archive
 from tokka.request_log.segments import GIGABYTE

@@ -4,10 +4,10 @@ import datetime
 import hashlib
 from typing import Literal
 
-from tokka.deployment.kserve.api import EVENTS, INFERENCE_SERVICES, Api, Conflict, Object
 from tokka.deployment.record.clock import Clock
 from tokka.deployment.record.state import Decision
 from tokka.errors import TokkaError
+from tokka.kubernetes.api import EVENTS, INFERENCE_SERVICES, Api, Conflict, Object
 
 COMPONENT = "tokka-reconciler"
 REASONS = {

@@ -8,9 +8,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from tokka.deployment.kserve.api import Object
 from tokka.deployment.record.state import Revision, State
 from tokka.errors import Refused
+from tokka.kubernetes.api import Object
 from tokka.registry.model_uri import ModelUri
 
 MODE = "serving.kserve.io/deploymentMode"

@@ -4,7 +4,6 @@ Knative keeps the revision that was rolled out last while a new one has no or li
 Which model that is stands in no status, so an annotation says it, written with the same patch.
 """
 
-from tokka.deployment.kserve.api import Object
 from tokka.deployment.kserve.inference_service import (
     GENERATION,
     MODE,
@@ -18,6 +17,7 @@ from tokka.deployment.kserve.inference_service import (
 )
 from tokka.deployment.kserve.standard import Step
 from tokka.deployment.record.state import Revision
+from tokka.kubernetes.api import Object
 
 NAME = "Knative"
 PERCENT = "canaryTrafficPercent"

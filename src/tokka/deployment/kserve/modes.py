@@ -8,8 +8,8 @@ import json
 from collections.abc import Collection
 from typing import Literal, NamedTuple
 
-from tokka.deployment.kserve.api import CONFIG_MAPS, DEFINITIONS, Api, Denied, Kind, Object
 from tokka.errors import Refused
+from tokka.kubernetes.api import CONFIG_MAPS, DEFINITIONS, Api, Denied, Kind, Object
 
 Mode = Literal["Standard", "Knative"]
 DEFINITION = "inferenceservices.serving.kserve.io"

@@ -5,10 +5,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from tokka.deployment.kserve import failures
-from tokka.deployment.kserve.api import Object
 from tokka.deployment.record.target import Answer, Question
 from tokka.errors import TokkaError
+from tokka.kubernetes import failures
+from tokka.kubernetes.api import Object
 from tokka.registry.model_uri import SCHEME
 
 if TYPE_CHECKING:

@@ -126,9 +126,9 @@ class Reconciler:
 
 def open_reconciler(params: Params, settings: Settings, namespace: str) -> Reconciler:
     """A replica that looks after the endpoints of this record on the InferenceServices of a namespace."""
-    from tokka.deployment.kserve.connection import Connection
     from tokka.deployment.kserve.endpoint import Endpoint
     from tokka.deployment.kserve.predictors import HttpPredictors
+    from tokka.kubernetes.connection import Connection
     from tokka.registry.publish import open_registry
 
     record = Record(settings.record_url, patience_s=PATIENCE_S)

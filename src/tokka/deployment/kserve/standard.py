@@ -9,7 +9,6 @@ canary without traffic.
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from tokka.deployment.kserve.api import Object
 from tokka.deployment.kserve.inference_service import (
     GENERATION,
     MANAGER,
@@ -23,6 +22,7 @@ from tokka.deployment.kserve.inference_service import (
     whole,
 )
 from tokka.deployment.record.state import Revision
+from tokka.kubernetes.api import Object
 
 NAME = "Standard"
 # Of the CPU that the runtime requests, over all pods of the one that serves.

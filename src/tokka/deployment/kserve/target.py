@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import cycle
 from typing import NamedTuple
 
-from tokka.deployment.kserve import failures, knative, standard
-from tokka.deployment.kserve.api import INFERENCE_SERVICES, PODS, Api, Conflict, Object
+from tokka.deployment.kserve import knative, standard
 from tokka.deployment.kserve.evidence import Meter, Ordered
 from tokka.deployment.kserve.inference_service import MANAGER, OWNER, Wanted, generation_of, wanted
 from tokka.deployment.kserve.modes import Mode
@@ -20,6 +19,8 @@ from tokka.deployment.record.clock import Clock
 from tokka.deployment.record.state import State
 from tokka.deployment.record.target import Answer, Observed, Question
 from tokka.errors import Refused, TokkaError
+from tokka.kubernetes import failures
+from tokka.kubernetes.api import INFERENCE_SERVICES, PODS, Api, Conflict, Object
 from tokka.registry.model_uri import ModelUri
 
 NEXT_STEP = {"Standard": standard.next_step, "Knative": knative.next_step}

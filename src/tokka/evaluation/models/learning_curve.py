@@ -147,7 +147,7 @@ def _train(work: Path, test: TestSet, params: Params, base: "BaseModelFolder", r
     from tokka.training.finetuning import finetune
 
     began = time.monotonic()
-    outcome = finetune(work / "prepared", params, work / "model", work / "training", base)
+    outcome = finetune(work / "prepared", provenance.on_one_machine(params), work / "model", work / "training", base)
     predictor = load_predictor(work / "model")
     scores = predictor.predict(test.texts, test.pairs).scores
     seconds = max(time.monotonic() - began, outcome["metrics"].get("training_seconds", 0.0))

@@ -91,16 +91,17 @@ def predict_outputs(setup: TrainingSetup) -> Floats:
 
 def _make_trainer(setup: TrainingSetup, plan: Plan, callbacks: list[pl.Callback]) -> pl.Trainer:
     """A trainer that does nothing on the side: no logger, no bars, no sanity check, no summary."""
-    devices, device = setup.params.finetuning.devices, choose_device()
+    params, device = setup.params.finetuning, choose_device()
     strategy: str | DDPStrategy = "auto"
-    if devices > 1:
+    if params.ranks > 1:
         # Gradients are averaged over the processes; a layer that is still frozen gives none, and is not waited for.
-        gradual = setup.params.finetuning.strategy == "gradual"
+        gradual = params.strategy == "gradual"
         backend = "nccl" if device == "cuda" else "gloo"
         strategy = DDPStrategy(process_group_backend=backend, find_unused_parameters=gradual)
     return pl.Trainer(
         accelerator="gpu" if device == "cuda" else "cpu",
-        devices=devices,
+        devices=params.devices,
+        num_nodes=params.nodes,
         strategy=strategy,
         precision=LIGHTNING[setup.precision],
         max_epochs=plan.epochs,
@@ -108,7 +109,7 @@ def _make_trainer(setup: TrainingSetup, plan: Plan, callbacks: list[pl.Callback]
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,
         callbacks=callbacks,
-        plugins=[checkpoints.WholeOrAbsent(), *([LightningEnvironment()] if devices > 1 else [])],
+        plugins=[checkpoints.WholeOrAbsent(), *([LightningEnvironment()] if params.ranks > 1 else [])],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

@@ -4,14 +4,15 @@ import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import torch
 
 from tokka import files, progress
 from tokka.errors import TokkaError
-from tokka.training.fit import checkpoints
-from tokka.training.setup.training_setup import TrainingSetup
+
+if TYPE_CHECKING:
+    from tokka.training.setup.training_setup import TrainingSetup
 
 BATCH = "batch.json"
 # What a training leaves in its work folder; with other batches it means nothing.
@@ -23,7 +24,7 @@ class OutOfMemory(TokkaError):
     """A batch did not fit."""
 
 
-def with_smaller_batches(setup: TrainingSetup, work: Path, attempt: Callable[[], Result]) -> Result:
+def with_smaller_batches(setup: "TrainingSetup", work: Path, attempt: Callable[[], Result]) -> Result:
     """The result of `attempt`; when memory runs out, it starts anew with half the batch, twice as often a step.
 
     It starts from the first weights, so that the outcome is that of a training which was asked for these batches. The
@@ -50,7 +51,7 @@ def with_smaller_batches(setup: TrainingSetup, work: Path, attempt: Callable[[],
 
 @contextmanager
 def translate_errors(
-    setup: TrainingSetup, section: Literal["finetuning", "adaptation"] = "finetuning"
+    setup: "TrainingSetup", section: Literal["finetuning", "adaptation"] = "finetuning"
 ) -> Iterator[None]:
     """Turn an exhausted memory (OutOfMemory), a failing compiler or a full disk (TokkaError) into a sentence."""
     try:
@@ -72,11 +73,13 @@ def translate_errors(
         raise
 
 
-def _halve(setup: TrainingSetup, work: Path, rate: float | Literal["auto"]) -> None:
+def _halve(setup: "TrainingSetup", work: Path, rate: float | Literal["auto"]) -> None:
     """Forget what was done with the large batches, then note the smaller ones: a kill in between loses nothing.
 
     The learning rate is the one that was asked for: what a sweep found, it found with the large batches.
     """
+    from tokka.training.fit import checkpoints
+
     params = setup.params.finetuning
     size, accumulate = params.batch_size // 2, params.accumulate * 2
     progress.report(

@@ -1,6 +1,7 @@
 """What a rank above 0 of a training on several devices runs: `python -m tokka.training.fit.rank_process rank.json`."""
 
 import sys
+import traceback
 from pathlib import Path
 
 from tokka import files
@@ -8,7 +9,7 @@ from tokka.data.preparation.prepared import load
 from tokka.errors import TokkaError
 from tokka.model.base import BaseModelFolder
 from tokka.params import Params
-from tokka.training.fit.ddp import EXIT_OUT_OF_MEMORY, READY, own_rank
+from tokka.training.fit.ddp import EXIT_BROKEN, EXIT_OUT_OF_MEMORY, READY, own_rank
 from tokka.training.fit.fit import fit
 from tokka.training.fit.out_of_memory import OutOfMemory
 from tokka.training.setup.training_setup import own_randomness_and_threads, prepare_training
@@ -29,6 +30,9 @@ def main(specification: Path) -> None:
             sys.exit(EXIT_OUT_OF_MEMORY)
         except TokkaError as error:
             sys.exit(error.message)
+        except RuntimeError:
+            traceback.print_exc()
+            sys.exit(EXIT_BROKEN)
 
 
 if __name__ == "__main__":

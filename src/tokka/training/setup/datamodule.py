@@ -95,7 +95,7 @@ class PreparedRows(pl.LightningDataModule):  # type: ignore[misc]  # Lightning s
             epoch=epoch,
             limit=self.limit,
             rank=self.rank,
-            ranks=self.params.devices,
+            ranks=self.params.ranks,
         )
 
     def train_dataloader(self) -> DataLoader[int]:

@@ -2,12 +2,12 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -41,13 +41,29 @@ PLAIN_ATTENTION_TOKENS = 128
 USEFUL_THREADS = 4
 
 
+class OtherNodes(Protocol):
+    """The machines that take part in a training beside the one of rank 0, which alone asks them."""
+
+    def begin(self, specification: Mapping[str, object], work: Path, port: int) -> None:
+        """Have each of them start its ranks: with what is in `work`, for a group that meets at `port` of this one."""
+
+    def wait_ready(self) -> None:
+        """Wait until all of their ranks are about to join the group; TokkaError when one has ended before."""
+
+    def failure(self) -> TokkaError | None:
+        """Why a rank of theirs ended; None when none did, or nobody is there to say so."""
+
+    def end(self) -> None:
+        """Have them end the ranks of this group, whatever these are at."""
+
+
 @dataclass
 class TrainingSetup:
     """The model on its trimmed vocabulary, the rows in the same numbers, and the facts that export writes down.
 
     validation: the rows in the numbers of the full vocabulary. adapters: those of strategy lora, until they are merged.
     class_weights: (labels,). competes: the linear head is kept where it is better. unlabelled: texts to practise on
-    first, and the table that they came from.
+    first, and the table that they came from. others: the machines beside this one, where there are any.
     """
 
     params: Params
@@ -64,6 +80,7 @@ class TrainingSetup:
     competes: bool = False
     unlabelled: Unlabelled = field(default_factory=Unlabelled)
     unlabelled_file: Path | None = None
+    others: OtherNodes | None = None
 
     def adjust(self, **changes: object) -> None:
         """Replace values of the finetuning section: what training found out in the place of what was asked."""

@@ -4,8 +4,8 @@ import pytest
 
 from tests.fakes.kubernetes_api import FakeApi, Fault
 from tests.fakes.world import Clock
-from tokka.deployment.kserve.api import EVENTS, INFERENCE_SERVICES
 from tokka.deployment.kserve.events import LONGEST, Events
+from tokka.kubernetes.api import EVENTS, INFERENCE_SERVICES
 
 DECISION = {
     "version": "2", "rollout": "r", "generation": 4, "phase": "step", "share": 0.25, "action": "roll_back",

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from tests.fakes.kubernetes_api import FakeApi
 from tests.unit.deployment.kserve.test_standard import ONE, STATES, TWO, state
 from tokka.deployment.kserve import knative
-from tokka.deployment.kserve.api import INFERENCE_SERVICES
 from tokka.deployment.kserve.inference_service import storage_uri
+from tokka.kubernetes.api import INFERENCE_SERVICES
 
 
 class Cluster:

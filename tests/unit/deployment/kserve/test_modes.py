@@ -4,9 +4,9 @@ import pytest
 
 from tests.fakes.kserve import FakeKServe
 from tests.fakes.kubernetes_api import FakeApi, Fault
-from tokka.deployment.kserve.api import CONFIG_MAPS, DEFINITIONS
 from tokka.deployment.kserve.modes import GATEWAY_API, KNATIVE, Facts, choose, look
 from tokka.errors import Refused
+from tokka.kubernetes.api import CONFIG_MAPS, DEFINITIONS
 
 BOTH = {GATEWAY_API, KNATIVE}
 

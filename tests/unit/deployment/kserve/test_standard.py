@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from tests.fakes.kserve import AUTOSCALING, FakeKServe
 from tests.fakes.kubernetes_api import FakeApi
 from tokka.deployment.kserve import standard
-from tokka.deployment.kserve.api import INFERENCE_SERVICES
 from tokka.deployment.kserve.inference_service import Wanted, differences, wanted
 from tokka.deployment.record.state import Revision, State
+from tokka.kubernetes.api import INFERENCE_SERVICES
 
 REVISIONS = [Revision(version=str(number), digest=str(number) * 64) for number in range(1, 5)]
 ONE, TWO, *_ = REVISIONS

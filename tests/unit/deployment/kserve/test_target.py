@@ -7,12 +7,12 @@ import pytest
 from tests.fakes.kserve import FakeKServe, FakePredictors
 from tests.fakes.kubernetes_api import FakeApi
 from tests.fakes.world import Clock
-from tokka.deployment.kserve.api import INFERENCE_SERVICES, Conflict
 from tokka.deployment.kserve.predictors import Outcome
 from tokka.deployment.kserve.target import KServeTarget, Plan
 from tokka.deployment.record.state import Revision, State
 from tokka.deployment.record.target import Answer
 from tokka.errors import Refused, TokkaError
+from tokka.kubernetes.api import INFERENCE_SERVICES, Conflict
 
 ONE, TWO = Revision(version="1", digest="a" * 64), Revision(version="2", digest="b" * 64)
 ALONE = State(endpoint="desk", generation=1, champion=ONE)

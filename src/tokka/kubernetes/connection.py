@@ -2,15 +2,19 @@
 
 import functools
 import json
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from tokka.deployment.kserve.api import Conflict, Denied, Invalid, Kind, NoAnswer, Object
 from tokka.errors import TokkaError
+from tokka.kubernetes.api import Conflict, Denied, Invalid, Kind, NoAnswer, Object
 
 # Seconds to connect and to read.
 TIMEOUT = (5, 20)
+# Where every pod with a token finds its own namespace.
+NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 MERGE = "application/merge-patch+json"
 SHOWN = 600
 
@@ -91,6 +95,14 @@ class Connection:
         return found
 
 
+def own_namespace() -> str:
+    """TOKKA_NAMESPACE, else that of this pod; TokkaError outside of one."""
+    try:
+        return os.environ.get("TOKKA_NAMESPACE") or NAMESPACE.read_text().strip()
+    except OSError:
+        raise TokkaError("no namespace is named, and this is no pod with a token", "set TOKKA_NAMESPACE") from None
+
+
 def _refusal(asked: str, status: int, words: str) -> TokkaError:
     """What a status means."""
     said = f"{asked}: {status} {words}"
@@ -98,7 +110,7 @@ def _refusal(asked: str, status: int, words: str) -> TokkaError:
         return Conflict(said, "somebody changed it meanwhile; it is read again")
     # A webhook's refusal is a 403 as well.
     if status in (401, 403) and "denied the request" not in words:
-        return Denied(said, "give the service account the rights of infra/kubernetes/components/kserve/account.yaml")
+        return Denied(said, "give the service account the rights that infra/kubernetes gives it")
     if 400 <= status < 500 and status not in (408, 429):
         return Invalid(f"the cluster refused it: {said}", "see what its admission says")
     return NoAnswer(said, "it is asked again")

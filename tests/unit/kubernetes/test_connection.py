@@ -7,9 +7,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import yaml
 
-from tokka.deployment.kserve.api import INFERENCE_SERVICES, PODS, Conflict, Denied, Invalid, NoAnswer
-from tokka.deployment.kserve.connection import Connection
 from tokka.errors import TokkaError
+from tokka.kubernetes.api import INFERENCE_SERVICES, PODS, Conflict, Denied, Invalid, NoAnswer
+from tokka.kubernetes.connection import Connection
 
 
 class Handler(BaseHTTPRequestHandler):

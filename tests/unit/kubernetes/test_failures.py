@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tokka.deployment.kserve.failures import of_pod, of_service, spoken
+from tokka.kubernetes.failures import of_pod, of_service, spoken
 
 ERROR = {"level": "ERROR", "message": "/mnt/models holds another model", "hint": "fetch it again"}
 REFUSED = (

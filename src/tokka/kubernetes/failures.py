@@ -1,9 +1,9 @@
-"""Why the pods of a model do not start: the last words of their containers, else what KServe says of them. Pure."""
+"""Why pods do not start or have ended: the last words of their containers, else what KServe says of them. Pure."""
 
 import json
 from collections.abc import Iterable, Iterator
 
-from tokka.deployment.kserve.api import Object
+from tokka.kubernetes.api import Object
 
 LONGEST = 600
 # A container that waits for these has not failed.

@@ -1,0 +1,1 @@
+"""The Kubernetes API: the one connection, and what is asked of it by more than one part of the house."""
