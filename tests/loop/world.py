@@ -22,7 +22,7 @@ from tokka.stack import stack
 
 ROOT = Path(__file__).parents[2]
 # Of one command: a whole run beside other work, on two cores.
-TIMEOUT = 500
+TIMEOUT = 1200
 
 
 class World:

@@ -20,6 +20,7 @@ from tokka.gateway.authorizer import Options
 from tokka.jobs.broker import Queues
 from tokka.params import Params
 from tokka.registry.model_uri import SCHEME
+from tokka.request_log import shipping
 from tokka.serving.options import ENVIRONMENT, WorkerOptions, command
 from tokka.serving.service import LONGEST_QUIET_SECONDS
 
@@ -131,6 +132,7 @@ def test_a_drain_is_longer_than_a_gateway_waits_and_ends_in_time(runtime: Object
     before = int(runtime["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][1])
     assert drain > GATEWAY_TIMEOUT_S
     assert before + drain + LONGEST_QUIET_SECONDS <= GRACE_S - UVICORN_S
+    assert before + drain + shipping.LAST_S + 1 < GRACE_S
 
 
 def test_the_authorizer_understands_its_argument(components: dict[str, list[Object]]):

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 MODULE = "tokka.request_log.shipping"
 EVERY_S = 20.0
-# What is left is copied within so many seconds after the server has ended, or is not.
-LAST_S = 8
+# What is left is copied within so many seconds after the server has ended, or is not: on a busy node they are few.
+LAST_S = 25
 MOST_BYTES = 256 << 20
 STATUS = "shipping.json"
 
@@ -162,7 +162,7 @@ def main(arguments: Iterable[str]) -> int:
     """
     (argument,) = arguments
     told = json.loads(argument)
-    os.nice(19)
+    os.nice(10)
     shipping = Shipping(Path(told["folder"]), told["address"])
     while not select.select([sys.stdin], [], [], EVERY_S)[0]:
         shipping.turn()

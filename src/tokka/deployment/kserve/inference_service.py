@@ -19,7 +19,7 @@ OWNER = "serving.kserve.io/inferenceservice"
 MANAGER = {"app.kubernetes.io/managed-by": "tokka"}
 FORMAT = "tokka"
 # Longer than a pod's preStop and the longest answer together.
-GRACE_S = 90
+GRACE_S = 110
 # KServe copies an InferenceService's annotations into its pods, and what changes there makes every pod anew. A
 # predictor's own come before them, and stay as they are.
 SAME_FOR_EVERY_POD = {GENERATION: "on-the-inferenceservice", STABLE: "on-the-inferenceservice"}
