@@ -48,6 +48,15 @@ def compile_pipelines(
     return [Path(line) for line in run.stdout.split()]
 
 
+def compile_one(name: str, root: Path, folder: Path, *, profile: str = "", image: str = "") -> Path:
+    """The same for one pipeline; a project's own compile.py may write the others too."""
+    paths = compile_pipelines(root, folder, names=[name], profile=profile, image=image)
+    found = next((path for path in paths if path.stem == name), None)
+    if found is None:
+        raise TokkaError(f"pipelines/compile.py wrote no {name}.yaml", f"python -m pipelines.compile {folder} {name}")
+    return found
+
+
 def image(ir: Path) -> str:
     """The image in which the tasks of a compiled pipeline run: the same for all."""
     import yaml

@@ -78,7 +78,7 @@ class Launch:
 
     def _start(self, held: int) -> subprocess.Popen[bytes]:
         _prune(self.settings, self.folder, self._kept)
-        (chosen,) = kubeflow.compile_pipelines(self.settings.root, self.folder / "ir", names=[self.pipeline])
+        chosen = kubeflow.compile_one(self.pipeline, self.settings.root, self.folder / "ir")
         if self.runner == "docker":
             kubeflow.require_image(kubeflow.image(chosen))
         launch = {

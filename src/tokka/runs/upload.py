@@ -44,9 +44,7 @@ def upload_pipeline(pipeline: str, settings: Settings, server: KfpServer, build:
     TokkaError when it does not compile, or the name on the server is that of another pipeline.
     """
     with tempfile.TemporaryDirectory(prefix="tokka-ir-") as folder:
-        (path,) = kubeflow.compile_pipelines(
-            settings.root, Path(folder), names=[pipeline], profile=build.profile, image=build.image
-        )
+        path = kubeflow.compile_one(pipeline, settings.root, Path(folder), profile=build.profile, image=build.image)
         document, digest = ir.read(path), files.digest_file(path)
         commit = provenance.git_commit(settings.root)
         pipeline_id = _pipeline_id(pipeline, server) or _create(pipeline, server)

@@ -48,7 +48,7 @@ def launch(tmp_path, pipeline, monkeypatch):
 
     (tmp_path / "system").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "system"))
-    monkeypatch.setattr(kubeflow, "compile_pipelines", lambda root, folder, names: [pipeline])
+    monkeypatch.setattr(kubeflow, "compile_one", lambda name, root, folder: pipeline)
     return make
 
 
