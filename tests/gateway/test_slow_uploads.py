@@ -5,6 +5,7 @@ import json
 import select
 import socket
 import threading
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import grpc
@@ -106,17 +107,32 @@ def test_slow_clients_cost_themselves_only(world):
     assert set(statuses) == {200}
 
 
+def refused_beside(stall, attempt):
+    """What an attempt beside stalled clients is refused with, and what it gives by another client then."""
+    # On a busy machine the first of them may have been cut before the last has come: once more, all of them.
+    for _ in range(20):
+        with stall():
+            for _ in range(5):
+                if found := attempt():
+                    return found
+    raise AssertionError("nobody was refused")
+
+
 def test_one_client_does_not_get_all_places(gateway):
-    with stalled(gateway.api, gateway.port, PLACES_EACH, "127.0.0.2"):
-        refused = wait_for(lambda: if_refused(ask(gateway.port, "127.0.0.2")))
-        assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
-        assert "wait until one is answered" in refused.json()["error"]
-        assert ask(gateway.port, "127.0.0.3").status_code == 200
+    def attempt():
+        refused = if_refused(ask(gateway.port, "127.0.0.2"))
+        return refused and (refused, ask(gateway.port, "127.0.0.3").status_code)
+
+    stall = partial(stalled, gateway.api, gateway.port, PLACES_EACH, "127.0.0.2")
+    refused, another = refused_beside(stall, attempt)
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+    assert "wait until one is answered" in refused.json()["error"]
+    assert another == 200
 
 
 def test_one_client_does_not_get_all_places_over_grpc(gateway):
-    with stalled(gateway.api, gateway.port + 1, PLACES_EACH, part=UNFINISHED_CALL):
-        refused = wait_for(lambda: if_exhausted(call(gateway.port + 1)))
+    stall = partial(stalled, gateway.api, gateway.port + 1, PLACES_EACH, part=UNFINISHED_CALL)
+    refused = refused_beside(stall, lambda: if_exhausted(call(gateway.port + 1)))
     assert "wait until one is answered" in refused.details()
     assert dict(refused.trailing_metadata())["grpc-retry-pushback-ms"] == "1000"
 
