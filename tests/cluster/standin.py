@@ -3,32 +3,32 @@
 with StandIn(namespace, image, verify_key) as standin: standin.url
 
 It does what KServe 0.20 was seen to do in Standard mode: a canary that is not ready gets no traffic, a promoted canary
-keeps its pods, a removed one loses them at once. An HAProxy beside the test draws by weight, and asks again elsewhere
+keeps its pods, a removed one loses them at once. An Envoy beside the test draws by weight, and asks again elsewhere
 when a pod broke off. For tests alone.
 """
 
 import contextlib
-import socket
-import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.fixtures.envoy import Envoy, address, cluster, listener, routes_to, watched
 from tests.fixtures.ports import free_port
+from tokka import files
 from tokka.deployment.kserve.inference_service import OWNER
 from tokka.deployment.kserve.predictors import SOURCE
 from tokka.errors import TokkaError
-from tokka.gateway.haproxy import find_haproxy
 from tokka.kubernetes.api import INFERENCE_SERVICES, PODS, Kind, Object
 from tokka.kubernetes.connection import Connection
 
 DEPLOYMENTS = Kind("apps/v1", "deployments")
 CONFIG_MAPS = Kind("v1", "configmaps")
 STATUS = Kind("serving.kserve.io/v1beta1", "inferenceservices")
-SLOTS = 12
 LOOK_S = 0.3
+ENDPOINTS = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
+CLUSTER = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
+ROUTES = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
 ANY = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 
 
@@ -106,7 +106,7 @@ class StandIn:
         percents = {one: percent if ready[one] else 0 for one, percent in asked.items()}
         stable = self._name(name, spec["predictor"])
         percents[stable] = 100 - sum(percents.values())
-        self._proxy.split({address: percents[one] / len(found) for one, found in ready.items() for address in found})
+        self._proxy.split(ready, percents)
         self._tell(service, canaries, ready, stable)
 
     def _scale(self, name: str, stable: Object, canaries: list[Object], seen: Object, there: dict[str, Object]) -> None:
@@ -165,68 +165,58 @@ def addresses(pods: list[Object], deployment: str) -> list[str]:
 
 
 class Proxy:
-    """HAProxy with slots whose addresses and weights are set while it runs."""
+    """Envoy, told by files which pods a Deployment has and its share of the requests, as KServe's routes have it."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self._socket, self.port = folder, folder / "s", free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self._process: subprocess.Popen[bytes] | None = None
-        self._slots: dict[str, int] = {}
-        self._set: dict[str, float] = {}
+        self._folder, port = folder, free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        self._known: dict[str, list[str]] = {}
+        self._shares: dict[str, float] = {}
+        routes = {"rds": {"route_config_name": "all", "config_source": watched(folder / "routes.json")}}
+        clusters = {"resource_api_version": "V3", "path_config_source": {"path": str(folder / "clusters.json")}}
+        self._route({})
+        self._offer([])
+        self._envoy = Envoy(folder, {"listeners": [listener("all", port, routes)]}, {"cds_config": clusters})
 
     def start(self) -> None:
-        slots = "\n".join(f"    server s{number} 127.0.0.1:1 weight 0 disabled" for number in range(SLOTS))
-        (self._folder / "haproxy.cfg").write_text(f"""
-global
-    stats socket {self._socket} mode 600 level admin
-    maxconn 500
-defaults
-    mode http
-    timeout connect 2s
-    timeout client 60s
-    timeout server 30s
-    timeout queue 5s
-    retries 3
-    option redispatch 1
-    retry-on conn-failure empty-response
-frontend all
-    bind 127.0.0.1:{self.port}
-    default_backend pods
-backend pods
-    balance random(1)
-{slots}
-""")
-        self._process = subprocess.Popen([find_haproxy(), "-f", str(self._folder / "haproxy.cfg")])
-        deadline = time.monotonic() + 20
-        while not self._socket.exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
+        self._envoy.__enter__()
 
     def stop(self) -> None:
-        if self._process:
-            self._process.kill()
-            self._process.wait()
+        self._envoy.__exit__()
 
-    def split(self, weights: dict[str, float]) -> None:
-        """Address to percent; who is not named gets nothing new, and keeps its slot until it is needed."""
-        if weights == self._set:
-            return
-        for address in [one for one in self._slots if one not in weights]:
-            self._say(f"set server pods/s{self._slots.pop(address)} state drain")
-        for address in weights:
-            if address not in self._slots:
-                free = next(number for number in range(SLOTS) if number not in self._slots.values())
-                self._slots[address] = free
-                self._say(f"set server pods/s{free} addr {address} port 8080")
-        for address, percent in weights.items():
-            self._say(f"set weight pods/s{self._slots[address]} {round(percent * 2)}")
-            self._say(f"set server pods/s{self._slots[address]} state {'ready' if percent else 'drain'}")
-        self._set = dict(weights)
+    def split(self, ready: dict[str, list[str]], percents: dict[str, float]) -> None:
+        """The addresses of each Deployment's pods, and its percent; who is not named gets nothing new."""
+        for name, found in ready.items():
+            if self._known.get(name) != found:
+                self._write(f"{name}.json", [{"@type": ENDPOINTS, "cluster_name": name, **_endpoints(found)}])
+        if ready.keys() - self._known.keys():
+            self._offer(list({**self._known, **ready}))
+        self._known |= ready
+        if (shares := {name: percent for name, percent in percents.items() if percent}) != self._shares:
+            self._route(shares)
+            self._shares = shares
 
-    def _say(self, words: str) -> None:
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.connect(str(self._socket))
-            connection.sendall(f"{words}\n".encode())
-            connection.recv(4096)
+    def _offer(self, names: list[str]) -> None:
+        found = [
+            {"@type": CLUSTER, **cluster(name, "EDS", "http", eds_cluster_config={
+                "eds_config": watched(self._folder / f"{name}.json")})}
+            for name in names
+        ]  # fmt: skip
+        self._write("clusters.json", found)
+
+    def _route(self, shares: dict[str, float]) -> None:
+        weighted = [{"name": name, "weight": round(percent)} for name, percent in shares.items()]
+        again = {"retry_on": "connect-failure,refused-stream,reset", "num_retries": 3}
+        action = {"weighted_clusters": {"clusters": weighted}, "retry_policy": again}
+        nobody = {"name": "all", "virtual_hosts": []}
+        self._write("routes.json", [{"@type": ROUTES, **(routes_to("all", action) if weighted else nobody)}])
+
+    def _write(self, name: str, resources: list[Object]) -> None:
+        files.write_json(self._folder / name, {"resources": resources})
+
+
+def _endpoints(found: list[str]) -> Object:
+    return {"endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(8080, one)}} for one in found]}]}
 
 
 @contextlib.contextmanager

