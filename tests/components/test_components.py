@@ -33,7 +33,8 @@ def test_a_body_is_short_and_decides_nothing(path):
 
 
 def test_compiling_imports_nothing_heavy():
-    heavy = ["torch", "mlflow", "lightning", "great_expectations", "evidently", "transformers", "sklearn"]
+    # `lark` comes with a format of jsonschema, and made every process that imports kfp two seconds slower.
+    heavy = ["torch", "mlflow", "lightning", "great_expectations", "evidently", "transformers", "sklearn", "lark"]
     code = (
         "import sys, pipelines.compile, pipelines.retrain; "
         f"print([name for name in {heavy} if name in sys.modules])"
