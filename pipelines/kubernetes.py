@@ -7,6 +7,7 @@ import os
 
 from kfp import kubernetes
 from kfp.dsl import PipelineTask
+from kfp.dsl.structures import ResourceSpec
 
 from components import STEPS
 from pipelines.form import ROOT
@@ -39,10 +40,14 @@ def place(task: PipelineTask) -> PipelineTask:
 
 
 def _size(task: PipelineTask, settings: Placement) -> None:
-    task.set_cpu_request(settings.cpu.request).set_cpu_limit(settings.cpu.limit)
-    task.set_memory_request(settings.memory.request).set_memory_limit(settings.memory.limit)
-    if settings.gpu:
-        task.set_accelerator_type(settings.gpu.resource).set_accelerator_limit(settings.gpu.count)
+    """What the task's own setters write; each of those reads the source of all callers first, a second of three."""
+    container, gpu = task.container_spec, settings.gpu
+    assert container is not None, "a step runs in a container"
+    container.resources = ResourceSpec(
+        cpu_request=settings.cpu.request, cpu_limit=settings.cpu.limit,
+        memory_request=settings.memory.request, memory_limit=settings.memory.limit,
+        accelerator_type=gpu.resource if gpu else None, accelerator_count=str(gpu.count) if gpu else None,
+    )  # fmt: skip
 
 
 def _schedule(task: PipelineTask, settings: Placement) -> None:

@@ -18,9 +18,13 @@ CONDITION = re.compile(r"inputs\.parameter_values\['([^']+)'\] == '(\w+)'")
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory):
-    paths = compile_pipelines(ROOT, tmp_path_factory.mktemp("ir"))
-    return {path.stem: read(path) for path in paths}
+def paths(tmp_path_factory):
+    return {path.stem: path for path in compile_pipelines(ROOT, tmp_path_factory.mktemp("ir"))}
+
+
+@pytest.fixture(scope="module")
+def compiled(paths):
+    return {name: read(path) for name, path in paths.items()}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -44,11 +48,10 @@ def test_the_same_pipelines_are_the_same_bytes(compiled, tmp_path, monkeypatch):
         assert read(tmp_path / "1" / f"{name}.yaml") == found
 
 
-def test_one_compiled_alone_is_the_same_bytes(compiled, tmp_path):
-    whole = {path.stem: path.read_bytes() for path in compile_pipelines(ROOT, tmp_path / "all")}
+def test_one_compiled_alone_is_the_same_bytes(paths, tmp_path):
     for name in NAMES:
-        (alone,) = compile_pipelines(ROOT, tmp_path / "alone", names=[name])
-        assert alone.read_bytes() == whole[name]
+        (alone,) = compile_pipelines(ROOT, tmp_path, names=[name])
+        assert alone.read_bytes() == paths[name].read_bytes()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -160,11 +163,11 @@ def test_no_pod_is_root_and_one_step_alone_signs(compiled, name):
         assert secrets == ({"tokka-signing"} if label == "exec-register" else set()), label
 
 
-def test_the_files_are_what_kubeflow_reads(compiled, tmp_path):
+def test_the_files_are_what_kubeflow_reads(paths):
     """KFP's own loader takes them, platform and all."""
     from kfp import components
 
-    for path in compile_pipelines(ROOT, tmp_path):
+    for path in paths.values():
         loaded = components.load_component_from_file(str(path))
         assert loaded.pipeline_spec.root.dag.tasks
         assert loaded.platform_spec.platforms["kubernetes"].deployment_spec.executors
