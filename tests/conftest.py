@@ -66,6 +66,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return LoadHomes(config, log) if config.getoption("dist") == "loadfile" else None
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files and folders that are slow as a whole first: at the end, one alone would keep the other workers waiting."""
+    items.sort(key=lambda item: not any(mark.name == "slow" for mark in home(item).own_markers + module_marks(item)))
+
+
+def module_marks(item: pytest.Item) -> list[pytest.Mark]:
+    """The marks of the whole module of a test."""
+    module = item.getparent(pytest.Module)
+    return module.own_markers if module else []
+
+
 def home(item: pytest.Item) -> pytest.Collector | None:
     """What is taken down together: a folder with an __init__.py, whose modules share a stack, or else a module."""
     return item.getparent(pytest.Package) or item.getparent(pytest.Module)

@@ -44,6 +44,6 @@ def test_batches_say_what_all_rows_at_once_say(tmp_path: Path, monkeypatch: pyte
     checks = [one for one in usual if one.meta.get("task") != "regression" and one.column != "time"] + own
     whole = judged(tmp_path / "rows.parquet", checks)
     assert {(one["success"], bool(one["error"])) for one in whole} == {(True, False), (False, False), (False, True)}
-    for size in (7, 50):
+    for size in (30, 50):
         monkeypatch.setattr(canonical, "BATCH_ROWS", size)
         assert json.dumps(judged(tmp_path / "rows.parquet", checks)) == json.dumps(whole)

@@ -136,7 +136,7 @@ def test_batches_of_any_size_leave_the_same(
     params = params_for(write("a.csv", "\n".join([*lines, "broken"]) + "\n"), data=data)
     feedback = write("feedback.jsonl", '{"text": "new words", "label": "ship"}\n{"text": "one more", "label": "pay"}\n')
     whole = validation.validate_source(params, settings, tmp_path / "whole", feedback)
-    monkeypatch.setattr(rows, "BATCH_ROWS", 8)
+    monkeypatch.setattr(rows, "BATCH_ROWS", 25)
     elsewhere = settings.model_copy(update={"home": tmp_path / "another"})
     assert validation.validate_source(params, elsewhere, tmp_path / "parts", feedback) == whole
     for name in ("rows", "test", "validation"):
