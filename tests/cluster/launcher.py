@@ -83,6 +83,8 @@ class Launcher:
     def __init__(self, cluster: Cluster, space: str, image: str, stores: Outside) -> None:
         self.cluster, self.space, self.image, self.stores = cluster, space, image, stores
         self.after_start: Callable[[str, str], None] = lambda task, pod: None
+        # How long a pod may take.
+        self.patience = PATIENCE
         # By task: what its pods get besides, such as another volume.
         self.changes: Callable[[str, Object], None] = lambda task, pod: None
 
@@ -146,7 +148,7 @@ class Launcher:
             self.cluster.apply([pod])
             self.after_start(task, name)
             try:
-                self.cluster.run("wait", f"--for={ended}", f"pod/{name}", "-n", self.space, PATIENCE)
+                self.cluster.run("wait", f"--for={ended}", f"pod/{name}", "-n", self.space, self.patience)
                 state: Any = json.loads(self.cluster.run("get", "pod", name, "-n", self.space, "-o", "json"))
             except Refused as error:
                 if "not found" not in str(error).lower():

@@ -54,9 +54,10 @@ def test_two_nodes_train_and_go_on_after_one_was_deleted(several: World) -> None
     thread = threading.Thread(target=evict)
     thread.start()
     try:
-        finetuning = {"nodes": 2, "epochs": 20, "early_stopping": {"patience": 20}}
+        several.launcher.patience = "--timeout=1200s"
+        overrides = {"finetuning": {"nodes": 2, "early_stopping": {"patience": 8}}}
         given = {"endpoint": "nodes", "data_source": several.source, "strategy": "full", "review": "required",
-                 "overrides": {"finetuning": finetuning}}  # fmt: skip
+                 "epochs": 8, "overrides": overrides}  # fmt: skip
         found = several.launcher.run(several.pipeline, uuid.uuid4().hex[:12], given, "finetune")
     finally:
         ended.set()

@@ -10,6 +10,8 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+from kubernetes.config import kube_config
+
 from tests.cluster.standin import _definition
 from tests.manifests.objects import Object
 from tokka.errors import TokkaError
@@ -122,3 +124,5 @@ def installed(cluster: Any, namespace: str) -> Iterator[StandIn | None]:
             yield standin
     finally:
         cluster.run("delete", "--ignore-not-found", *names, "--wait=false")
+        # The client's files of keys, which it keeps until its process ends.
+        kube_config._cleanup_temp_files()
