@@ -4,7 +4,7 @@
 
 Sites: record, alias, tag, map, start, stop, notify, trigger, trigger-record. Without the variable no file is looked for
 and nothing happens. Whoever dies of a plan first renames its file to PLAN.done: its successor, which has the same
-environment, lives.
+environment, lives, unless there is a file PLAN.next, which becomes the plan by then.
 """
 
 import contextlib
@@ -50,4 +50,6 @@ def _pass(plan: Path, site: str, moment: str) -> None:
         _passed[text, made] += 1
         if _passed[text, made] >= int(number):
             plan.rename(plan.with_name(f"{plan.name}.done"))
+            with contextlib.suppress(FileNotFoundError):
+                plan.with_name(f"{plan.name}.next").rename(plan)
             os.kill(os.getpid(), signal.SIGKILL)

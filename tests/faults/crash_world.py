@@ -121,6 +121,7 @@ class Crashes:
         self.registry = Registry(world.settings, NAME)
         self.folder = world.settings.home / "crash"
         self.plan = self.folder / "plan"
+        self._plans = (self.plan, self.plan.with_name("plan.next"))
         self._generation = 0
 
     def prepare(self) -> None:
@@ -141,15 +142,15 @@ class Crashes:
         """
         outcome = Outcome(point)
         done = self.plan.with_name(f"{self.plan.name}.done")
+        done.unlink(missing_ok=True)
+        for path, plan in zip(self._plans, point.plans, strict=False):
+            path.write_text(plan)
         with Visitors(self.world.url, self._generation_in_force) as visitors:
-            driver = None
-            for plan in point.plans:
-                done.unlink(missing_ok=True)
-                self.plan.write_text(plan)
-                driver = driver or self.start(point.version)
-                self._wait_until_killed(done, driver)
-            outcome.reached = done.exists()
-            self.plan.unlink(missing_ok=True)
+            driver = self.start(point.version)
+            self._wait_until_killed(driver)
+            outcome.reached = self._is_consumed()
+            for path in self._plans:
+                path.unlink(missing_ok=True)
             killed = done.stat().st_ctime if outcome.reached else time.time()
             while (found := self.differences()) and time.time() < killed + limit_s:
                 time.sleep(0.05)
@@ -209,9 +210,13 @@ class Crashes:
         self.world.change(champion=one, previous=None, challenger=None, share=0.0, phase="idle")
         self.world.wait(lambda: not self.differences())
 
-    def _wait_until_killed(self, done: Path, driver: Any) -> None:
-        """Until somebody was killed, or nobody will be: some writes come after the driver's end, until all agree."""
-        wait_for(lambda: done.exists() or not (driver.is_alive() or self.differences()), 2 * PATIENCE_S)
+    def _wait_until_killed(self, driver: Any) -> None:
+        """Until all were killed, or nobody will be: some writes come after the driver's end, until all agree."""
+        wait_for(lambda: self._is_consumed() or not (driver.is_alive() or self.differences()), 2 * PATIENCE_S)
+
+    def _is_consumed(self) -> bool:
+        """Whether somebody has died of every plan; the next one becomes the first by a rename."""
+        return not any(path.exists() for path in self._plans[::-1])
 
     def _generation_in_force(self) -> int:
         """The record's generation that the daemon has put into force, as it said last."""

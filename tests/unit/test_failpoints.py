@@ -34,6 +34,16 @@ def test_it_kills_before_or_after_the_nth_write_of_a_site_and_once(tmp_path):
     assert written(plan) == (-signal.SIGKILL, ["alias 1", "record 1", "alias 2", "record 2"])
 
 
+def test_the_next_plan_is_there_when_somebody_dies_of_the_first(tmp_path):
+    plan, after = tmp_path / "plan", tmp_path / "plan.next"
+    plan.write_text("alias:before:2")
+    after.write_text("record:before:1")
+    assert written(plan) == (-signal.SIGKILL, ["alias 1", "record 1"])
+    assert plan.exists() and not after.exists()
+    assert written(plan) == (-signal.SIGKILL, ["alias 1"])
+    assert not plan.exists() and written(plan)[0] == 0
+
+
 def test_without_the_variable_a_plan_is_nobodys(tmp_path):
     (tmp_path / "plan").write_text("alias:before:1")
     assert written(tmp_path / "plan", variable=False) == (
