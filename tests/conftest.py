@@ -67,14 +67,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files and folders that are slow as a whole first: at the end, one alone would keep the other workers waiting."""
-    items.sort(key=lambda item: not any(mark.name == "slow" for mark in home(item).own_markers + module_marks(item)))
+    """Files that are slow as a whole first: at the end, one alone would keep the other workers waiting.
 
-
-def module_marks(item: pytest.Item) -> list[pytest.Mark]:
-    """The marks of the whole module of a test."""
-    module = item.getparent(pytest.Module)
-    return module.own_markers if module else []
+    A folder whose modules share a stack stays together.
+    """
+    items.sort(key=lambda item: all(mark.name != "slow" for mark in home(item).own_markers))
 
 
 def home(item: pytest.Item) -> pytest.Collector | None:

@@ -143,9 +143,10 @@ class Crashes:
         outcome = Outcome(point)
         done = self.plan.with_name(f"{self.plan.name}.done")
         done.unlink(missing_ok=True)
-        for path, plan in zip(self._plans, point.plans, strict=False):
-            path.write_text(plan)
         with Visitors(self.world.url, self._generation_in_force) as visitors:
+            # The next one first: it may be needed as soon as there is one.
+            for path, plan in reversed(list(zip(self._plans, point.plans, strict=False))):
+                path.write_text(plan)
             driver = self.start(point.version)
             self._wait_until_killed(driver)
             outcome.reached = self._is_consumed()
